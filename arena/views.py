@@ -1,0 +1,132 @@
+"""A view: a table of features in which every column says what it does when A and B change places.
+
+The *parity* of a column is
+
+* ``anti``: its sign flips (``a - b``),
+* ``sym``: it stays (``|a - b|``, ``a + b``, anything of the prompt alone),
+* ``paired``: it trades places with its ``partner`` column.
+
+So a swapped battle costs nothing: :meth:`View.swap` is exact and needs no text.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from arena.files import atomic
+
+Parity = Literal["anti", "sym", "paired"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """What a view's column does under a swap, and the family of evidence it belongs to."""
+
+    parity: Parity
+    family: str = ""
+    partner: str = ""
+
+
+class View:
+    """Features of a table of battles, one row per battle in the battles' order.
+
+    Attributes:
+        ids: battle ids, shape (n,).
+        values: float32, shape (n, d); NaN means missing.
+        columns: name -> :class:`Column`, in column order.
+    """
+
+    def __init__(
+        self, ids: Sequence[str], values: np.ndarray, columns: Mapping[str, Column]
+    ) -> None:
+        """Check shapes and partners; raise ``ValueError`` where they do not fit."""
+        self.ids = list(ids)
+        self.values = np.ascontiguousarray(values, dtype=np.float32)
+        self.columns = dict(columns)
+        if self.values.shape != (len(self.ids), len(self.columns)):
+            raise ValueError(
+                f"values {self.values.shape} for {len(self.ids)} ids and {len(self.columns)} columns"
+            )
+        for name, column in self.columns.items():
+            if (column.parity == "paired") != bool(column.partner):
+                raise ValueError(f"column {name}: a partner belongs to a paired column, only")
+            if column.partner and self.columns[column.partner].partner != name:
+                raise ValueError(f"column {name}: {column.partner} does not name it as its partner")
+        names = list(self.columns)
+        self._order = np.array(
+            [names.index(c.partner or n) for n, c in self.columns.items()], dtype=np.intp
+        )
+        self._sign = np.array(
+            [-1.0 if c.parity == "anti" else 1.0 for c in self.columns.values()], dtype=np.float32
+        )
+
+    @property
+    def names(self) -> list[str]:
+        """Column names in order."""
+        return list(self.columns)
+
+    def swapped_values(self) -> np.ndarray:
+        """The values of the same battles with A and B exchanged; float32, shape (n, d)."""
+        swapped: np.ndarray = self.values[:, self._order] * self._sign
+        return swapped
+
+    def swap(self) -> View:
+        """The view of the same battles with A and B exchanged."""
+        return View(self.ids, self.swapped_values(), self.columns)
+
+    def take(self, rows: np.ndarray) -> View:
+        """The view of the battles at positions ``rows`` (integer array or boolean mask)."""
+        positions = np.arange(len(self.ids))[rows]
+        return View([self.ids[i] for i in positions], self.values[positions], self.columns)
+
+    def frame(self) -> pd.DataFrame:
+        """The view as a DataFrame indexed by id."""
+        return pd.DataFrame(self.values, index=pd.Index(self.ids, name="id"), columns=self.names)
+
+    def write(self, path: Path) -> None:
+        """Write parquet, atomically, with each column's parity in its schema metadata."""
+        fields = [pa.field("id", pa.string())]
+        arrays = [pa.array(self.ids, pa.string())]
+        for i, (name, column) in enumerate(self.columns.items()):
+            meta = {k: v for k, v in asdict(column).items() if v}
+            fields.append(pa.field(name, pa.float32(), metadata={"tiebreak": json.dumps(meta)}))
+            arrays.append(pa.array(self.values[:, i], pa.float32(), from_pandas=False))
+        with atomic(path) as temporary:
+            pq.write_table(pa.Table.from_arrays(arrays, schema=pa.schema(fields)), temporary)
+
+    @classmethod
+    def read(cls, path: Path) -> View:
+        """Read what :meth:`write` wrote."""
+        table = pq.read_table(path)
+        columns: dict[str, Column] = {}
+        for field in table.schema:
+            if field.name != "id":
+                columns[field.name] = Column(**json.loads(field.metadata[b"tiebreak"]))
+        values = np.empty((table.num_rows, len(columns)), dtype=np.float32)
+        for i, name in enumerate(columns):
+            values[:, i] = table.column(name).to_numpy()
+        return cls(table.column("id").to_pylist(), values, columns)
+
+
+def join(views: Mapping[str, View]) -> View:
+    """Put views of the same battles side by side; a column ``c`` of view ``v`` becomes ``v.c``."""
+    ids = next(iter(views.values())).ids
+    columns: dict[str, Column] = {}
+    for view_name, view in views.items():
+        if view.ids != ids:
+            raise ValueError(f"view {view_name} is not of the same battles")
+        for name, column in view.columns.items():
+            partner = f"{view_name}.{column.partner}" if column.partner else ""
+            columns[f"{view_name}.{name}"] = Column(
+                column.parity, column.family or view_name, partner
+            )
+    return View(ids, np.concatenate([v.values for v in views.values()], axis=1), columns)

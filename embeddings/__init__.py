@@ -1,0 +1,1 @@
+"""The language model: packing, backbones, pooling, likelihoods, the store."""

@@ -1,0 +1,1 @@
+"""Handcrafted signals, one file per family."""

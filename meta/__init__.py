@@ -1,0 +1,1 @@
+"""The second stage: design matrix, probes, LightGBM, tuning, calibration, evaluation."""
