@@ -19,7 +19,7 @@ column         dtype               meaning
 ``group``      str                 rows of one group never part between folds (16 hex digits)
 =============  ==================  ==============================================================
 
-A row that is set aside keeps its place (and gets the prior in a submission); its texts may be empty.
+A row set aside keeps its place (and gets the prior in a submission); its texts may be empty.
 """
 
 from __future__ import annotations

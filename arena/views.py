@@ -54,7 +54,7 @@ class View:
         self.columns = dict(columns)
         if self.values.shape != (len(self.ids), len(self.columns)):
             raise ValueError(
-                f"values {self.values.shape} for {len(self.ids)} ids and {len(self.columns)} columns"
+                f"values {self.values.shape}: {len(self.ids)} ids, {len(self.columns)} columns"
             )
         for name, column in self.columns.items():
             if (column.parity == "paired") != bool(column.partner):
