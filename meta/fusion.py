@@ -1,0 +1,96 @@
+"""One second stage: LightGBM models of a set of views, and their calibrator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import lightgbm as lgb
+import numpy as np
+
+from arena.battle import SEED
+from arena.errors import UserError
+from arena.views import View, join
+from meta.calibrate import Calibrator, choose
+from meta.gbm import BothOrders, cross_validate, raw_scores
+from meta.tune import tune
+
+
+@dataclass(frozen=True)
+class Fusion:
+    """A trained second stage."""
+
+    views: tuple[str, ...]
+    columns: tuple[str, ...]
+    boosters: list[lgb.Booster]
+    params: dict[str, float]
+    calibrator: Calibrator
+    calibration: dict[str, float]
+    """Cross-fitted log loss of each calibration method on the training rows."""
+
+    def design(self, views: Mapping[str, View]) -> View:
+        """The design matrix: this fusion's views side by side.
+
+        Raises:
+            UserError: a view or a column that the model was trained with is missing.
+        """
+        for name in self.views:
+            if name not in views:
+                raise UserError(
+                    f"the model was trained with the view {name}, which these battles lack: "
+                    "run extract.py on them again, with the run's own backbone"
+                )
+        design = join({name: views[name] for name in self.views})
+        if tuple(design.names) != self.columns:
+            raise UserError(
+                f"the columns of the views {', '.join(self.views)} are not those of the model: "
+                "run extract.py and train_meta.py again"
+            )
+        return design
+
+    def raw(self, design: View) -> np.ndarray:
+        """Raw scores (n, 3), both orders averaged, before calibration."""
+        return raw_scores(self.boosters, design)
+
+    def uncalibrated(self, design: View) -> np.ndarray:
+        """Probabilities (n, 3) before calibration."""
+        return Calibrator()(self.raw(design))
+
+    def predict(self, design: View) -> np.ndarray:
+        """Calibrated probabilities (n, 3)."""
+        return self.calibrator(self.raw(design))
+
+
+def fit_fusion(
+    views: Mapping[str, View],
+    labels: np.ndarray,
+    folds: np.ndarray,
+    *,
+    trials: int,
+    bags: int,
+    storage: Path,
+    progress: Callable[[], None] = lambda: None,
+) -> Fusion:
+    """Tune, train and calibrate on rows that will not be scored.
+
+    Args:
+        views: the training rows' views, supervised ones out of fold.
+        labels: int (n,).
+        folds: int (n,), inner folds; they serve early stopping, tuning and calibration.
+        trials: Optuna trials; 0 keeps the baseline parameters.
+        bags: boosters a fold, of different seeds, averaged.
+        storage: SQLite file of the study.
+        progress: called for each finished trial.
+    """
+    design = join(views)
+    data = BothOrders(design, labels)
+    params = tune(data, folds, trials, storage, progress)
+    found = cross_validate(data, folds, params, seeds=range(SEED, SEED + bags))
+    calibrator, losses = choose(found.raw, labels, folds)
+    return Fusion(tuple(views), tuple(design.names), found.boosters, params, calibrator, losses)
+
+
+def sets_of_views(names: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """The fusions that are trained: each view alone, and ``meta`` of all of them."""
+    return {**{name: (name,) for name in names}, "meta": tuple(names)}

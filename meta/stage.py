@@ -1,0 +1,150 @@
+"""The second stage of a run: honest figures by nested cross-validation, then the final model.
+
+Scored rows are unseen by everything: for each outer fold, probes, early stopping, tuning and
+calibration work on the other folds only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from arena.errors import UserError
+from arena.groups import fold_of
+from arena.run import Run
+from meta.evidence import Evidence, labels_of
+from meta.fusion import Fusion, fit_fusion, sets_of_views
+from meta.nulls import Nulls
+from meta.probes import CrossFittedProbes, Probe
+from meta.scores import swap_gap
+
+MANY_ROWS = 20_000
+"""From here on one outer fold tells enough, and nesting all of them would cost a day."""
+
+
+@dataclass
+class Scored:
+    """Predictions of rows that nothing had seen."""
+
+    rows: np.ndarray
+    """Positions of the scored rows, (m,)."""
+    probabilities: dict[str, np.ndarray] = field(default_factory=dict)
+    """By name (nulls, each view alone, ``meta_uncalibrated``, ``meta``): float64 (m, 3)."""
+    swap_gap: float = 0.0
+
+
+@dataclass(frozen=True)
+class SecondStage:
+    """Everything that ``submit.py`` needs."""
+
+    fusions: dict[str, Fusion]
+    probes: list[dict[str, Probe]]
+    nulls: Nulls
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How much work the second stage does."""
+
+    folds: int = 5
+    trials: int = 20
+    bags: int = 3
+
+
+def folds_for(evidence: Evidence, folds: int) -> np.ndarray:
+    """Fold of each battle, int (n,), relabelled to those that occur.
+
+    Raises:
+        UserError: the battles have too few prompt groups to cross-validate.
+    """
+    found = fold_of(evidence.battles["group"], folds)
+    if len(np.unique(found)) < 3:
+        raise UserError(
+            f"{len(evidence.battles)} sound training battles of "
+            f"{evidence.battles['group'].nunique()} prompts are too few to cross-validate: "
+            "give at least some dozens with different prompts"
+        )
+    return np.asarray(np.unique(found, return_inverse=True)[1])
+
+
+def outer_folds(folds: np.ndarray) -> list[int]:
+    """Outer folds to score: all, or the first alone where rows are many."""
+    names = [int(f) for f in np.unique(folds)]
+    return names[:1] if len(folds) > MANY_ROWS else names
+
+
+def nested(
+    evidence: Evidence,
+    folds: np.ndarray,
+    probes: CrossFittedProbes | None,
+    settings: Settings,
+    run: Run,
+    progress: Callable[[], None],
+) -> Scored:
+    """Score every row of the outer folds by models that saw nothing of its fold."""
+    labels = labels_of(evidence.battles)
+    outer = outer_folds(folds)
+    scored = Scored(np.flatnonzero(np.isin(folds, outer)))
+    place = np.full(len(labels), -1)
+    place[scored.rows] = np.arange(len(scored.rows))
+
+    def put(name: str, rows: np.ndarray, probabilities: np.ndarray) -> None:
+        table = scored.probabilities.setdefault(name, np.full((len(scored.rows), 3), np.nan))
+        table[place[rows]] = probabilities
+
+    for k in outer:
+        train, held = np.flatnonzero(folds != k), np.flatnonzero(folds == k)
+        nulls = Nulls.fit(evidence.battles.iloc[train], labels[train])
+        for name, table in nulls.predict(evidence.battles.iloc[held]).items():
+            put(name, held, table)
+        views = evidence.crossfitted(probes, k)
+        for name, members in sets_of_views(evidence.names).items():
+            fusion = fit_fusion(
+                {v: views[v].take(train) for v in members},
+                labels[train],
+                folds[train],
+                trials=settings.trials if name == "meta" else 0,
+                bags=settings.bags if name == "meta" else 1,
+                storage=run.study,
+                progress=progress,
+            )
+            design = fusion.design({v: views[v].take(held) for v in members})
+            put(name, held, fusion.predict(design))
+            if name == "meta":
+                put("meta_uncalibrated", held, fusion.uncalibrated(design))
+                gap = swap_gap(fusion.predict(design), fusion.predict(design.swap()))
+                scored.swap_gap = max(scored.swap_gap, gap)
+    return scored
+
+
+def final(
+    evidence: Evidence,
+    folds: np.ndarray,
+    probes: CrossFittedProbes | None,
+    settings: Settings,
+    run: Run,
+    progress: Callable[[], None],
+) -> SecondStage:
+    """Train on all rows, for rows that are not here yet."""
+    labels = labels_of(evidence.battles)
+    views = evidence.crossfitted(probes, None)
+    fusions = {
+        name: fit_fusion(
+            {v: views[v] for v in members},
+            labels,
+            folds,
+            trials=settings.trials if name == "meta" else 0,
+            bags=settings.bags if name == "meta" else 1,
+            storage=run.study,
+            progress=progress,
+        )
+        for name, members in sets_of_views(evidence.names).items()
+    }
+    fitted = (
+        [probes.without(frozenset({int(j)})) for j in np.unique(folds)]
+        if probes is not None
+        else []
+    )
+    return SecondStage(fusions, fitted, Nulls.fit(evidence.battles, labels))

@@ -1,0 +1,47 @@
+"""What every command shares: arguments with printed defaults, and how it ends."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+
+from arena.errors import UserError
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """A parser whose --help shows every default; ``description`` is the command's docstring."""
+    return argparse.ArgumentParser(
+        description=description,
+        formatter_class=type(
+            "Formatter",
+            (argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter),
+            {},
+        ),
+    )
+
+
+def positive(text: str) -> int:
+    """An argument that counts something: an integer of at least 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is less than 1")
+    return value
+
+
+def run(command: Callable[[argparse.Namespace], None], arguments: argparse.Namespace) -> int:
+    """Print the arguments, run the command, return the exit code.
+
+    A user's mistake is one line on stderr and exit code 2; Ctrl-C is exit code 130.
+    """
+    shown = " ".join(f"{k}={v}" for k, v in vars(arguments).items() if v is not None)
+    print(f"settings: {shown}", flush=True)
+    try:
+        command(arguments)
+    except UserError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nstopped; the same command goes on where this one stopped", file=sys.stderr)
+        return 130
+    return 0

@@ -1,0 +1,176 @@
+"""Stage one: turn battles into evidence.
+
+    python pipelines/extract.py                                            the sample
+    python pipelines/extract.py --train train.csv --test test.csv --run runs/lmsys
+    python pipelines/extract.py --test more.csv --run runs/lmsys           another test set
+    python pipelines/extract.py --train train.csv --backbone gemma2-9b --dry-run
+
+FILE is CSV, parquet or JSONL in any public layout, a local path or a URL that fsspec opens.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import platform
+import sys
+import time
+from dataclasses import asdict, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import pandas as pd
+
+import features
+from arena import sample
+from arena.errors import UserError
+from arena.files import atomic
+from arena.readers import read_battles, rejected
+from arena.run import SPLITS, Run
+from arena.tables import write_battles
+from embeddings.config import BackboneConfig, load_config
+from embeddings.evidence import estimate, extract, plan
+from pipelines import cli
+
+DEFAULT_BACKBONE = "smollm2-135m"
+VERSIONS = ("torch", "transformers", "bitsandbytes", "lightgbm", "scikit-learn", "optuna")
+
+
+def sources(arguments: argparse.Namespace) -> dict[str, str]:
+    """The files to read by split; the sample where none is named."""
+    named = {s: getattr(arguments, s) for s in SPLITS if getattr(arguments, s)}
+    return named or {"train": str(sample.TRAIN), "test": str(sample.TEST)}
+
+
+def run_of(arguments: argparse.Namespace, files: dict[str, str]) -> Run:
+    """The run directory: the one named, else runs/<name of the first file>."""
+    if arguments.run:
+        return Run(Path(arguments.run))
+    if not (arguments.train or arguments.test):
+        return Run(Path("runs/sample"))
+    name = next(iter(files.values())).rstrip("/").rsplit("/", 1)[-1].split(".")[0]
+    return Run(Path("runs") / (name or "unnamed"))
+
+
+def backbone(arguments: argparse.Namespace, record: dict[str, Any]) -> BackboneConfig:
+    """The backbone asked for, else the run's own, else the default.
+
+    Raises:
+        UserError: the run has a model of another backbone, and only a test set is given.
+    """
+    before = record.get("backbone")
+    asked = arguments.backbone or (before["asked"] if before else DEFAULT_BACKBONE)
+    config = load_config(asked)
+    quantization = arguments.quantization
+    if quantization is None and before and asked == before["asked"]:
+        quantization = before["quantization"]
+    if quantization is not None:
+        config = replace(config, quantization=quantization)
+    return config
+
+
+def read(files: dict[str, str], limit: int | None) -> dict[str, pd.DataFrame]:
+    """The canonical tables of all splits."""
+    tables = {}
+    for split, file in files.items():
+        tables[split] = table = read_battles(file, labelled=split == "train", limit=limit)
+        aside = int((table["reason"] != "").sum())
+        print(f"{split}: {len(table):,} rows of {file}, {aside:,} set aside")
+    return tables
+
+
+def sound(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows that are not set aside."""
+    return table[table["reason"] == ""].reset_index(drop=True)
+
+
+def write_rejected(run: Run, tables: dict[str, pd.DataFrame]) -> None:
+    """Write the rows set aside of these splits; rows of a split that is not given stay."""
+    kept = []
+    if run.rejected.exists():
+        before = pd.read_csv(run.rejected, dtype=str, keep_default_na=False)
+        kept.append(before[~before["split"].isin(list(tables))])
+    kept += [rejected(table).assign(split=split) for split, table in tables.items()]
+    with atomic(run.rejected) as temporary:
+        pd.concat(kept)[["split", "row", "id", "reason"]].to_csv(temporary, index=False)
+
+
+def write_style(run: Run, split: str, table: pd.DataFrame) -> None:
+    """Make the handcrafted view, unless it stands already for this text and this code."""
+    path = run.views / "style" / f"{split}.parquet"
+    h = hashlib.sha256(features.FINGERPRINT.encode())
+    h.update("\n".join(f"{i} {k}" for i, k in zip(table["id"], table["key"], strict=True)).encode())
+    stamp = h.hexdigest()
+    if path.exists() and run.read_record().get("style", {}).get(split) == stamp:
+        print(f"{split}: handcrafted signals stand already")
+        return
+    features.extract(table).write(path)
+    run.update_record(style={split: stamp})
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Read, validate, extract."""
+    files = sources(arguments)
+    run = run_of(arguments, files)
+    record = run.read_record()
+    config = backbone(arguments, record)
+    if run.model.exists() and "train" not in files:
+        trained = record.get("backbone", {}).get("config")
+        if trained is not None and trained != asdict(config):
+            raise UserError(
+                f"the model of {run.folder} was trained on evidence of another backbone or "
+                "quantization: leave out --backbone and --quantization, or extract --train again"
+            )
+    tables = read(files, arguments.limit)
+    if arguments.dry_run:
+        for split, table in tables.items():
+            found = plan(sound(table), config)
+            print("\n".join([f"{split}:", *found.lines(), *estimate(found, config)]))
+        return
+    run.folder.mkdir(parents=True, exist_ok=True)
+    asked = str(arguments.backbone or record.get("backbone", {}).get("asked", DEFAULT_BACKBONE))
+    run.update_record(
+        inputs={
+            s: {"file": f, "rows": len(tables[s]), "sample": not getattr(arguments, s)}
+            for s, f in files.items()
+        },
+        backbone={
+            "asked": asked,
+            "quantization": config.quantization,
+            "config": asdict(config),
+        },
+        versions={"python": platform.python_version(), **{p: version(p) for p in VERSIONS}},
+    )
+    write_rejected(run, tables)
+    for split, table in tables.items():
+        start = time.monotonic()
+        write_battles(run.battles(split), table)
+        write_style(run, split, sound(table))
+        middle = time.monotonic()
+        extract(sound(table), config, run.views, split)
+        run.update_record(
+            seconds={
+                f"style_{split}": round(middle - start, 3),
+                f"language_model_{split}": round(time.monotonic() - middle, 3),
+            }
+        )
+    print(f"evidence in {run.views}; next: python pipelines/train_meta.py --run {run.folder}")
+
+
+if __name__ == "__main__":
+    p = cli.parser(__doc__)
+    p.add_argument("--train", metavar="FILE", help="battles with votes")
+    p.add_argument("--test", metavar="FILE", help="battles to predict")
+    p.add_argument("--run", metavar="DIR", help="run directory (runs/<name of the file>)")
+    p.add_argument(
+        "--backbone",
+        metavar="B",
+        help=f"name in configs/, YAML file or model folder (the run's own, or {DEFAULT_BACKBONE})",
+    )
+    p.add_argument("--quantization", choices=("none", "nf4", "int8"), help="overrides the YAML")
+    p.add_argument("--limit", type=cli.positive, metavar="N", help="first N rows of each file only")
+    p.add_argument("--dry-run", action="store_true", help="print the plan and its cost, do nothing")
+    sys.exit(cli.run(main, p.parse_args()))

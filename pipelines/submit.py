@@ -1,0 +1,54 @@
+"""Predict the test battles of a run.
+
+    python pipelines/submit.py
+    python pipelines/submit.py --run runs/lmsys --out submission.csv
+
+Writes id,winner_model_a,winner_model_b,winner_tie in the test file's order. A row that was set
+aside gets the training prior.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+import pandas as pd
+
+from arena.battle import CLASSES
+from arena.files import atomic
+from arena.run import Run
+from arena.tables import read_battles_table
+from meta import bundle
+from meta.evidence import read_evidence
+from pipelines import cli
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Load the model, score the test views, write the file."""
+    run = Run(Path(arguments.run))
+    stage = bundle.load(run.model)
+    table = read_battles_table(run.require_battles("test"))
+    probabilities = np.tile(stage.nulls.shares, (len(table), 1))
+    sound = (table["reason"] == "").to_numpy()
+    if sound.any():
+        fusion = stage.fusions["meta"]
+        views = read_evidence(run, "test").unseen(stage.probes)
+        probabilities[sound] = fusion.predict(fusion.design(views))
+    submission = pd.DataFrame(probabilities, columns=list(CLASSES))
+    submission.insert(0, "id", table["id"].to_numpy())
+    out = Path(arguments.out) if arguments.out else run.submission
+    with atomic(out) as temporary:
+        submission.to_csv(temporary, index=False)
+    print(f"{len(table):,} rows, {int((~sound).sum()):,} of them set aside and given the prior")
+    print(f"submission: {out}")
+
+
+if __name__ == "__main__":
+    p = cli.parser(__doc__)
+    p.add_argument("--run", metavar="DIR", default="runs/sample", help="run directory")
+    p.add_argument("--out", metavar="FILE", help="where to write (submission.csv of the run)")
+    sys.exit(cli.run(main, p.parse_args()))

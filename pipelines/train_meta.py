@@ -1,0 +1,87 @@
+"""Stage two: fuse the evidence of a run into three calibrated probabilities.
+
+    python pipelines/train_meta.py
+    python pipelines/train_meta.py --run runs/lmsys --trials 100
+
+Prints and writes figures by nested cross-validation over prompt groups (metrics.json), then trains
+the final model on all rows (model/). Ctrl-C is safe: finished Optuna trials are kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from arena import sample
+from arena.files import write_json
+from arena.progress import Progress
+from arena.run import Run
+from meta import bundle
+from meta.evidence import labels_of, read_evidence
+from meta.probes import CrossFittedProbes
+from meta.report import add_truth, figures, table
+from meta.stage import Settings, final, folds_for, nested, outer_folds
+from pipelines import cli
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Score honestly, train on everything, save."""
+    run = Run(Path(arguments.run))
+    settings = Settings(arguments.folds, arguments.trials, arguments.bags)
+    start = time.monotonic()
+    evidence = read_evidence(run, "train")
+    labels, battles = labels_of(evidence.battles), evidence.battles
+    folds = folds_for(evidence, settings.folds)
+    probes = (
+        CrossFittedProbes(evidence.hidden, labels, folds) if evidence.hidden is not None else None
+    )
+    print(
+        f"{len(battles):,} battles of {battles['group'].nunique():,} prompt groups; "
+        f"views: {', '.join(evidence.names)}"
+    )
+    seconds = {"read": time.monotonic() - start}
+    steps = settings.trials * (len(outer_folds(folds)) + 1)
+    with Progress("tuning", max(steps, 1), "trials") as progress:
+        start = time.monotonic()
+        scored = nested(evidence, folds, probes, settings, run, progress.update)
+        seconds["nested"] = time.monotonic() - start
+        start = time.monotonic()
+        stage = final(evidence, folds, probes, settings, run, progress.update)
+        seconds["final"] = time.monotonic() - start
+    found = figures(
+        scored.probabilities, labels[scored.rows], battles["group"].to_numpy()[scored.rows]
+    )
+    truth = sample.truth(battles["id"]) if run.is_sample("train") else None
+    if truth is not None:
+        add_truth(found, truth[scored.rows], labels[scored.rows])
+    found["swap_gap"] = scored.swap_gap
+    meta = stage.fusions["meta"]
+    found["model"] = {
+        "params": meta.params,
+        "calibrator": meta.calibrator.method,
+        "calibration": meta.calibration,
+        "folds": settings.folds,
+        "trials": settings.trials,
+        "bags": settings.bags,
+    }
+    found["seconds"] = {**run.read_record().get("seconds", {}), **seconds}
+    found["seconds"] = {k: round(v, 3) for k, v in found["seconds"].items()}
+    bundle.save(stage, run.model)
+    write_json(run.metrics, found)
+    if truth is not None:
+        print("the votes of the sample are SIMULATED: these figures say nothing about people")
+    print(table(found))
+    print(f"model in {run.model}; next: python pipelines/submit.py --run {run.folder}")
+
+
+if __name__ == "__main__":
+    p = cli.parser(__doc__)
+    p.add_argument("--run", metavar="DIR", default="runs/sample", help="run directory")
+    p.add_argument("--trials", type=int, default=20, metavar="N", help="Optuna trials a study")
+    p.add_argument("--folds", type=int, default=5, metavar="K", help="folds of prompt groups")
+    p.add_argument("--bags", type=cli.positive, default=3, metavar="S", help="seeds a fold")
+    sys.exit(cli.run(main, p.parse_args()))

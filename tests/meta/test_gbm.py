@@ -1,0 +1,47 @@
+import numpy as np
+import pytest
+from toys import toy_evidence
+
+from meta.gbm import BASELINE, BothOrders, cross_validate, raw_scores
+from meta.tune import tune
+
+SMALL = {**BASELINE, "min_data_in_leaf": 10}
+
+
+@pytest.fixture(scope="module")
+def data():
+    evidence = toy_evidence()
+    return BothOrders(evidence.tables["style"], evidence.battles["label"].to_numpy(dtype=np.int64))
+
+
+def folds_of(data):
+    return np.arange(len(data.labels)) // 2 % 4
+
+
+def test_prediction_is_equivariant(data):
+    found = cross_validate(data, folds_of(data), SMALL)
+    raw = raw_scores(found.boosters, data.view)
+    swapped = raw_scores(found.boosters, data.view.swap())
+    assert np.abs(raw[:, [1, 0, 2]] - swapped).max() < 1e-12
+
+
+def test_same_seed_gives_the_same_model(data):
+    first = cross_validate(data, folds_of(data), SMALL)
+    second = cross_validate(data, folds_of(data), SMALL)
+    assert np.array_equal(first.raw, second.raw)
+    assert first.boosters[0].model_to_string() == second.boosters[0].model_to_string()
+
+
+def test_a_study_goes_on_where_it_stopped(data, tmp_path):
+    folds, counted = folds_of(data), []
+    count = lambda: counted.append(1)  # noqa: E731
+    tune(data, folds, 2, tmp_path / "a.db", count)
+    resumed = tune(data, folds, 4, tmp_path / "a.db", count)
+    assert len(counted) == 4
+    assert resumed == tune(data, folds, 4, tmp_path / "b.db")
+    tune(data, folds, 4, tmp_path / "a.db", count)
+    assert len(counted) == 4
+
+
+def test_no_trials_is_the_baseline(data, tmp_path):
+    assert tune(data, folds_of(data), 0, tmp_path / "none.db") == BASELINE

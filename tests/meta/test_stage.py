@@ -1,0 +1,122 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from toys import toy_evidence
+
+from arena.errors import UserError
+from arena.run import Run
+from meta import bundle
+from meta.evidence import labels_of
+from meta.nulls import Nulls
+from meta.probes import CrossFittedProbes
+from meta.scores import log_loss
+from meta.stage import Settings, final, folds_for, nested
+
+SETTINGS = Settings(folds=4, trials=0, bags=1)
+
+
+def score(evidence, tmp_path):
+    folds = folds_for(evidence, SETTINGS.folds)
+    probes = CrossFittedProbes(evidence.hidden, labels_of(evidence.battles), folds)
+    return nested(evidence, folds, probes, SETTINGS, Run(tmp_path), lambda: None), folds, probes
+
+
+def test_the_whole_finds_the_planted_signal(tmp_path):
+    evidence = toy_evidence(300)
+    scored, _, _ = score(evidence, tmp_path)
+    y = labels_of(evidence.battles)[scored.rows]
+    losses = {name: log_loss(p, y) for name, p in scored.probabilities.items()}
+    assert losses["meta"] < min(losses["style"], losses["hidden"]) < losses["prior"]
+    assert scored.swap_gap < 1e-9
+    assert all(np.isfinite(p).all() for p in scored.probabilities.values())
+
+
+def test_labels_of_a_scored_fold_reach_no_prediction_of_that_fold(tmp_path):
+    evidence = toy_evidence(160)
+    scored, folds, _ = score(evidence, tmp_path / "a")
+    k = 1
+    battles = evidence.battles.copy()
+    held = folds == k
+    battles.loc[held, "label"] = (battles.loc[held, "label"] + 1) % 3
+    again, _, _ = score(replace(evidence, battles=battles), tmp_path / "b")
+    for name, p in scored.probabilities.items():
+        assert np.array_equal(p[held], again.probabilities[name][held]), name
+        if name != "uniform":
+            assert not np.array_equal(p[~held], again.probabilities[name][~held]), name
+
+
+def test_probes_of_a_training_row_never_saw_its_fold():
+    evidence = toy_evidence(160)
+    folds = folds_for(evidence, 4)
+    y = labels_of(evidence.battles)
+    flipped = np.where(folds == 2, (y + 1) % 3, y)
+    one = CrossFittedProbes(evidence.hidden, y, folds)
+    two = CrossFittedProbes(evidence.hidden, flipped, folds)
+    for scored in (None, 0):
+        first, second = one.out_of_fold(scored), two.out_of_fold(scored)
+        assert np.array_equal(first[folds == 2], second[folds == 2])
+        assert not np.array_equal(first[folds == 1], second[folds == 1])
+    assert np.array_equal(one.out_of_fold(2), two.out_of_fold(2))
+
+
+def test_shuffled_labels_land_on_the_prior(tmp_path):
+    evidence = toy_evidence(400)
+    battles = evidence.battles.copy()
+    rng = np.random.default_rng(3)
+    battles["label"] = rng.permutation(battles["label"].to_numpy())
+    scored, _, _ = score(replace(evidence, battles=battles), tmp_path)
+    y = labels_of(battles)
+    loss = {name: log_loss(p, y) for name, p in scored.probabilities.items()}
+    assert abs(loss["meta"] - loss["prior"]) < 0.03
+
+
+def test_bundle_round_trip(tmp_path):
+    evidence = toy_evidence(120)
+    folds = folds_for(evidence, 4)
+    probes = CrossFittedProbes(evidence.hidden, labels_of(evidence.battles), folds)
+    stage = final(evidence, folds, probes, SETTINGS, Run(tmp_path), lambda: None)
+    bundle.save(stage, tmp_path / "model")
+    loaded = bundle.load(tmp_path / "model")
+    fresh = toy_evidence(30, seed=9)
+    for name, fusion in stage.fusions.items():
+        before = fusion.predict(fusion.design(fresh.unseen(stage.probes)))
+        other = loaded.fusions[name]
+        after = other.predict(other.design(fresh.unseen(loaded.probes)))
+        assert np.allclose(before, after, atol=1e-12), name
+    assert np.array_equal(
+        stage.nulls.predict(fresh.battles)["length"], loaded.nulls.predict(fresh.battles)["length"]
+    )
+    assert not list((tmp_path / "model").rglob("*.pkl"))
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"format": 99}', "[1, 2]"])
+def test_a_damaged_bundle_is_the_users_error(tmp_path, text):
+    (tmp_path / "bundle.json").write_text(text)
+    with pytest.raises(UserError, match="train_meta"):
+        bundle.load(tmp_path)
+
+
+def test_a_missing_view_is_named(tmp_path):
+    evidence = toy_evidence(120)
+    folds = folds_for(evidence, 4)
+    probes = CrossFittedProbes(evidence.hidden, labels_of(evidence.battles), folds)
+    stage = final(evidence, folds, probes, SETTINGS, Run(tmp_path), lambda: None)
+    without = replace(evidence, hidden=None).unseen([])
+    with pytest.raises(UserError, match="hidden"):
+        stage.fusions["meta"].design(without)
+
+
+def test_too_few_groups_are_refused():
+    evidence = toy_evidence(4)
+    with pytest.raises(UserError, match="too few"):
+        folds_for(replace(evidence, battles=evidence.battles.assign(group="0" * 16)), 5)
+
+
+def test_nulls_by_hand():
+    evidence = toy_evidence(40)
+    y = np.array([0] * 20 + [1] * 10 + [2] * 10)
+    found = Nulls.fit(evidence.battles, y).predict(evidence.battles)
+    assert found["prior"][0] == pytest.approx([21 / 43, 11 / 43, 11 / 43])
+    assert found["uniform"][0] == pytest.approx([1 / 3] * 3)
+    assert found["length"].sum(axis=1) == pytest.approx(1.0)
