@@ -13,7 +13,7 @@ from arena.run import Run
 from arena.tables import read_battles_table
 from arena.views import View
 from embeddings.evidence import HiddenStates
-from meta.probes import CrossFittedProbes, Probe, as_view, test_values
+from meta.probes import CrossFittedProbes, Probe, as_view, unseen_values
 
 HIDDEN = "hidden"
 
@@ -44,7 +44,7 @@ class Evidence:
         """Views of rows that no probe saw."""
         views = dict(self.tables)
         if self.hidden is not None and probes:
-            values = test_values(probes, self.hidden)
+            values = unseen_values(probes, self.hidden)
             views[HIDDEN] = as_view(self.hidden.ids, values, self.hidden.slots)
         return views
 

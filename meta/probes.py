@@ -109,10 +109,11 @@ class CrossFittedProbes:
         return values
 
 
-def test_values(models: Sequence[Mapping[str, Probe]], states: HiddenStates) -> np.ndarray:
+def unseen_values(models: Sequence[Mapping[str, Probe]], states: HiddenStates) -> np.ndarray:
     """Mean over the folds' probes, for battles none of them saw; float32 (n, d)."""
     rows = np.arange(len(states.ids))
-    return np.mean([probe_values(m, states, rows) for m in models], axis=0, dtype=np.float32)
+    total = sum(probe_values(m, states, rows) for m in models)
+    return np.asarray(total / len(models), dtype=np.float32)
 
 
 def as_view(ids: Sequence[str], values: np.ndarray, slots: Sequence[str]) -> View:

@@ -120,9 +120,14 @@ def main(arguments: argparse.Namespace) -> None:
     write_json(run.folder / "evaluation.json", found)
 
 
-if __name__ == "__main__":
+def command(argv: list[str] | None = None) -> int:
+    """Parse ``argv`` (the process's arguments by default), run, return the exit code."""
     p = cli.parser(__doc__)
     p.add_argument("--run", metavar="DIR", default="runs/sample", help="run directory")
     p.add_argument("--labels", metavar="FILE", help="votes of the test battles (the sample's own)")
     p.add_argument("--by", metavar="FILE", help="slices to score one by one")
-    sys.exit(cli.run(main, p.parse_args()))
+    return cli.run(main, p.parse_args(argv))
+
+
+if __name__ == "__main__":
+    sys.exit(command())

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import platform
 import sys
 import time
@@ -117,9 +118,10 @@ def main(arguments: argparse.Namespace) -> None:
     run = run_of(arguments, files)
     record = run.read_record()
     config = backbone(arguments, record)
+    settings = json.loads(json.dumps(asdict(config)))
     if run.model.exists() and "train" not in files:
         trained = record.get("backbone", {}).get("config")
-        if trained is not None and trained != asdict(config):
+        if trained is not None and trained != settings:
             raise UserError(
                 f"the model of {run.folder} was trained on evidence of another backbone or "
                 "quantization: leave out --backbone and --quantization, or extract --train again"
@@ -140,7 +142,7 @@ def main(arguments: argparse.Namespace) -> None:
         backbone={
             "asked": asked,
             "quantization": config.quantization,
-            "config": asdict(config),
+            "config": settings,
         },
         versions={"python": platform.python_version(), **{p: version(p) for p in VERSIONS}},
     )
@@ -160,7 +162,8 @@ def main(arguments: argparse.Namespace) -> None:
     print(f"evidence in {run.views}; next: python pipelines/train_meta.py --run {run.folder}")
 
 
-if __name__ == "__main__":
+def command(argv: list[str] | None = None) -> int:
+    """Parse ``argv`` (the process's arguments by default), run, return the exit code."""
     p = cli.parser(__doc__)
     p.add_argument("--train", metavar="FILE", help="battles with votes")
     p.add_argument("--test", metavar="FILE", help="battles to predict")
@@ -173,4 +176,8 @@ if __name__ == "__main__":
     p.add_argument("--quantization", choices=("none", "nf4", "int8"), help="overrides the YAML")
     p.add_argument("--limit", type=cli.positive, metavar="N", help="first N rows of each file only")
     p.add_argument("--dry-run", action="store_true", help="print the plan and its cost, do nothing")
-    sys.exit(cli.run(main, p.parse_args()))
+    return cli.run(main, p.parse_args(argv))
+
+
+if __name__ == "__main__":
+    sys.exit(command())

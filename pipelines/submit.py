@@ -47,8 +47,13 @@ def main(arguments: argparse.Namespace) -> None:
     print(f"submission: {out}")
 
 
-if __name__ == "__main__":
+def command(argv: list[str] | None = None) -> int:
+    """Parse ``argv`` (the process's arguments by default), run, return the exit code."""
     p = cli.parser(__doc__)
     p.add_argument("--run", metavar="DIR", default="runs/sample", help="run directory")
     p.add_argument("--out", metavar="FILE", help="where to write (submission.csv of the run)")
-    sys.exit(cli.run(main, p.parse_args()))
+    return cli.run(main, p.parse_args(argv))
+
+
+if __name__ == "__main__":
+    sys.exit(command())

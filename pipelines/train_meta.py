@@ -78,10 +78,15 @@ def main(arguments: argparse.Namespace) -> None:
     print(f"model in {run.model}; next: python pipelines/submit.py --run {run.folder}")
 
 
-if __name__ == "__main__":
+def command(argv: list[str] | None = None) -> int:
+    """Parse ``argv`` (the process's arguments by default), run, return the exit code."""
     p = cli.parser(__doc__)
     p.add_argument("--run", metavar="DIR", default="runs/sample", help="run directory")
     p.add_argument("--trials", type=int, default=20, metavar="N", help="Optuna trials a study")
     p.add_argument("--folds", type=int, default=5, metavar="K", help="folds of prompt groups")
     p.add_argument("--bags", type=cli.positive, default=3, metavar="S", help="seeds a fold")
-    sys.exit(cli.run(main, p.parse_args()))
+    return cli.run(main, p.parse_args(argv))
+
+
+if __name__ == "__main__":
+    sys.exit(command())

@@ -1,0 +1,216 @@
+"""The commands as a user runs them, on a tiny random model: fast, and every layer is real."""
+
+import csv
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from tiny import save_tiny_model
+
+from arena.battle import CLASSES
+from pipelines import evaluate, extract, submit, train_meta
+
+WORDS = np.array(["the", "cat", "dog", "runs", "green", "because", "however", "1", "2", "list"])
+
+
+def text(rng, n):
+    return " ".join(rng.choice(WORDS, n)) + "."
+
+
+def lmsys(path, n=60, seed=0, labelled=True):
+    """A file in the LMSYS layout; the longer answer tends to win."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for i in range(n):
+        a, b = text(rng, rng.integers(1, 25)), text(rng, rng.integers(1, 25))
+        winner = int(rng.choice(3, p=[0.7, 0.1, 0.2] if len(a) > len(b) else [0.1, 0.7, 0.2]))
+        row = {"id": 1000 * seed + i, "prompt": json.dumps([f"{text(rng, 4)} {i}"])}
+        row |= {"response_a": json.dumps([a]), "response_b": json.dumps([b])}
+        if labelled:
+            row |= {c: int(k == winner) for k, c in enumerate(CLASSES)}
+        rows.append(row)
+    pd.DataFrame(rows).to_csv(path, index=False)
+    return path
+
+
+@pytest.fixture(scope="module")
+def model_folder(tmp_path_factory):
+    return save_tiny_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, model_folder):
+    """A run with a model and a test set."""
+    folder = tmp_path_factory.mktemp("run")
+    train, test = lmsys(folder / "train.csv"), lmsys(folder / "test.csv", 12, 1, labelled=False)
+    run = folder / "run"
+    argv = ["--train", str(train), "--test", str(test), "--run", str(run)]
+    assert extract.command([*argv, "--backbone", str(model_folder)]) == 0
+    assert train_meta.command(["--run", str(run), "--trials", "2", "--bags", "1"]) == 0
+    assert submit.command(["--run", str(run)]) == 0
+    return run
+
+
+def read(path):
+    return pd.read_csv(path, dtype={"id": str})
+
+
+def test_metrics_hold_what_the_contract_asks(trained):
+    found = json.loads((trained / "metrics.json").read_text())
+    assert found["class_order"] == list(CLASSES)
+    assert found["rows"] == 60
+    views = {"style", "hidden", "likelihood"}
+    assert {"uniform", "prior", "length", "meta_uncalibrated", "meta"} | views == set(
+        found["log_loss"]
+    )
+    assert found["log_loss"]["uniform"] == pytest.approx(np.log(3))
+    assert found["swap_gap"] < 1e-9
+    assert {"brier", "ece", "accuracy", "seconds", "groups"} <= set(found)
+
+
+def test_submission_is_in_the_order_of_the_file_and_sums_to_one(trained):
+    found, asked = read(trained / "submission.csv"), read(trained.parent / "test.csv")
+    assert list(found.columns) == ["id", *CLASSES]
+    assert found["id"].tolist() == asked["id"].tolist()
+    assert np.allclose(found[list(CLASSES)].sum(axis=1), 1.0)
+
+
+def test_another_test_set_leaves_the_model_alone_and_a_swap_swaps(trained):
+    before = read(trained / "submission.csv")
+    bundle = (trained / "model" / "bundle.json").read_bytes()
+    asked = pd.read_csv(trained.parent / "test.csv", dtype=str)
+    swapped = asked.rename(columns={"response_a": "response_b", "response_b": "response_a"})
+    path, out = trained.parent / "swapped.csv", trained.parent / "swapped-out.csv"
+    swapped.to_csv(path, index=False)
+    assert extract.command(["--test", str(path), "--run", str(trained)]) == 0
+    assert submit.command(["--run", str(trained), "--out", str(out)]) == 0
+    after = read(out)
+    assert (trained / "model" / "bundle.json").read_bytes() == bundle
+    unswapped = after[[CLASSES[1], CLASSES[0], CLASSES[2]]].to_numpy()
+    assert np.abs(before[list(CLASSES)].to_numpy() - unswapped).max() < 1e-6
+
+
+def test_another_backbone_for_the_test_set_alone_is_refused(trained, tmp_path, capsys):
+    argv = ["--test", str(trained.parent / "test.csv"), "--run", str(trained)]
+    assert extract.command([*argv, "--quantization", "nf4"]) == 2
+    assert "--quantization" in capsys.readouterr().err
+
+
+def test_damaged_test_rows_get_the_prior_in_their_place(trained, tmp_path):
+    table = pd.read_csv(lmsys(tmp_path / "t.csv", 8, 5, labelled=False), dtype=str)
+    table.loc[2, "response_a"] = '["never closed'
+    table.loc[5, "id"] = table.loc[4, "id"]
+    table.to_csv(tmp_path / "t.csv", index=False)
+    argv = ["--test", str(tmp_path / "t.csv"), "--run", str(trained)]
+    assert extract.command(argv) == 0
+    assert submit.command(["--run", str(trained), "--out", str(tmp_path / "out.csv")]) == 0
+    found = read(tmp_path / "out.csv")
+    prior = json.loads((trained / "model" / "bundle.json").read_text())["prior"]
+    assert found["id"].tolist() == table["id"].tolist()
+    for row in (2, 5):
+        assert found.loc[row, list(CLASSES)].to_numpy(dtype=float) == pytest.approx(prior)
+    rejected = pd.read_csv(trained / "battles" / "rejected.csv")
+    assert rejected.loc[rejected["split"] == "test", "row"].tolist() == [2, 5]
+
+
+def test_evaluate_scores_known_votes_and_slices(trained, tmp_path, capsys):
+    labelled = lmsys(tmp_path / "test.csv", 40, 1)
+    asked = pd.read_csv(labelled, dtype=str)
+    asked[["id", *CLASSES]].to_csv(tmp_path / "labels.csv", index=False)
+    asked.assign(source=["x"] * 35 + ["y"] * 5)[["id", "source"]].to_csv(
+        tmp_path / "by.csv", index=False
+    )
+    argv = ["--test", str(labelled), "--run", str(trained)]
+    assert extract.command(argv) == 0
+    argv = ["--run", str(trained), "--labels", str(tmp_path / "labels.csv")]
+    assert evaluate.command([*argv, "--by", str(tmp_path / "by.csv")]) == 0
+    found = json.loads((trained / "evaluation.json").read_text())
+    assert found["rows"] == 40
+    assert found["slices"]["x"]["rows"] == 35
+    assert "y" not in found["slices"]
+    assert evaluate.command(["--run", str(trained)]) == 2
+    assert "--labels" in capsys.readouterr().err
+
+
+def test_dry_run_prints_and_writes_nothing(tmp_path, model_folder, capsys):
+    train = lmsys(tmp_path / "train.csv", 10)
+    argv = ["--train", str(train), "--run", str(tmp_path / "run"), "--dry-run"]
+    assert extract.command([*argv, "--backbone", str(model_folder)]) == 0
+    out = capsys.readouterr().out
+    assert not (tmp_path / "run").exists()
+    for word in ("rows", "turns", "tokens", "A100"):
+        assert word in out
+
+
+@pytest.mark.parametrize("command", [train_meta, submit, evaluate])
+def test_a_run_that_is_not_there_is_one_line(command, tmp_path, capsys):
+    assert command.command(["--run", str(tmp_path / "none")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def good(path):
+    lmsys(path, 6)
+    with path.open(newline="") as f:
+        return list(csv.reader(f))
+
+
+def damage(name, path):
+    """Write one of the damaged training files."""
+    rows = good(path)
+    if name == "junk":
+        path.write_bytes(bytes(range(256)) * 40)
+        return
+    if name == "empty":
+        path.write_bytes(b"")
+        return
+    if name == "latin-1":
+        rows[1:] = [
+            [*r[:2], json.dumps(["déjà vu à Paris"], ensure_ascii=False), *r[3:]] for r in rows[1:]
+        ]
+        path.write_text(
+            "\n".join(",".join(f'"{c.replace(chr(34), chr(34) * 2)}"' for c in r) for r in rows),
+            encoding="latin-1",
+        )
+        return
+    if name == "missing column":
+        rows = [r[:2] + r[3:] for r in rows]
+    elif name == "no rows":
+        rows = rows[:1]
+    elif name == "two winners":
+        rows[2][4:] = ["1", "1", "0"]
+    elif name == "no winner":
+        rows[2][4:] = ["0", "0", "0"]
+    elif name == "bad JSON":
+        rows[2][2] = '["a'
+    elif name == "duplicate ids":
+        rows[2][0] = rows[1][0]
+    elif name == "50 MB cell":
+        rows[2][2] = json.dumps(["x" * 50_000_000])
+    with path.open("w", newline="") as f:
+        csv.writer(f).writerows(rows)
+
+
+@pytest.mark.parametrize("name", ["junk", "empty", "latin-1", "missing column", "no rows"])
+def test_a_file_that_cannot_be_read_is_one_line(name, tmp_path, model_folder, capsys):
+    path = tmp_path / "train.csv"
+    damage(name, path)
+    argv = ["--train", str(path), "--run", str(tmp_path / "run"), "--backbone", str(model_folder)]
+    assert extract.command(argv) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert err.startswith("error: ")
+    assert str(path) in err
+
+
+@pytest.mark.parametrize(
+    "name", ["two winners", "no winner", "bad JSON", "duplicate ids", "50 MB cell"]
+)
+def test_a_damaged_row_is_set_aside_with_its_reason(name, tmp_path, model_folder):
+    path, run = tmp_path / "train.csv", tmp_path / "run"
+    damage(name, path)
+    argv = ["--train", str(path), "--run", str(run), "--backbone", str(model_folder)]
+    assert extract.command(argv) == 0
+    rejected = pd.read_csv(run / "battles" / "rejected.csv")
+    assert rejected["row"].tolist() == [1]
+    assert rejected["reason"].str.len().tolist()[0] > 5
