@@ -16,7 +16,7 @@ from arena.views import Column, View
 from embeddings.evidence import HiddenStates
 from meta.logistic import SymmetricLogistic
 
-STRENGTH = 1e-3
+STRENGTH = 3e-3
 """Inverse penalty of the probes (scikit-learn's C for unit-scaled columns); docs/LOG.md."""
 
 

@@ -9,16 +9,13 @@ from collections.abc import Callable
 from arena.errors import UserError
 
 
+class Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Shows every default, and a docstring as it stands."""
+
+
 def parser(description: str | None) -> argparse.ArgumentParser:
     """A parser whose --help shows every default; ``description`` is the command's docstring."""
-    return argparse.ArgumentParser(
-        description=description,
-        formatter_class=type(
-            "Formatter",
-            (argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter),
-            {},
-        ),
-    )
+    return argparse.ArgumentParser(description=description, formatter_class=Formatter)
 
 
 def positive(text: str) -> int:

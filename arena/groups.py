@@ -1,0 +1,107 @@
+"""Prompt groups and folds: which rows may never part, and which fold each group belongs to.
+
+Rows are one group when they share the normalised prompt, or the unordered pair of answers, or are
+joined by a chain of such rows. A group is named by the smallest hash among the prompts of its rows.
+The name depends on content alone, so rows that are added later leave the fold of every group as it
+is, except where they join groups into one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from arena.battle import Turns, digest
+
+SHORTEST_PAIR = 20
+"""Characters of two answers together below which many prompts get that pair ("Yes." and "No")."""
+
+
+def normalise(turns: Turns) -> str:
+    """The prompt as compared, "" where it has no text.
+
+    All turns joined, NFKC and case-folded (so that width, ligatures and case do not count), every
+    run of white space as one blank, punctuation at both ends gone. Punctuation inside stays, or
+    "3 + 4" and "3 - 4" would be one prompt. A prompt of nothing but punctuation stays as it is.
+    """
+    text = unicodedata.normalize("NFKC", "\n".join(turn or "" for turn in turns)).casefold()
+    text = " ".join(unicodedata.normalize("NFKC", text).split())
+    start, end = 0, len(text)
+    while start < end and _is_edge(text[start]):
+        start += 1
+    while start < end and _is_edge(text[end - 1]):
+        end -= 1
+    return text[start:end] or text
+
+
+def _is_edge(character: str) -> bool:
+    return character == " " or unicodedata.category(character).startswith("P")
+
+
+def prompt_hash(prompt: Turns, a: Turns, b: Turns) -> str:
+    """Hash of the normalised prompt, 16 hex digits.
+
+    Where the prompt is empty it is the hash of the unordered answers: files of pairs without a
+    prompt would be one group otherwise.
+    """
+    text = normalise(prompt) or "\0".join(sorted((digest([a]), digest([b]))))
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def pair_hash(a: Turns, b: Turns) -> str | None:
+    """Hash of the unordered pair of answers, ``None`` for a pair that tells nothing of its row.
+
+    Two equal answers tell nothing (two times "" or the same canned refusal: no side to remember),
+    and neither do answers under ``SHORTEST_PAIR``. Linked, they would join unrelated prompts.
+    """
+    if list(a) == list(b) or sum(len(turn or "") for turn in (*a, *b)) < SHORTEST_PAIR:
+        return None
+    return "".join(sorted((digest([a]), digest([b]))))
+
+
+def assign_groups(df: pd.DataFrame) -> pd.Series[str]:
+    """Group of each battle.
+
+    Args:
+        df: the canonical table, or at least its columns prompt, response_a, response_b.
+
+    Returns:
+        16 hex digits per row, in the table's index.
+    """
+    rows = list(zip(df["prompt"], df["response_a"], df["response_b"], strict=True))
+    prompts = [prompt_hash(*row) for row in rows]
+    pairs = [pair_hash(a, b) for _, a, b in rows]
+    first: dict[str, int] = {}
+    # A prompt's name has 16 digits and a pair's 32, so that they cannot meet in one dict.
+    links = [
+        (i, first.setdefault(name, i))
+        for names in (prompts, pairs)
+        for i, name in enumerate(names)
+        if name is not None
+    ]
+    ends = np.array(links, dtype=np.int64).reshape(-1, 2).T
+    graph = coo_array((np.ones(len(links)), (ends[0], ends[1])), shape=(len(rows), len(rows)))
+    _, component = connected_components(graph, directed=False)
+    smallest: dict[int, str] = {}
+    for number, name in zip(component, prompts, strict=True):
+        smallest[number] = min(name, smallest.get(number, name))
+    return pd.Series([smallest[number] for number in component], index=df.index, dtype="str")
+
+
+def fold_of(groups: Iterable[str], folds: int) -> np.ndarray:
+    """Fold of each group: its name as a number modulo ``folds``, so no seed is needed.
+
+    Args:
+        groups: names of groups, hex digits; shape (n,).
+        folds: number of folds, at least 1.
+
+    Returns:
+        int64 in [0, folds), shape (n,).
+    """
+    return np.array([int(group, 16) % folds for group in groups], dtype=np.int64)

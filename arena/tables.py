@@ -1,0 +1,39 @@
+"""The canonical table of battles as parquet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from arena.battle import COLUMNS
+from arena.files import atomic
+
+TURNS = pa.list_(pa.string())
+TYPES = {
+    **dict.fromkeys(COLUMNS, pa.string()),
+    **dict.fromkeys(("prompt", "response_a", "response_b"), TURNS),
+    "row": pa.int64(),
+    "label": pa.int8(),
+}
+SCHEMA = pa.schema([(name, TYPES[name]) for name in COLUMNS])
+
+
+def write_battles(path: Path, df: pd.DataFrame) -> None:
+    """Write the canonical table atomically; equal tables give equal bytes."""
+    arrays = [pa.array(df[name].tolist(), TYPES[name]) for name in COLUMNS]
+    with atomic(path) as temporary:
+        pq.write_table(pa.Table.from_arrays(arrays, schema=SCHEMA), temporary)
+
+
+def read_battles_table(path: Path) -> pd.DataFrame:
+    """Read what :func:`write_battles` wrote; turns are Python lists of ``str | None``."""
+    table = pq.ParquetFile(path).read()
+    columns = {}
+    for name in COLUMNS:
+        dtype = {TURNS: "object", pa.string(): "str"}.get(TYPES[name])
+        values = table.column(name)
+        columns[name] = pd.Series(values.to_pylist(), dtype=dtype) if dtype else values.to_pandas()
+    return pd.DataFrame(columns)

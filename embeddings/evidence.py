@@ -1,0 +1,202 @@
+"""Evidence of the language model about battles: made once, kept by content, read as views."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from arena.errors import UserError
+from arena.files import atomic
+from arena.progress import Progress
+from arena.views import Column, View
+from embeddings.backbone import (
+    decoder_layers,
+    fingerprint,
+    load_backbone,
+    load_tokenizer,
+    model_folder,
+)
+from embeddings.config import BackboneConfig
+from embeddings.planning import Plan, estimate, pack_battles, plan
+from embeddings.scoring import (
+    QUANTITIES,
+    SCORING_VERSION,
+    Item,
+    Scorer,
+    layer_numbers,
+    slot_names,
+)
+from embeddings.store import SHARD_ITEMS, Shard, Store, gather, settings_hash
+from embeddings.template import TEMPLATE_VERSION
+
+__all__ = ["HiddenStates", "Plan", "estimate", "extract", "likelihood_view", "plan"]
+
+
+def extract(battles: pd.DataFrame, config: BackboneConfig, folder: Path, split: str) -> None:
+    """Make all evidence of these battles that is not there yet, then write their two views.
+
+    Writes ``folder/hidden/<settings>/*.safetensors`` (the store), ``folder/hidden/<split>.parquet``
+    (id, key_a, key_b in the battles' order) and ``folder/likelihood/<split>.parquet`` (a view).
+    Killed at any moment, the next call loses at most one shard's work and ends with the same bytes.
+
+    Args:
+        battles: rows of the canonical table with an empty ``reason``.
+        config: the backbone.
+        folder: the run's views.
+        split: ``train`` or ``test``.
+
+    Raises:
+        UserError: the backbone cannot be had, or max_tokens does not fit it.
+    """
+    model = model_folder(config)
+    slots = slot_names(layer_numbers(config.layers, decoder_layers(model)))
+    settings: dict[str, object] = {
+        "model": fingerprint(model),
+        "dtype": config.dtype,
+        "quantization": config.quantization,
+        "slots": slots,
+        "scoring": SCORING_VERSION,
+        "template": TEMPLATE_VERSION,
+    }
+    name = settings_hash(settings)
+    packed = pack_battles(battles, config, load_tokenizer(config), name)
+    store = Store(folder / "hidden" / name, settings)
+    todo = [item for item in packed.items if item.key not in store]
+    print(
+        f"{split}: {len(packed.items):,} distinct answers, {len(todo):,} to read, "
+        f"{sum(item.tokens for item in todo):,} tokens",
+        flush=True,
+    )
+    if todo:
+        fill(store, todo, config, packed.end_token)
+    keys = packed.key_a + packed.key_b
+    n = len(packed.ids)
+    values = gather(store.folder, keys, "likelihood") if n else np.empty((0, len(QUANTITIES)))
+    likelihood_view(packed.ids, values[:n], values[n:]).write(
+        folder / "likelihood" / f"{split}.parquet"
+    )
+    _write_keys(
+        folder / "hidden" / f"{split}.parquet", packed, {"settings": name, "slots": ",".join(slots)}
+    )
+
+
+def fill(store: Store, items: Sequence[Item], config: BackboneConfig, end_token: int) -> None:
+    """Read ``items`` with the model and add them to the store, shard by shard in their order.
+
+    A GPU reads batches of ``batch_tokens``. A CPU reads sequences one by one, unpadded, on one
+    thread each and on all its cores at once: twice as fast as one sequence on two threads, many
+    times where other processes run, and the numbers depend on neither mates nor cores.
+    """
+    backbone = load_backbone(config)
+    scorer = Scorer(backbone, end_token)
+    on_cpu = backbone.device.type == "cpu"
+    threads = torch.get_num_threads()
+    total = sum(item.tokens for item in items)
+    with (
+        Progress(f"{config.name} reads", total, unit="tokens") as progress,
+        ThreadPoolExecutor(threads if on_cpu else 1, initializer=_one_thread) as pool,
+    ):
+        for begin in range(0, len(items), SHARD_ITEMS):
+            part = items[begin : begin + SHARD_ITEMS]
+            grouped = list(batches(part, 0 if on_cpu else config.batch_tokens))
+            scored = []
+            for batch, found in zip(grouped, pool.map(scorer.score, grouped), strict=True):
+                scored.append(found)
+                progress.update(sum(item.tokens for item in batch))
+            store.add(
+                Shard(
+                    np.array([list(item.key) for item in part], dtype=np.uint8),
+                    np.concatenate([states for states, _ in scored]),
+                    np.concatenate([values for _, values in scored]),
+                )
+            )
+    torch.set_num_threads(threads)
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def batches(items: Sequence[Item], budget: int) -> Iterator[Sequence[Item]]:
+    """Cut items into batches of at most ``budget`` tokens with padding, but at least one item."""
+    begin, longest = 0, 0
+    for end, item in enumerate(items):
+        longest = max(longest, len(item.ids), len(item.bare))
+        if end > begin and longest * (end + 1 - begin) > budget:
+            yield items[begin:end]
+            begin, longest = end, max(len(item.ids), len(item.bare))
+    if begin < len(items):
+        yield items[begin:]
+
+
+def likelihood_view(ids: Sequence[str], a: np.ndarray, b: np.ndarray) -> View:
+    """The likelihood view: of every quantity the difference, its size, and the sum.
+
+    Args:
+        ids: battle ids, n.
+        a: quantities of answer A, float32 (n, len(QUANTITIES)).
+        b: the same of answer B.
+    """
+    columns: dict[str, Column] = {}
+    blocks = []
+    for i, quantity in enumerate(QUANTITIES):
+        difference = a[:, i] - b[:, i]
+        blocks += [difference, np.abs(difference), a[:, i] + b[:, i]]
+        columns[f"{quantity}.diff"] = Column("anti", "likelihood")
+        columns[f"{quantity}.absdiff"] = Column("sym", "likelihood")
+        columns[f"{quantity}.sum"] = Column("sym", "likelihood")
+    return View(ids, np.stack(blocks, axis=1), columns)
+
+
+def _write_keys(path: Path, packed: Plan, metadata: dict[str, str]) -> None:
+    table = pa.table(
+        {
+            "id": pa.array(packed.ids, pa.string()),
+            "key_a": pa.array(packed.key_a, pa.binary(32)),
+            "key_b": pa.array(packed.key_b, pa.binary(32)),
+        }
+    )
+    with atomic(path) as temporary:
+        pq.write_table(table.replace_schema_metadata(metadata), temporary)
+
+
+@dataclass(frozen=True)
+class HiddenStates:
+    """Pooled hidden states of a split's battles, in their order.
+
+    Attributes:
+        ids: battle ids, n.
+        a, b: states of either answer given the prompt, float16 (n, slots, d).
+        slots: names of the slots, such as ``layer18.mean`` and ``layer18.last``.
+    """
+
+    ids: list[str]
+    a: np.ndarray
+    b: np.ndarray
+    slots: list[str]
+
+    @classmethod
+    def read(cls, folder: Path, split: str) -> HiddenStates:
+        """Gather the states of ``folder/hidden/<split>.parquet`` from the store.
+
+        Raises:
+            UserError: the split was not extracted, or the store lacks some of it.
+        """
+        path = folder / "hidden" / f"{split}.parquet"
+        if not path.exists():
+            raise UserError(f"{path} is missing: run `python pipelines/extract.py` first")
+        table = pq.read_table(path)
+        settings = table.schema.metadata[b"settings"].decode()
+        slots = table.schema.metadata[b"slots"].decode().split(",")
+        n = table.num_rows
+        keys = table.column("key_a").to_pylist() + table.column("key_b").to_pylist()
+        states = gather(folder / "hidden" / settings, keys, "states")
+        return cls(table.column("id").to_pylist(), states[:n], states[n:], slots)

@@ -1,0 +1,235 @@
+"""What an extraction will read, and what it will cost, before any of it is read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from arena.battle import Turns
+from arena.errors import UserError
+from embeddings.backbone import load_tokenizer
+from embeddings.config import BackboneConfig, load_config
+from embeddings.packing import PROMPT, Packer
+from embeddings.scoring import Item
+from embeddings.template import Encoder, conversation_template
+
+EDGES = (0, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
+
+BYTES_A_WEIGHT = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "int8": 1.1, "nf4": 0.6}
+"""int8 and nf4 leave embeddings and norms in 16 bits and add scales."""
+
+CPU_MFU = {"float32": 0.78, "bfloat16": 0.55, "float16": 0.55, "nf4": 0.45, "int8": 0.23}
+"""Share of the GEMM speed in the compute dtype that extraction reached with SmolLM2-135M, one
+sequence at a time, on 2 cores with AVX512-BF16 (measured for this project, not float16)."""
+
+A100_FLOPS = 312e12
+"""Dense bf16 peak of an A100 (NVIDIA data sheet)."""
+
+A100_MFU = {"float32": 0.03, "bfloat16": 0.4, "float16": 0.4, "nf4": 0.25, "int8": 0.2}
+"""Assumed, not measured; float32 runs at 19.5 TFLOP/s there."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The answers of a table of battles, packed.
+
+    Attributes:
+        ids: battle ids, n.
+        key_a, key_b: content address of each battle's answers, 32 bytes, n each.
+        items: the distinct answers (with their conversations), longest first, then by key.
+        end_token: the token that ends a turn.
+        turns: rounds of each battle, int (n,).
+        cut: tokens left out of each sequence, prompt and answer; int (2n, 2).
+        note: what a person should know about the counts; may be empty.
+    """
+
+    ids: list[str]
+    key_a: list[bytes]
+    key_b: list[bytes]
+    items: list[Item]
+    end_token: int
+    turns: np.ndarray
+    cut: np.ndarray
+    note: str = ""
+
+    @property
+    def tokens(self) -> tuple[int, int]:
+        """Tokens read with the prompt and without it, of distinct answers."""
+        return sum(len(i.ids) for i in self.items), sum(len(i.bare) for i in self.items)
+
+    def lines(self) -> list[str]:
+        """The plan for people."""
+        conditional, bare = self.tokens
+        lengths = np.array([len(item.ids) for item in self.items])
+        counts = np.histogram(lengths, bins=[*EDGES, np.inf])[0]
+        bars = [
+            f"{low:>5}-{high - 1}: {n:,}"
+            for low, high, n in zip(EDGES, EDGES[1:], counts, strict=False)
+            if n
+        ] + ([f"{EDGES[-1]:>5} and more: {counts[-1]:,}"] if counts[-1] else [])
+        truncated = int((self.cut.sum(axis=1) > 0).sum())
+        n = len(self.cut)
+        rounds = np.bincount(self.turns) if n else np.zeros(0, int)
+        return [
+            *([self.note] if self.note else []),
+            f"  battles {len(self.ids):,}, answers {n:,}, distinct in their conversation "
+            f"{len(self.items):,}",
+            "  turns: " + ", ".join(f"{t}: {c:,}" for t, c in enumerate(rounds) if c),
+            "  tokens a sequence (template included): " + ", ".join(b.strip() for b in bars),
+            f"  truncated {truncated:,} of {n:,} ({truncated / max(n, 1):.1%}), tokens cut: "
+            f"prompts {self.cut[:, 0].sum():,}, answers {self.cut[:, 1].sum():,}",
+            f"  tokens to read {conditional + bare:,}: {conditional:,} with the prompt, "
+            f"{bare:,} without",
+        ]
+
+
+def plan(battles: pd.DataFrame, config: BackboneConfig) -> Plan:
+    """Pack battles as an extraction would, without the model's weights.
+
+    Where the backbone's own tokenizer cannot be had (gated, offline), tokens are counted with the
+    embedded model's, and the plan says so.
+
+    Args:
+        battles: rows of the canonical table with an empty ``reason``.
+        config: the backbone.
+
+    Raises:
+        UserError: no tokenizer can be had, or max_tokens is too small.
+    """
+    try:
+        return pack_battles(battles, config, load_tokenizer(config), "")
+    except UserError as error:
+        if not config.parameters or config.source.startswith("package:"):
+            raise
+        stand_in = load_config("smollm2-135m")
+        found = pack_battles(battles, config, load_tokenizer(stand_in), "")
+        return replace(found, note=f"  counted with the tokenizer of {stand_in.name}: {error}")
+
+
+def pack_battles(
+    battles: pd.DataFrame, config: BackboneConfig, tokenizer: Any, settings: str
+) -> Plan:
+    """Pack every answer of ``battles``; keys are hashes of ``settings`` and the tokens."""
+    encoder = Encoder(tokenizer)
+    template = conversation_template(encoder)
+    special = [i for i in template.closing if i in tokenizer.all_special_ids]
+    end_token = [*special, *template.closing, 0][0]
+    # Attention looks left: what follows the answer would be read for nothing.
+    packer = Packer(encoder, replace(template, closing=()))
+    before = np.array(template.opening + template.before_answers[0], dtype=np.int32)
+    items: dict[bytes, Item] = {}
+    cut: list[tuple[int, int]] = []
+
+    def add(prompt: Turns, answer: Turns) -> bytes:
+        packed = packer.pack(prompt, [answer], config.max_tokens)
+        content, asked = packed.content(0), np.flatnonzero(packed.owner == PROMPT)
+        start = packed.start[0]
+        # The last turn's tokens up to an ellipsis, if there is one.
+        run = content[content >= start]
+        run = run[run - start == np.arange(len(run))][: config.unconditional_tokens]
+        bare = np.concatenate([before, packed.ids[run]]) if len(run) else before[:0]
+        h = hashlib.sha256(f"{settings} {packed.last[0]} {start} {len(run)};".encode())
+        for array in (packed.ids, content.astype(np.int32), asked.astype(np.int32), bare):
+            h.update(f"{len(array)};".encode() + array.tobytes())
+        key = h.digest()
+        items[key] = Item(key, packed.ids, content, asked, packed.last[0], bare, len(run), start)
+        cut.append((packed.prompt_cut, packed.answer_cut))
+        return key
+
+    keys = [
+        (add(prompt, a), add(prompt, b))
+        for prompt, a, b in zip(
+            battles["prompt"], battles["response_a"], battles["response_b"], strict=True
+        )
+    ]
+    return Plan(
+        ids=battles["id"].tolist(),
+        key_a=[a for a, _ in keys],
+        key_b=[b for _, b in keys],
+        items=sorted(items.values(), key=lambda item: (-len(item.ids), item.key)),
+        end_token=end_token,
+        turns=np.array([len(turns) for turns in battles["prompt"]], dtype=np.int64),
+        cut=np.array(cut, dtype=np.int64).reshape(-1, 2),
+    )
+
+
+def estimate(plan: Plan, config: BackboneConfig) -> list[str]:
+    """Seconds and memory that an extraction will take, here and on an A100 40 GB, for people.
+
+    Time is 2 x parameters x tokens floating-point operations (Kaplan et al. 2020, forward pass)
+    over a share (MFU) of the device's matrix-product speed. Memory is parameters x bytes a weight,
+    plus activations (24 vectors of the hidden size a token of the largest batch, in 16 bits, and
+    three float32 copies of one chunk of logits).
+    """
+    parameters = _parameters(config)
+    if not parameters:
+        return ["  no estimate: `parameters` is not in the backbone's YAML"]
+    kind = config.dtype if config.quantization == "none" else config.quantization
+    tokens = sum(plan.tokens)
+    operations = 2.0 * parameters * tokens
+    weights = parameters * BYTES_A_WEIGHT[kind]
+    # 12 d^2 a layer and some 30 layers: d is about sqrt(parameters / 400) in models of all sizes.
+    hidden = (parameters / 400) ** 0.5
+    longest = len(plan.items[0].ids) if plan.items else 0
+    head = 3 * 128 * 256_000 * 4.0
+    here = weights + longest * hidden * 24 * 2 + head
+    there = weights + config.batch_tokens * hidden * 24 * 2 + head
+    speed = _gemm_speed(torch.float32 if kind == "float32" else torch.bfloat16)
+    return [
+        f"  {config.name}: {parameters / 1e9:.2f} G parameters, {kind}; "
+        f"2 x parameters x tokens = {operations / 1e12:,.0f} TFLOP",
+        f"  this machine's CPU: {_duration(operations / (CPU_MFU[kind] * speed))} at "
+        f"{CPU_MFU[kind]:.0%} of {speed / 1e9:,.0f} GFLOP/s (matrix products measured just now), "
+        f"{here / 2**30:.1f} GiB",
+        f"  A100 40 GB: {_duration(operations / (A100_MFU[kind] * A100_FLOPS))} at "
+        f"{A100_MFU[kind]:.0%} of 312 TFLOP/s (assumed, not measured), {there / 2**30:.1f} GiB"
+        + (", which does not fit" if there > 40e9 else ""),
+    ]
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:,.0f} s"
+    if seconds < 2 * 3600:
+        return f"{seconds / 60:,.0f} min"
+    return f"{seconds / 3600:,.1f} h"
+
+
+def _parameters(config: BackboneConfig) -> int:
+    """Parameters as the YAML has them, else as a local folder's safetensors headers count them."""
+    folder = Path(config.source).expanduser()
+    if config.parameters or not folder.is_dir():
+        return config.parameters
+    total = 0
+    for path in folder.glob("*.safetensors"):
+        with path.open("rb") as f:
+            (size,) = struct.unpack("<Q", f.read(8))
+            header = json.loads(f.read(size))
+        total += sum(_size(e["shape"]) for n, e in header.items() if n != "__metadata__")
+    return total
+
+
+def _size(shape: Sequence[int]) -> int:
+    return int(np.prod(shape, dtype=np.int64))
+
+
+def _gemm_speed(dtype: torch.dtype) -> float:
+    """Floating-point operations per second of matrix products of a small model's shapes."""
+    x, w = torch.randn(512, 576).to(dtype), torch.randn(576, 1536).to(dtype)
+    best = float("inf")
+    for _ in range(5):
+        start = time.perf_counter()
+        for _ in range(10):
+            x @ w
+        best = min(best, time.perf_counter() - start)
+    return 10 * 2 * 512 * 576 * 1536 / best

@@ -1,0 +1,237 @@
+"""What the language model says about an answer: pooled hidden states, and how likely it finds it.
+
+Hidden states are pooled in float32: ``mean`` over the answer's content tokens of all its turns,
+``last``, the state of the last content token of its last turn (never an end-of-turn token, an EOS
+or padding), and ``prompt``, the mean over the prompt's tokens. Where the last turn is empty,
+``last`` is the token before it, and where there are no tokens to average, it stands for their mean.
+The state of layer k is the output of the k-th decoder layer; that of the last layer is taken after
+the model's final norm.
+
+Log-probabilities are natural logarithms of a float32 softmax. Only positions that predict a content
+token go through the model's head, in chunks.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from embeddings.backbone import Backbone
+
+SCORING_VERSION = 2
+
+CHUNK = 128
+"""Positions through the head at once: 128 x a vocabulary of 256,000 in float32 is 131 MB."""
+
+POOLINGS = ("mean", "last", "prompt")
+
+QUANTITIES = (
+    "mean",
+    "sum",
+    "worst",
+    "entropy",
+    "greedy",
+    "end",
+    "bare",
+    "ratio",
+    "tokens",
+)
+"""The numbers of one answer, all given the prompt unless said otherwise:
+
+=========== ====================================================================================
+mean        log-probability of a content token, mean
+sum         the same, sum
+worst       the same, minimum
+entropy     entropy of the next-token distribution at the content tokens, mean, in nats
+greedy      share of content tokens that were the model's first choice
+end         log-probability that the turn ends after the last content token
+bare        mean log-probability of the last turn's first tokens without the prompt, that is, with
+            an empty prompt in the same template (minus the log-perplexity)
+ratio       mean log-probability of those same tokens with the prompt, minus ``bare``: pointwise
+            mutual information of prompt and answer, per token
+tokens      number of content tokens read
+=========== ====================================================================================
+"""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One answer to read.
+
+    Attributes:
+        key: content address, 32 bytes.
+        ids: the conversation that ends with the answer; int32 (n,).
+        content: positions of the answer's content tokens, all turns; int64.
+        asked: positions of the prompt's tokens, all turns; int64.
+        last: position whose state is pooled as ``last``.
+        bare: the last turn's first tokens after an empty prompt; int32, empty where there are none.
+        bare_length: how many of ``bare``'s tokens, at its end, are the answer's.
+        bare_start: where these tokens begin in ``ids``.
+    """
+
+    key: bytes
+    ids: np.ndarray
+    content: np.ndarray
+    asked: np.ndarray
+    last: int
+    bare: np.ndarray
+    bare_length: int
+    bare_start: int
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that the model reads for this item."""
+        return len(self.ids) + len(self.bare)
+
+
+def layer_numbers(fractions: Sequence[float], layers: int) -> list[int]:
+    """Depths as layer numbers from 1 to ``layers``, ascending, each once."""
+    return sorted({max(1, round(f * layers)) for f in fractions})
+
+
+def slot_names(numbers: Sequence[int]) -> list[str]:
+    """Names of the pooled states in their order, such as ``layer18.mean``."""
+    return [f"layer{n}.{pooling}" for n in numbers for pooling in POOLINGS]
+
+
+class Scorer:
+    """Reads items with one backbone."""
+
+    def __init__(self, backbone: Backbone, end_token: int) -> None:
+        """``end_token`` ends a turn in the backbone's template."""
+        self.backbone, self.end_token = backbone, end_token
+        count = len(backbone.decoder.layers)
+        self.numbers = layer_numbers(backbone.config.layers, count)
+        self.cap = getattr(backbone.model.config, "final_logit_softcapping", None)
+        # Threads share the model and its hooks; each keeps what its own pass showed.
+        self._seen = threading.local()
+        for number in self.numbers:
+            backbone.decoder.layers[number - 1].register_forward_hook(self._keep(number))
+
+    def _keep(self, number: int) -> Any:
+        def hook(_: Any, __: Any, output: Any) -> None:
+            self._seen.states[number] = output[0] if isinstance(output, tuple) else output
+
+        return hook
+
+    def score(self, items: Sequence[Item]) -> tuple[np.ndarray, np.ndarray]:
+        """Pooled states and quantities of a batch.
+
+        Returns:
+            float16 (n, slots, d), clamped to float16's range, and float32 (n, len(QUANTITIES)); a
+            quantity of no tokens is NaN, their sum and number 0.
+        """
+        states: list[torch.Tensor] = []
+        values = np.full((len(items), len(QUANTITIES)), np.nan, dtype=np.float32)
+        column = {name: i for i, name in enumerate(QUANTITIES)}
+        with torch.inference_mode():
+            layers = self._read([item.ids for item in items])
+            final = layers[-1]
+            for row, item in enumerate(items):
+                states.append(_pool(layers[:-1], row, item))
+                logs, entropies, firsts = self._log_probabilities(
+                    final[row], item.content - 1, item.ids[item.content]
+                )
+                found = {"sum": logs.sum(), "tokens": len(logs)}
+                if len(logs):
+                    found |= {
+                        "mean": logs.mean(),
+                        "worst": logs.min(),
+                        "entropy": entropies.mean(),
+                        "greedy": firsts.mean(),
+                    }
+                end = np.array([self.end_token], dtype=np.int32)
+                found["end"] = self._log_probabilities(final[row], np.array([item.last]), end)[0][0]
+                if item.bare_length:
+                    places = np.searchsorted(
+                        item.content, np.arange(item.bare_start, item.bare_start + item.bare_length)
+                    )
+                    found["ratio"] = logs[places].mean()
+                for name, value in found.items():
+                    values[row, column[name]] = value
+            bare_rows = [row for row, item in enumerate(items) if item.bare_length]
+            if bare_rows:
+                final = self._read([items[row].bare for row in bare_rows])[-1]
+                for i, row in enumerate(bare_rows):
+                    item = items[row]
+                    n = len(item.bare)
+                    positions = np.arange(n - item.bare_length, n)
+                    logs = self._log_probabilities(final[i], positions - 1, item.bare[positions])[0]
+                    values[row, column["bare"]] = logs.mean()
+                    values[row, column["ratio"]] -= logs.mean()
+        return torch.stack(states).cpu().numpy(), values
+
+    def _read(self, sequences: Sequence[np.ndarray]) -> list[torch.Tensor]:
+        """States of the kept layers, then the final one; each (n, longest, d).
+
+        Padding stands on the right and is masked; attention looks left, so content cannot see it.
+        """
+        longest = max(map(len, sequences))
+        ids = torch.zeros((len(sequences), longest), dtype=torch.long)
+        mask = torch.zeros_like(ids)
+        for row, sequence in enumerate(sequences):
+            ids[row, : len(sequence)] = torch.from_numpy(sequence.astype(np.int64))
+            mask[row, : len(sequence)] = 1
+        decoder = self.backbone.decoder
+        self._seen.states = {}
+        final = decoder(
+            input_ids=ids.to(self.backbone.device),
+            attention_mask=mask.to(self.backbone.device) if len(sequences) > 1 else None,
+            use_cache=False,
+        ).last_hidden_state
+        states: dict[int, torch.Tensor] = self._seen.states
+        states[len(decoder.layers)] = final
+        return [*(states[n] for n in self.numbers), final]
+
+    def _log_probabilities(
+        self, states: torch.Tensor, positions: np.ndarray, targets: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Of the tokens ``targets``, predicted from the final states at ``positions``.
+
+        Returns:
+            float64 (n,) each: log-probability, entropy, and 1 where the target is the first choice.
+        """
+        found = []
+        for begin in range(0, len(positions), CHUNK):
+            rows = torch.from_numpy(positions[begin : begin + CHUNK]).to(states.device)
+            wanted = torch.from_numpy(targets[begin : begin + CHUNK].astype(np.int64))
+            logits = self.backbone.model.lm_head(states[rows])
+            if self.cap is not None:
+                # Gemma-2 squashes its logits after the head (Gemma Team 2024, section 2).
+                logits = torch.tanh(logits / self.cap) * self.cap
+            logs = torch.log_softmax(logits.float(), dim=-1)
+            wanted = wanted.to(logs.device)
+            picked = logs.gather(1, wanted[:, None])[:, 0]
+            entropy = -(logs.exp() * logs).sum(dim=-1)
+            first = logs.argmax(dim=-1) == wanted
+            found.append(torch.stack([picked, entropy, first.float()]).double().cpu().numpy())
+        if not found:
+            return np.empty(0), np.empty(0), np.empty(0)
+        picked_all, entropy_all, first_all = np.concatenate(found, axis=1)
+        return picked_all, entropy_all, first_all
+
+
+def _pool(layers: Sequence[torch.Tensor], row: int, item: Item) -> torch.Tensor:
+    """All slots of one item, float16 (slots, d)."""
+    slots = []
+    for states in layers:
+        last = states[row, item.last].float()
+        slots += [
+            _mean(states[row], item.content, last),
+            last,
+            _mean(states[row], item.asked, last),
+        ]
+    limit = torch.finfo(torch.float16).max
+    return torch.stack([slot.to("cpu") for slot in slots]).clamp(-limit, limit).half()
+
+
+def _mean(states: torch.Tensor, positions: np.ndarray, empty: torch.Tensor) -> torch.Tensor:
+    """Mean state at ``positions`` in float32 (d,), ``empty`` where there are none."""
+    if not len(positions):
+        return empty
+    return states[torch.from_numpy(positions).to(states.device)].float().mean(dim=0)

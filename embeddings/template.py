@@ -1,0 +1,157 @@
+"""The model's conversation template as token ids, and the tokenizing of texts that nobody trusts.
+
+The structure of a conversation (role headers, end-of-turn tokens) is tokenized with special tokens;
+prompts and answers are tokenized without, each on its own, so nothing that a text says can open or
+close a turn. The structure comes from the tokenizer's chat template, rendered with placeholders and
+split on them; what a template does to the texts themselves (trimming, escaping) is therefore
+replaced by one rule: a text is stripped of white space at both ends.
+
+A default system prompt that a template adds (SmolLM2, Qwen2) stays: it is what the model was
+trained with. Where there is no chat template, or it does not give back the placeholders in order,
+the plain template holds: ``User: PROMPT``, blank line, ``Assistant: ANSWER``, then blank line and
+``User:`` again, after a BOS token where the tokenizer has one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from jinja2 import TemplateError
+from tokenizers import AddedToken, Tokenizer
+
+from arena.errors import UserError
+
+TEMPLATE_VERSION = 1
+
+Ids = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Template:
+    """Token ids around the texts of a conversation."""
+
+    opening: Ids
+    """Before the first prompt."""
+    before_answers: tuple[Ids, ...]
+    """Before each answer of a round: one entry where an answer is packed alone, two for a pair."""
+    between: Ids
+    """After a round's last answer, before the next prompt."""
+    closing: Ids
+    """After the last answer."""
+
+
+class Encoder:
+    """Tokenizes structure with special tokens and texts without."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        """Clone the tokenizer's backend, so that no setting of the one leaks into the other.
+
+        Args:
+            tokenizer: a transformers tokenizer with a ``tokenizers`` backend.
+
+        Raises:
+            UserError: the tokenizer has no such backend.
+        """
+        backend = getattr(tokenizer, "backend_tokenizer", None)
+        if not isinstance(backend, Tokenizer):
+            raise UserError(
+                "the backbone's tokenizer has no tokenizer.json: save it with transformers first"
+            )
+        self._structure = _clone(backend)
+        self._texts = _clone(backend)
+        self.tokenizer = tokenizer
+        template = tokenizer.chat_template
+        written = template if isinstance(template, str) else ""
+        control = {
+            i: AddedToken(t.content, special=True)
+            for i, t in tokenizer.added_tokens_decoder.items()
+            if t.special or (t.content in written and not t.content.isspace())
+        }
+        # Some tokenizers declare the tokens that their template writes as ordinary added tokens.
+        self._texts.add_special_tokens(list(control.values()))
+        self._texts.encode_special_tokens = True
+        self._control = set(control) - {tokenizer.unk_token_id}
+
+    def structure(self, text: str) -> Ids:
+        """Token ids of template text; special tokens count."""
+        return tuple(self._structure.encode(text, add_special_tokens=False).ids)
+
+    def text(self, text: str) -> list[int]:
+        """Token ids of a text of a prompt or an answer; never a special token.
+
+        Lone surrogates become U+FFFD. A tokenizer whose model can build a special token out of
+        characters (Unigram) loses it here.
+        """
+        sound = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        ids: list[int] = self._texts.encode(sound, add_special_tokens=False).ids
+        return [i for i in ids if i not in self._control]
+
+
+def _clone(backend: Tokenizer) -> Tokenizer:
+    clone = Tokenizer.from_str(backend.to_str())
+    clone.no_padding()
+    clone.no_truncation()
+    return clone
+
+
+def conversation_template(encoder: Encoder) -> Template:
+    """The template in which one answer stands after its prompt, as the model would have said it.
+
+    Its ``closing`` is what the template writes after an answer, the end-of-turn token first.
+    """
+    tokenizer = encoder.tokenizer
+    rendered = _render(tokenizer)
+    if rendered is None:
+        bos = tokenizer.bos_token or ""
+        rendered = [f"{bos}User: ", "\n\nAssistant: ", "\n\nUser: ", tokenizer.eos_token or "\n\n"]
+    opening, middle, between, closing = (encoder.structure(piece) for piece in rendered)
+    return Template(opening, (middle,), between, closing)
+
+
+def comparison_template(encoder: Encoder) -> Template:
+    """The template in which two answers stand side by side in one user turn, A before B.
+
+    Its ``closing`` opens the model's turn, where the verdict is read.
+    """
+    chat = conversation_template(encoder)
+    return Template(
+        chat.opening + encoder.structure("Prompt:\n"),
+        (encoder.structure("\n\nAnswer A:\n"), encoder.structure("\n\nAnswer B:\n")),
+        encoder.structure("\n\nPrompt:\n"),
+        chat.before_answers[0],
+    )
+
+
+def _render(tokenizer: Any) -> list[str] | None:
+    """The pieces of the chat template around two rounds, or ``None`` where there is no sound one.
+
+    The clock is fixed: some templates write today's date, and the same input must give the same
+    tokens tomorrow.
+    """
+    if not tokenizer.chat_template:
+        return None
+    marks = ["Xquestion1X", "Xanswer1X", "Xquestion2X", "Xanswer2X"]
+    roles = ["user", "assistant"] * 2
+    try:
+        text: str = tokenizer.apply_chat_template(
+            [{"role": r, "content": m} for r, m in zip(roles, marks, strict=True)],
+            tokenize=False,
+            date_string="26 Jul 2024",
+            strftime_now=_fixed_clock,
+        )
+    except (TemplateError, ValueError, TypeError):
+        return None
+    pieces = []
+    for mark in marks:
+        before, found, text = text.partition(mark)
+        if not found or mark in text:
+            return None
+        pieces.append(before)
+    opening, middle, between, _ = pieces
+    return [opening, middle, between, text]
+
+
+def _fixed_clock(pattern: str) -> str:
+    return datetime(2024, 7, 26, tzinfo=UTC).strftime(pattern)

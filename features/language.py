@@ -1,0 +1,190 @@
+"""Language and script: does the answer come in the language of the prompt?
+
+Languages are py3langid's, with its probability. Only the first ``SAMPLE`` characters are read, and
+text without letters has no language.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from functools import cache
+from typing import NamedTuple
+
+from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+from features.signals import answer_signal, pair_signal, prompt_signal
+from features.text import Lexicon, Text, once
+
+SAMPLE = 250
+"""Characters that langid reads: its cost grows with them, and at 250 it is sure of prose."""
+
+SCRIPTS = {
+    "latin": ((0x41, 0x5A), (0x61, 0x7A), (0xC0, 0x24F), (0x1E00, 0x1EFF)),
+    "cyrillic": ((0x400, 0x52F),),
+    "arabic": ((0x600, 0x6FF), (0x750, 0x77F), (0xFB50, 0xFDFF), (0xFE70, 0xFEFE)),
+    "cjk": ((0x3040, 0x30FF), (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xAC00, 0xD7AF)),
+    "other": ((0x370, 0x3FF), (0x530, 0x5FF), (0x900, 0x109F), (0x10A0, 0x10FF), (0x1780, 0x17FF)),
+}
+"""Unicode blocks of the letters of each script; ``other``: Greek, Hebrew, Indic, Thai, ..."""
+
+MOJIBAKE = re.compile("\ufffd|Ã[\u0080-\u00bf]|â€|Â[\u00a0-\u00bf]|ï¿½|Ð[\u0080-\u00bf]Ñ")
+TRANSLATE = Lexicon(
+    """translate|translation|translated|in english|into english|in spanish|in french|in german|
+    in italian|in portuguese|in russian|in chinese|in japanese|in korean|in arabic|in hindi|
+    in latin|in dutch|in polish|in turkish|in swedish|in greek|in hebrew|to english|to spanish|
+    to french|to german|übersetze|auf deutsch|auf englisch|traduis|traduire|en français|en anglais|
+    traduce|traducir|en español|en inglés|traduza|em português|em inglês|traduci|in italiano|
+    переведи|на русском|на английском|翻译|用中文|用英语|翻訳|日本語で|英語で|번역|
+    한국어로|영어로"""
+)
+
+
+class Language(NamedTuple):
+    """ISO 639-1 code and probability."""
+
+    code: str
+    probability: float
+
+
+NONE = Language("", 0.0)
+
+
+@cache
+def identifier() -> LanguageIdentifier:
+    """py3langid's model, loaded once per process."""
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+
+
+@once
+def language(text: Text) -> Language:
+    """The text's language, :data:`NONE` where it has fewer than ten letters."""
+    # Code and its keywords say nothing of the language around them.
+    sample = text.text[: 4 * SAMPLE].split("```")[0].strip()[:SAMPLE] or text.text[:SAMPLE]
+    if sum(map(str.isalpha, sample)) < 10:
+        return NONE
+    code, probability = identifier().classify(sample)
+    return Language(code, float(probability))
+
+
+@once
+def scripts(text: Text) -> dict[str, float]:
+    """Share of each script among the letters; all zero where there are none."""
+    if text.text.isascii():
+        letters = {"latin": sum(text.ascii_counts[65:91]) + sum(text.ascii_counts[97:123])}
+    else:
+        letters = {
+            name: int(sum(((text.codes >= lo) & (text.codes <= hi)).sum() for lo, hi in blocks))
+            for name, blocks in SCRIPTS.items()
+        }
+    total = max(1, sum(letters.values()))
+    return {name: letters.get(name, 0) / total for name in SCRIPTS}
+
+
+def wants_translation(prompt: Text) -> bool:
+    """Whether the prompt asks for another language than its own."""
+    return bool(TRANSLATE.found(prompt))
+
+
+@answer_signal
+def mismatch(answer: Text, prompt: Text) -> float:
+    """How surely the languages of answer and prompt differ, in [0, 1]; NaN where one has none.
+
+    0 where the prompt asks for a translation or names a language.
+    """
+    asked, said = language(prompt), language(answer)
+    if NONE in (asked, said):
+        return math.nan
+    if asked.code == said.code or wants_translation(prompt):
+        return 0.0
+    return asked.probability * said.probability
+
+
+@answer_signal
+def english(answer: Text, prompt: Text) -> float:
+    """Probability that the answer is English, 0 where it is rather another language."""
+    found = language(answer)
+    return found.probability if found.code == "en" else 0.0
+
+
+@answer_signal
+def certainty(answer: Text, prompt: Text) -> float:
+    """Probability of the answer's language: low for gibberish, code and mixed languages."""
+    return language(answer).probability
+
+
+@answer_signal
+def script_mismatch(answer: Text, prompt: Text) -> float:
+    """Half the sum of |share in answer - share in prompt| over scripts, in [0, 1].
+
+    0 where the prompt asks for a translation; NaN where a text has no letters.
+    """
+    asked, said = scripts(prompt), scripts(answer)
+    if not any(asked.values()) or not any(said.values()):
+        return math.nan
+    if wants_translation(prompt):
+        return 0.0
+    return sum(abs(said[name] - asked[name]) for name in SCRIPTS) / 2
+
+
+@answer_signal
+def latin(answer: Text, prompt: Text) -> float:
+    """Latin letters as a share of the letters."""
+    return scripts(answer)["latin"]
+
+
+@answer_signal
+def non_ascii(answer: Text, prompt: Text) -> float:
+    """Characters outside ASCII as a share of the characters."""
+    return 1 - sum(answer.ascii_counts) / len(answer.text) if answer.text else 0.0
+
+
+@answer_signal
+def mixed_scripts(answer: Text, prompt: Text) -> float:
+    """Share of the letters outside the answer's main script."""
+    shares = scripts(answer).values()
+    return 1 - max(shares) if any(shares) else 0.0
+
+
+@answer_signal
+def mojibake(answer: Text, prompt: Text) -> float:
+    """Log of 1 + replacement characters and wrongly decoded sequences."""
+    return 0.0 if answer.text.isascii() else math.log1p(len(MOJIBAKE.findall(answer.text)))
+
+
+@prompt_signal
+def prompt_english(prompt: Text) -> float:
+    """Probability that the prompt is English, 0 where it is rather another language."""
+    found = language(prompt)
+    return found.probability if found.code == "en" else 0.0
+
+
+@prompt_signal
+def prompt_latin(prompt: Text) -> float:
+    """Latin letters as a share of the prompt's letters."""
+    return scripts(prompt)["latin"]
+
+
+@prompt_signal
+def prompt_cjk(prompt: Text) -> float:
+    """Han, kana and Hangul as a share of the prompt's letters."""
+    return scripts(prompt)["cjk"]
+
+
+@prompt_signal
+def prompt_cyrillic(prompt: Text) -> float:
+    """Cyrillic as a share of the prompt's letters."""
+    return scripts(prompt)["cyrillic"]
+
+
+@prompt_signal
+def translation(prompt: Text) -> float:
+    """1 where the prompt asks for a translation or names a language."""
+    return float(wants_translation(prompt))
+
+
+@pair_signal("sym")
+def differ(a: Text, b: Text, prompt: Text) -> float:
+    """1 where the answers come in different languages; NaN where one has none."""
+    codes = {language(a).code, language(b).code}
+    return math.nan if "" in codes else float(len(codes) == 2)

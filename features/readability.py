@@ -1,0 +1,174 @@
+"""Readability: the classical formulas, as textstat 0.7.8 computes them for English.
+
+textstat splits the text and counts its syllables again for each formula, .1 to .2 ms each. Here
+the counts are made once per text and a word's syllables are asked of textstat once per process;
+a test holds the results to textstat's own. A text without words has no readability: NaN.
+
+Formulas: Flesch (1948), Kincaid et al. (1975), Gunning (1952), McLaughlin (1969, SMOG), Coleman
+and Liau (1975), Smith and Senter (1967, ARI), Chall and Dale (1995), Bjornsson (1968, LIX); the
+constants are those in textstat's source.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from dataclasses import dataclass
+from functools import lru_cache
+
+import textstat
+
+from features.signals import answer_signal, prompt_signal
+from features.text import Text, once
+
+NOT_CONTRACTION = re.compile(r"'(?!(?:[tsd]|ve|ll|re))")
+PUNCTUATION = re.compile(r"[^\w\s']")
+LONGEST_WORD = 40
+"""Characters after which a "word" is noise, whose syllables are not looked up."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What the formulas need; ``sentences`` is at least 1."""
+
+    characters: int
+    letters: int
+    words: int
+    sentences: int
+    syllables: int
+    polysyllables: int
+    difficult: int
+    hard: int
+    long: int
+
+
+@lru_cache(maxsize=200_000)
+def word_counts(word: str) -> tuple[int, bool]:
+    """Syllables of a word in lower case, and whether it is missing from Dale and Chall's list."""
+    if len(word) > LONGEST_WORD:
+        return 1, True
+    return textstat.syllable_count(word), bool(textstat.is_difficult_word(word, 0))
+
+
+@once
+def counts(text: Text) -> Counts:
+    """Count as textstat does: hyphens and punctuation vanish, short sentences are left out."""
+    plain = PUNCTUATION.sub("", NOT_CONTRACTION.sub("", text.text.replace("’", "'")))
+    words = Counter(plain.lower().split())
+    total = [0] * 6
+    for word, n in words.items():
+        syllables, hard = word_counts(word)
+        polysyllable = syllables >= 3
+        total[0] += n * syllables
+        total[1] += n * polysyllable
+        total[2] += n * (hard and polysyllable)
+        total[3] += n * hard
+        total[4] += n * (len(word) - word.count("'") > 6)
+        total[5] += n * len(word)
+    return Counts(
+        characters=sum(map(len, text.text.split())),
+        letters=total[5] - plain.count("'"),
+        words=words.total(),
+        sentences=max(1, len(text.sentences)),
+        syllables=total[0],
+        polysyllables=total[1],
+        difficult=total[2],
+        hard=total[3],
+        long=total[4],
+    )
+
+
+@answer_signal
+def flesch(answer: Text, prompt: Text) -> float:
+    """Flesch reading ease: about 100 is very easy, about 0 very hard."""
+    c = counts(answer)
+    if not c.words:
+        return math.nan
+    return 206.835 - 1.015 * c.words / c.sentences - 84.6 * c.syllables / c.words
+
+
+@answer_signal
+def kincaid(answer: Text, prompt: Text) -> float:
+    """Flesch-Kincaid grade: years of school in the United States."""
+    c = counts(answer)
+    if not c.words:
+        return math.nan
+    return 0.39 * c.words / c.sentences + 11.8 * c.syllables / c.words - 15.59
+
+
+@answer_signal
+def fog(answer: Text, prompt: Text) -> float:
+    """Gunning fog index; difficult: three syllables and not in Dale and Chall's list."""
+    c = counts(answer)
+    if not c.words:
+        return math.nan
+    return 0.4 * (c.words / c.sentences + 100 * c.difficult / c.words)
+
+
+@answer_signal
+def smog(answer: Text, prompt: Text) -> float:
+    """SMOG grade, from words of three syllables and more."""
+    c = counts(answer)
+    if not c.words:
+        return math.nan
+    return 1.043 * math.sqrt(30 * c.polysyllables / c.sentences) + 3.1291
+
+
+@answer_signal
+def coleman_liau(answer: Text, prompt: Text) -> float:
+    """Coleman-Liau index, from letters rather than syllables."""
+    c = counts(answer)
+    if not c.words:
+        return math.nan
+    return 5.8 * c.letters / c.words - 29.6 * c.sentences / c.words - 15.8
+
+
+@answer_signal
+def automated(answer: Text, prompt: Text) -> float:
+    """Automated readability index (ARI)."""
+    c = counts(answer)
+    if not c.words:
+        return math.nan
+    return 4.71 * c.characters / c.words + 0.5 * c.words / c.sentences - 21.43
+
+
+@answer_signal
+def dale_chall(answer: Text, prompt: Text) -> float:
+    """Dale-Chall score, from words missing from a list of easy ones."""
+    c = counts(answer)
+    if not c.words:
+        return math.nan
+    percent = 100 * c.hard / c.words
+    score = 0.1579 * percent + 0.0496 * c.words / c.sentences
+    return score + 3.6365 if percent > 5 else score
+
+
+@answer_signal
+def lix(answer: Text, prompt: Text) -> float:
+    """LIX, which needs no syllables and so serves many languages."""
+    c = counts(answer)
+    if not c.words:
+        return math.nan
+    return c.words / c.sentences + 100 * c.long / c.words
+
+
+@answer_signal
+def syllables(answer: Text, prompt: Text) -> float:
+    """Mean syllables of a word."""
+    c = counts(answer)
+    return c.syllables / c.words if c.words else math.nan
+
+
+@answer_signal
+def hard_words(answer: Text, prompt: Text) -> float:
+    """Share of the words that are missing from Dale and Chall's list of easy ones."""
+    c = counts(answer)
+    return c.hard / c.words if c.words else math.nan
+
+
+@prompt_signal
+def prompt_syllables(prompt: Text) -> float:
+    """Mean syllables of a word of the prompt."""
+    c = counts(prompt)
+    return c.syllables / c.words if c.words else math.nan

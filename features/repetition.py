@@ -1,0 +1,124 @@
+"""Repetition and degeneration: loops, echoes, padding."""
+
+from __future__ import annotations
+
+import math
+import re
+import zlib
+from collections import Counter
+
+from features.diction import STOPWORDS
+from features.position import shared_prefix
+from features.signals import answer_signal
+from features.text import Text
+
+RUN = re.compile(r"(\S)\1{3,}")
+LONGEST_UNIT = 200
+"""Characters of the longest unit that is looked for as a loop."""
+TAIL = 600
+"""Characters at the end whose compression is measured: a degenerate answer loops there."""
+
+
+def ratio(text: str) -> float:
+    """Bytes after zlib's fastest compression / bytes before; low is repetitive, over 1 is short."""
+    data = text.encode("utf-8", "surrogatepass")
+    return len(zlib.compress(data, 1)) / len(data) if data else math.nan
+
+
+def repeated(items: list[str] | list[tuple[str, ...]]) -> float:
+    """Share of the items that occurred before."""
+    return 1 - len(set(items)) / len(items) if items else 0.0
+
+
+def ngrams(words: list[str], n: int) -> list[tuple[str, ...]]:
+    """Runs of n words."""
+    return list(zip(*(words[i:] for i in range(n)), strict=False))
+
+
+@answer_signal
+def compression(answer: Text, prompt: Text) -> float:
+    """Zlib compression ratio of the answer."""
+    return ratio(answer.text)
+
+
+@answer_signal
+def tail_compression(answer: Text, prompt: Text) -> float:
+    """Zlib compression ratio of the last 600 characters."""
+    return ratio(answer.text[-TAIL:])
+
+
+@answer_signal
+def trigrams(answer: Text, prompt: Text) -> float:
+    """Share of the runs of three words that occurred before."""
+    return repeated(ngrams(answer.words, 3))
+
+
+@answer_signal
+def lines(answer: Text, prompt: Text) -> float:
+    """Share of the lines that occurred before."""
+    return repeated(answer.lines)
+
+
+@answer_signal
+def sentences(answer: Text, prompt: Text) -> float:
+    """Share of the sentences that occurred before."""
+    return repeated([sentence.strip() for sentence in answer.sentences])
+
+
+@answer_signal
+def openings(answer: Text, prompt: Text) -> float:
+    """Share of the sentences whose first two words opened another sentence before."""
+    return repeated([tuple(sentence.split(maxsplit=2)[:2]) for sentence in answer.sentences])
+
+
+@answer_signal
+def longest_run(answer: Text, prompt: Text) -> float:
+    """Log of 1 + length of the longest run of one visible character, from four on."""
+    return math.log1p(max((len(m.group()) for m in RUN.finditer(answer.text)), default=0))
+
+
+@answer_signal
+def loop(answer: Text, prompt: Text) -> float:
+    """Log of 1 + characters of the unit that the answer ends with three times in a row."""
+    end = answer.text.rstrip()
+    for size in range(2, min(LONGEST_UNIT, len(end) // 3) + 1):
+        unit = end[-size:]
+        if unit == end[-2 * size : -size] == end[-3 * size : -2 * size]:
+            return math.log1p(size)
+    return 0.0
+
+
+@answer_signal
+def top_word(answer: Text, prompt: Text) -> float:
+    """Share of the most frequent word that is no function word."""
+    counts: Counter[str] = answer.counts
+    most = max((n for word, n in counts.items() if word not in STOPWORDS), default=0)
+    return most / len(answer.words) if answer.words else math.nan
+
+
+@answer_signal
+def echo(answer: Text, prompt: Text) -> float:
+    """Share of the last prompt that the last answer begins with, to the letter."""
+    asked, said = prompt.final.text.strip().lower(), answer.final.text.strip().lower()
+    return shared_prefix(asked, said) / len(asked) if asked else 0.0
+
+
+@answer_signal
+def copied_lines(answer: Text, prompt: Text) -> float:
+    """Share of the answer's lines that are lines of the prompt."""
+    theirs = set(prompt.lines)
+    return sum(line in theirs for line in answer.lines) / max(1, len(answer.lines))
+
+
+@answer_signal
+def copied_trigrams(answer: Text, prompt: Text) -> float:
+    """Share of the answer's runs of three words that are in the prompt."""
+    mine = ngrams(answer.words, 3)
+    theirs = set(ngrams(prompt.words, 3))
+    return sum(run in theirs for run in mine) / max(1, len(mine))
+
+
+@answer_signal
+def repeated_turns(answer: Text, prompt: Text) -> float:
+    """Share of the turns that say what an earlier turn said."""
+    return repeated([turn.strip() for turn in answer.turns])

@@ -1,0 +1,81 @@
+"""Views: parity, parquet, join."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from arena.views import Column, View, join
+
+COLUMNS = {
+    "difference": Column("anti", "verbosity"),
+    "left": Column("paired", "", "right"),
+    "gap": Column("sym"),
+    "right": Column("paired", "", "left"),
+}
+VALUES = arrays(np.float32, (3, 4), elements=st.floats(width=32))
+
+
+def view(values):
+    return View(["x", "y", "z"], values, COLUMNS)
+
+
+def test_swap_by_hand():
+    swapped = view([[1, 2, 3, 4]] * 3).swap()
+    assert swapped.values.tolist() == [[-1, 4, 3, 2]] * 3
+
+
+@given(VALUES)
+def test_swap_is_an_involution(values):
+    twice = view(values).swap().swap()
+    assert twice.columns == COLUMNS
+    np.testing.assert_array_equal(twice.values, values)
+
+
+def test_parquet_gives_values_ids_and_parity_back(tmp_path):
+    before = view([[0.1, np.nan, np.inf, -0.0]] * 3)
+    before.write(tmp_path / "one.parquet")
+    found = View.read(tmp_path / "one.parquet")
+    assert found.ids == ["x", "y", "z"]
+    assert found.columns == COLUMNS
+    assert found.values.tobytes() == before.values.tobytes()
+    found.write(tmp_path / "other.parquet")
+    assert (tmp_path / "one.parquet").read_bytes() == (tmp_path / "other.parquet").read_bytes()
+
+
+def test_take_and_frame():
+    some = view(np.arange(12).reshape(3, 4)).take(np.array([True, False, True]))
+    assert some.ids == ["x", "z"]
+    assert some.frame()["gap"].to_dict() == {"x": 2.0, "z": 10.0}
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"one": Column("sym")},
+        {"one": Column("paired"), "two": Column("sym")},
+        {"one": Column("anti", partner="two"), "two": Column("anti", partner="one")},
+        {"one": Column("paired", partner="two"), "two": Column("sym")},
+    ],
+)
+def test_columns_that_do_not_fit_are_refused(columns):
+    with pytest.raises(ValueError, match="column"):
+        View(["x"], np.zeros((1, 2)), columns)
+
+
+@given(VALUES, VALUES)
+def test_join_and_swap_commute(one, other):
+    views = {"style": view(one), "words": view(other)}
+    joined = join(views)
+    assert joined.names[:2] == ["style.difference", "style.left"]
+    assert joined.columns["words.left"] == Column("paired", "words", "words.right")
+    assert joined.columns["words.difference"].family == "verbosity"
+    swapped = join({name: v.swap() for name, v in views.items()})
+    np.testing.assert_array_equal(joined.swapped_values(), swapped.values)
+
+
+def test_join_refuses_other_battles():
+    other = View(["x", "z", "y"], np.zeros((3, 4)), COLUMNS)
+    with pytest.raises(ValueError, match="view words is not of the same battles"):
+        join({"style": view(np.zeros((3, 4))), "words": other})

@@ -1,0 +1,145 @@
+"""The whole view: parity, order, finiteness, speed, independence of the workers."""
+
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import features
+from arena.swap import swap_battles
+from features import signals
+from features.text import Text
+
+WORDS = st.sampled_from(
+    [
+        "sorry",
+        "i",
+        "cannot",
+        "as an ai",
+        "the",
+        "5",
+        "3 + 4 = 7",
+        "- item\n",
+        "**bold**",
+        "```",
+        "?",
+    ]
+)
+TURN = st.none() | st.text(max_size=60) | st.lists(WORDS, max_size=15).map(" ".join)
+TURNS = st.lists(TURN, min_size=1, max_size=3)
+
+
+def table(*rows: tuple[list[str | None], list[str | None], list[str | None]]) -> pd.DataFrame:
+    prompts, firsts, seconds = zip(*rows, strict=True)
+    return pd.DataFrame(
+        {
+            "id": [f"x{len(rows) - i}" for i in range(len(rows))],
+            "prompt": list(prompts),
+            "response_a": list(firsts),
+            "response_b": list(seconds),
+            "model_a": "",
+            "model_b": "",
+            "label": np.int8(-1),
+        }
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(TURNS, TURNS, TURNS), min_size=1, max_size=3))
+def test_swapped_battles_give_the_swapped_view(rows):
+    battles = table(*rows)
+    view, swapped = features.extract(battles), features.extract(swap_battles(battles))
+    np.testing.assert_array_equal(swapped.values, view.swapped_values())
+
+
+@settings(max_examples=100, deadline=None)
+@given(TURNS, TURNS, TURNS)
+def test_values_are_finite_or_missing(prompt, a, b):
+    values = features.extract(table((prompt, a, b))).values
+    assert values.dtype == np.float32
+    assert not np.isinf(values).any()
+
+
+@settings(max_examples=60, deadline=None)
+@given(TURNS, TURNS)
+def test_identical_answers_have_no_side(prompt, answer):
+    view = features.extract(table((prompt, answer, answer)))
+    anti = [i for i, column in enumerate(view.columns.values()) if column.parity == "anti"]
+    assert not np.nan_to_num(view.values[0, anti]).any()
+
+
+def test_ids_and_order_are_kept_and_columns_declared():
+    rows = [(["zebra?"], ["One."], ["Two words."]), (["apple?"], ["Three of them."], ["Four."])]
+    view = features.extract(table(*rows))
+    assert view.ids == ["x2", "x1"]
+    for i, row in enumerate(rows):
+        np.testing.assert_array_equal(view.values[i], features.extract(table(row)).values[0])
+    families = {column.family for column in view.columns.values()}
+    assert {name.partition(".")[0] for name in view.names} == families
+    assert {"verbosity", "position", "formatting", "refusal", "self_promotion"} <= families
+    assert not any("model_a" in name for name in view.names)
+
+
+def test_result_does_not_depend_on_workers():
+    rows = [([f"Question {i}?"], [f"Answer {i}. " * i], ["No."]) for i in range(300)]
+    battles = table(*rows)
+    one, two = features.extract(battles, workers=1), features.extract(battles, workers=2)
+    np.testing.assert_array_equal(one.values, two.values)
+    assert one.columns == two.columns
+
+
+def test_no_battles_give_an_empty_view():
+    view = features.extract(table((["a"], ["b"], ["c"])).iloc[:0])
+    assert view.values.shape == (0, len(signals.columns()))
+
+
+@pytest.mark.parametrize(
+    "unit",
+    ["a", "1", "\n", " ", "*", "[", "`", "# ", "<a ", "|\n", "$", "😀", "你", "\x00\x1b", "\ud800"]
+    + ["'", "1+1=", "a.", "A b", "_", "- ", " A) ", "1,234", "\\", "give five a b c ", "İ", "..."],
+)
+def test_a_megabyte_is_fast_and_finite(unit):
+    features.extract(table((["warm up"], ["sorry"], ["1"])))
+    text = unit * (1_000_000 // len(unit))
+    battles = table((["Write five words."], [text], [text + "b"]), ([text], ["yes"], [None]))
+    start = time.perf_counter()
+    values = features.extract(battles).values
+    # Four megabytes: about .05 s where nothing is quadratic, minutes where something is.
+    assert time.perf_counter() - start < 4
+    assert not np.isinf(values).any()
+
+
+def test_every_signal_says_what_it_is():
+    functions = [*signals.ANSWER.values(), *signals.PROMPT.values()]
+    functions += [signal.compute for signal in signals.PAIR.values()]
+    for function in functions:
+        assert function.__doc__, function.__name__
+
+
+def test_a_new_signal_is_one_function(monkeypatch):
+    monkeypatch.setattr(signals, "ANSWER", dict(signals.ANSWER))
+    monkeypatch.setattr(signals, "PROMPT", dict(signals.PROMPT))
+    monkeypatch.setattr(signals, "PAIR", dict(signals.PAIR))
+
+    @signals.answer_signal
+    def vowels(answer: Text, prompt: Text) -> float:
+        return float(sum(answer.lower.count(v) for v in "aeiou"))
+
+    @signals.pair_signal("anti")
+    def first_letter(a: Text, b: Text, prompt: Text) -> float:
+        return float((a.text > b.text) - (a.text < b.text))
+
+    row = features.extract(table((["?"], ["Anna"], ["Ed"]))).frame().iloc[0]
+    assert row["test_extract.vowels.diff"] == 1
+    assert row["test_extract.vowels.sum"] == 3
+    assert row["test_extract.first_letter"] == -1
+    with pytest.raises(ValueError, match=r"two signals are named test_extract\.vowels"):
+        signals.answer_signal(vowels)
+
+
+def test_fingerprint_is_sixteen_hex_digits():
+    assert len(features.FINGERPRINT) == 16
+    assert int(features.FINGERPRINT, 16) >= 0
