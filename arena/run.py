@@ -58,10 +58,19 @@ class Run:
         return self.folder / "submission.csv"
 
     def read_record(self) -> dict[str, Any]:
-        """``run.json`` as a dict, empty where there is none."""
+        """``run.json`` as a dict, empty where there is none.
+
+        Raises:
+            UserError: it is damaged.
+        """
         if not self.record.exists():
             return {}
-        record: dict[str, Any] = read_json(self.record)
+        try:
+            record = read_json(self.record)
+        except ValueError:
+            record = None
+        if not isinstance(record, dict):
+            raise UserError(f"{self.record} is damaged: delete it and run extract.py again")
         return record
 
     def is_sample(self, split: str) -> bool:

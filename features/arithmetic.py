@@ -11,7 +11,8 @@ from features.text import Text, once
 NUMERAL = r"\d{1,15}(?:,\d{3}){0,4}(?:\.\d{1,10})?"
 EQUATION = re.compile(
     # Not from the middle of "2x + 3 + 4 = 13", but behind the bullet of "- 3 + 4 = 7".
-    rf"(?<![\w.,)\]^+*/×÷=−-])(?<![\w)\]] [-+*/×÷−^] )({NUMERAL}(?:\s?[-+*/×÷x−]\s?{NUMERAL}){{1,8}})"
+    r"(?<![\w.,)\]^+*/×÷=−-])(?<![\w)\]] [-+*/×÷−^] )"
+    rf"({NUMERAL}(?:\s?[-+*/×÷x−]\s?{NUMERAL}){{1,8}})"
     rf"\s?=\s?\$?(-?{NUMERAL})(?!\s?[-+*/×÷^(%x−]|\d|[,.]\d)"
 )
 PART = re.compile(rf"{NUMERAL}|[-+*/×÷x−]")

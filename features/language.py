@@ -110,7 +110,9 @@ def english(answer: Text, prompt: Text) -> float:
 @answer_signal
 def certainty(answer: Text, prompt: Text) -> float:
     """Probability of the answer's language: low for gibberish, code and mixed languages."""
-    return language(answer).probability
+    found = language(answer)
+    # zxx is the model's own class for what is no language.
+    return found.probability if found.code != "zxx" else 0.0
 
 
 @answer_signal

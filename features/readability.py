@@ -30,9 +30,10 @@ LONGEST_WORD = 40
 
 @dataclass(frozen=True)
 class Counts:
-    """What the formulas need; ``sentences`` is at least 1."""
+    """What the formulas need; ``sentences`` is at least 1, bare punctuation is a piece, too."""
 
     characters: int
+    pieces: int
     letters: int
     words: int
     sentences: int
@@ -66,8 +67,10 @@ def counts(text: Text) -> Counts:
         total[3] += n * hard
         total[4] += n * (len(word) - word.count("'") > 6)
         total[5] += n * len(word)
+    pieces = text.text.split()
     return Counts(
-        characters=sum(map(len, text.text.split())),
+        characters=sum(map(len, pieces)),
+        pieces=len(pieces),
         letters=total[5] - plain.count("'"),
         words=words.total(),
         sentences=max(1, len(text.sentences)),
@@ -130,7 +133,7 @@ def automated(answer: Text, prompt: Text) -> float:
     c = counts(answer)
     if not c.words:
         return math.nan
-    return 4.71 * c.characters / c.words + 0.5 * c.words / c.sentences - 21.43
+    return 4.71 * c.characters / c.pieces + 0.5 * c.words / c.sentences - 21.43
 
 
 @answer_signal

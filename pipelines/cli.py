@@ -29,7 +29,8 @@ def positive(text: str) -> int:
 def run(command: Callable[[argparse.Namespace], None], arguments: argparse.Namespace) -> int:
     """Print the arguments, run the command, return the exit code.
 
-    A user's mistake is one line on stderr and exit code 2; Ctrl-C is exit code 130.
+    A user's mistake, or a disk that is full or not to be written, is one line on stderr and exit
+    code 2; Ctrl-C is exit code 130.
     """
     shown = " ".join(f"{k}={v}" for k, v in vars(arguments).items() if v is not None)
     print(f"settings: {shown}", flush=True)
@@ -37,6 +38,9 @@ def run(command: Callable[[argparse.Namespace], None], arguments: argparse.Names
         command(arguments)
     except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"error: {error}: mend it and give the same command again", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on where this one stopped", file=sys.stderr)

@@ -99,12 +99,28 @@ def write_rejected(run: Run, tables: dict[str, pd.DataFrame]) -> None:
         pd.concat(kept)[["split", "row", "id", "reason"]].to_csv(temporary, index=False)
 
 
+def content(table: pd.DataFrame) -> str:
+    """Hash of what a file said: ids, texts and votes of all rows, in order."""
+    h = hashlib.sha256()
+    for entry in zip(table["id"], table["key"], table["label"], table["reason"], strict=True):
+        h.update(json.dumps(list(map(str, entry))).encode())
+    return h.hexdigest()
+
+
+def code() -> str:
+    """Hash of the project's own sources, by which a run can be traced to what made it."""
+    root = Path(__file__).resolve().parents[1]
+    h = hashlib.sha256()
+    for room in ("arena", "features", "embeddings", "meta", "pipelines"):
+        for path in sorted((root / room).rglob("*.py")):
+            h.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
+    return h.hexdigest()[:16]
+
+
 def write_style(run: Run, split: str, table: pd.DataFrame) -> None:
     """Make the handcrafted view, unless it stands already for this text and this code."""
     path = run.views / "style" / f"{split}.parquet"
-    h = hashlib.sha256(features.FINGERPRINT.encode())
-    h.update("\n".join(f"{i} {k}" for i, k in zip(table["id"], table["key"], strict=True)).encode())
-    stamp = h.hexdigest()
+    stamp = f"{features.FINGERPRINT} {content(table)}"
     if path.exists() and run.read_record().get("style", {}).get(split) == stamp:
         print(f"{split}: handcrafted signals stand already")
         return
@@ -136,7 +152,12 @@ def main(arguments: argparse.Namespace) -> None:
     asked = str(arguments.backbone or record.get("backbone", {}).get("asked", DEFAULT_BACKBONE))
     run.update_record(
         inputs={
-            s: {"file": f, "rows": len(tables[s]), "sample": not getattr(arguments, s)}
+            s: {
+                "file": f,
+                "rows": len(tables[s]),
+                "sha256": content(tables[s]),
+                "sample": not getattr(arguments, s),
+            }
             for s, f in files.items()
         },
         backbone={
@@ -144,6 +165,7 @@ def main(arguments: argparse.Namespace) -> None:
             "quantization": config.quantization,
             "config": settings,
         },
+        code=code(),
         versions={"python": platform.python_version(), **{p: version(p) for p in VERSIONS}},
     )
     write_rejected(run, tables)

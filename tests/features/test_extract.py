@@ -30,6 +30,12 @@ WORDS = st.sampled_from(
 )
 TURN = st.none() | st.text(max_size=60) | st.lists(WORDS, max_size=15).map(" ".join)
 TURNS = st.lists(TURN, min_size=1, max_size=3)
+UNITS = (
+    *("a", "1", "\n", " ", "*", "[", "`", "# ", "<a ", "|\n", "$", "'", "_", "- ", "a.", "A b"),
+    *("😀", "你", "İ", "\x00\x1b", "\ud800", "1+1=", "1,234", " A) ", "\\", "..."),
+    "give five a b c ",
+)
+"""Texts of a repeated unit, on which one expression or another could go quadratic."""
 
 
 def table(*rows: tuple[list[str | None], list[str | None], list[str | None]]) -> pd.DataFrame:
@@ -96,20 +102,31 @@ def test_no_battles_give_an_empty_view():
     assert view.values.shape == (0, len(signals.columns()))
 
 
-@pytest.mark.parametrize(
-    "unit",
-    ["a", "1", "\n", " ", "*", "[", "`", "# ", "<a ", "|\n", "$", "😀", "你", "\x00\x1b", "\ud800"]
-    + ["'", "1+1=", "a.", "A b", "_", "- ", " A) ", "1,234", "\\", "give five a b c ", "İ", "..."],
-)
-def test_a_megabyte_is_fast_and_finite(unit):
-    features.extract(table((["warm up"], ["sorry"], ["1"])))
-    text = unit * (1_000_000 // len(unit))
-    battles = table((["Write five words."], [text], [text + "b"]), ([text], ["yes"], [None]))
-    start = time.perf_counter()
-    values = features.extract(battles).values
-    # Four megabytes: about .05 s where nothing is quadratic, minutes where something is.
-    assert time.perf_counter() - start < 4
-    assert not np.isinf(values).any()
+def long(unit: str, characters: int) -> pd.DataFrame:
+    """Battles with a unit repeated to so many characters, as an answer and as a prompt."""
+    text = unit * (characters // len(unit))
+    return table((["Write five words."], [text], [text + "b"]), ([text], ["yes"], [None]))
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_four_times_the_text_takes_about_four_times_the_work(unit, monkeypatch):
+    monkeypatch.setattr("features.text.HEAD", 1_000_000)
+
+    def seconds(characters: int) -> float:
+        battles = long(unit, characters)
+        # The processor's time, which other processes do not lengthen.
+        start = time.process_time()
+        features.extract(battles, workers=1)
+        return time.process_time() - start
+
+    seconds(1_000)
+    # Quadratic is sixteen times. Linear is .05 s and .2 s: a second more than absorbs the noise.
+    assert seconds(80_000) < 8 * seconds(20_000) + 1
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_a_megabyte_is_finite(unit):
+    assert not np.isinf(features.extract(long(unit, 1_000_000)).values).any()
 
 
 def test_every_signal_says_what_it_is():

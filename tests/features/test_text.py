@@ -23,6 +23,10 @@ def test_sentences_have_three_words():
     ]
 
 
+def test_sentences_of_cjk_have_three_characters():
+    assert Text(["我爱你。好的。今天天气很好！"]).sentences == ["我爱你。", "今天天气很好！"]
+
+
 def test_numbers():
     assert Text(["1,234.5 and 7, but not x2; 10% of 3.0."]).numbers == [1234.5, 7, 10, 3]
 
@@ -46,6 +50,12 @@ def test_lexicon_looks_up_whole_words_across_punctuation():
     assert lexicon.first(Text(["well, as an AI"])) == 1
     assert lexicon.first(Text(["three words only"])) == 3
     assert lexicon.share(Text(["sorry not"])) == 0.5
+
+
+def test_lexicon_counts_a_phrase_that_follows_itself():
+    lexicon = Lexicon("very|ha ha")
+    assert lexicon.count(Text(["Very, very, very good"])) == 3
+    assert lexicon.count(Text(["ha ha ha ha"])) == 2
 
 
 def test_once_computes_once_per_text():

@@ -1,0 +1,77 @@
+"""The registry: names, columns, bounds, the two columns of an answer signal."""
+
+import math
+
+import pytest
+
+from arena.views import Column
+from features import signals
+from features.text import Text
+
+
+@pytest.fixture
+def registry(monkeypatch):
+    for name in ("ANSWER", "PROMPT", "PAIR"):
+        monkeypatch.setattr(signals, name, {})
+    return signals
+
+
+def test_columns_in_order_with_their_parity(registry):
+    @registry.pair_signal("anti")
+    def longer(a: Text, b: Text, prompt: Text) -> float:
+        return len(a.text) - len(b.text)
+
+    @registry.pair_signal("sym")
+    def equal(a: Text, b: Text, prompt: Text) -> float:
+        return a.text == b.text
+
+    @registry.prompt_signal
+    def asked(prompt: Text) -> float:
+        return len(prompt.text)
+
+    @registry.answer_signal
+    def said(answer: Text, prompt: Text) -> float:
+        return len(answer.text)
+
+    assert list(registry.columns().items()) == [
+        ("test_signals.said.diff", Column("anti", "test_signals")),
+        ("test_signals.said.sum", Column("sym", "test_signals")),
+        ("test_signals.asked", Column("sym", "test_signals")),
+        ("test_signals.longer", Column("anti", "test_signals")),
+        ("test_signals.equal", Column("sym", "test_signals")),
+    ]
+    a, b, prompt = Text(["abc"]), Text(["a"]), Text(["ab"])
+    assert registry.of_answer(a, prompt) == [3]
+    assert registry.of_prompt(prompt) == [2]
+    assert registry.of_pair(a, b, prompt) == [2, 0]
+
+
+def test_a_name_is_given_once(registry):
+    def twice(prompt: Text) -> float:
+        return 0
+
+    registry.prompt_signal(twice)
+    for register in (registry.answer_signal, registry.prompt_signal, registry.pair_signal("sym")):
+        with pytest.raises(ValueError, match=r"two signals are named test_signals\.twice"):
+            register(twice)
+
+
+@pytest.mark.parametrize(("value", "kept"), [(1e9, 1e6), (-math.inf, -1e6), (2, 2.0), (True, 1.0)])
+def test_values_are_bounded(registry, value, kept):
+    @registry.prompt_signal
+    def signal(prompt: Text) -> float:
+        return value
+
+    assert registry.of_prompt(Text([""])) == [kept]
+
+
+def test_missing_stays_missing(registry):
+    @registry.prompt_signal
+    def signal(prompt: Text) -> float:
+        return math.nan
+
+    assert math.isnan(registry.of_prompt(Text([""]))[0])
+
+
+def test_difference_and_sum():
+    assert signals.combine([3, 1], [1, 2]) == [2, 4, -1, 3]
