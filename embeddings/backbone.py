@@ -10,11 +10,10 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import json
+import logging
 import os
 import shutil
-import struct
 import tempfile
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,24 +86,52 @@ def fingerprint(folder: Path) -> str:
     """
     h = hashlib.sha256((folder / "config.json").read_bytes())
     for path in sorted(folder.glob("*.safetensors")):
+        header, tensors = safetensors_header(path)
+        h.update(header)
         with path.open("rb") as f:
-            (size,) = struct.unpack("<Q", f.read(8))
-            header = f.read(size)
-            h.update(header)
-            for name, entry in sorted(json.loads(header).items()):
-                if name == "__metadata__":
-                    continue
+            for _, entry in sorted(tensors.items()):
                 begin, end = entry["data_offsets"]
                 for offset in (begin, max(begin, end - 4096)):
-                    f.seek(8 + size + offset)
+                    f.seek(8 + len(header) + offset)
                     h.update(f.read(min(4096, end - offset)))
     return h.hexdigest()[:16]
 
 
+def safetensors_header(path: Path) -> tuple[bytes, dict[str, Any]]:
+    """The header of a safetensors file: its bytes, and dtype, shape and offsets by tensor.
+
+    Raises:
+        UserError: the file is cut short, or something else, such as a git-lfs pointer.
+    """
+    length = path.stat().st_size
+    with path.open("rb") as f:
+        size = int.from_bytes(f.read(8), "little")
+        header = f.read(size) if size <= length - 8 else b""
+    try:
+        tensors: dict[str, Any] = json.loads(header)
+        tensors.pop("__metadata__", None)
+        whole = all(8 + size + e["data_offsets"][1] <= length for e in tensors.values())
+    except (ValueError, AttributeError, TypeError, LookupError):
+        whole = False
+    if not whole:
+        raise UserError(
+            f"{path} is no whole safetensors file (a broken download, or a git-lfs pointer): "
+            "fetch it again"
+        )
+    return header, tensors
+
+
 def decoder_layers(folder: Path) -> int:
-    """Number of decoder layers of the model in a folder."""
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    return int(config.get_text_config().num_hidden_layers)
+    """Number of decoder layers of the model in a folder.
+
+    Raises:
+        UserError: its config.json is broken, or of no language model that transformers knows.
+    """
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        return int(config.get_text_config().num_hidden_layers)
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise UserError(f"{folder / 'config.json'} cannot be used: {_first_line(error)}") from error
 
 
 def load_tokenizer(config: BackboneConfig) -> Any:
@@ -132,7 +159,7 @@ def load_backbone(config: BackboneConfig, device: str | None = None) -> Backbone
         device: ``cpu``, ``cuda``, ``cuda:1`` …; by default the GPU if there is one.
 
     Raises:
-        UserError: the model cannot be had or loaded, or max_tokens exceeds its context.
+        UserError: the model cannot be had, loaded or read, or max_tokens exceeds its context.
     """
     tokenizer = load_tokenizer(config)
     folder = model_folder(config)
@@ -149,6 +176,11 @@ def load_backbone(config: BackboneConfig, device: str | None = None) -> Backbone
         )
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise _user_error(config, "model", error) from error
+    if not hasattr(model, "lm_head") or not hasattr(model.get_decoder(), "layers"):
+        raise UserError(
+            f"backbone {config.name}: {type(model).__name__} is not built as Llama is (`layers` in "
+            "its decoder, then `lm_head`): take another backbone"
+        )
     context = getattr(model.config, "max_position_embeddings", None)
     if context is not None and config.max_tokens > context:
         raise UserError(
@@ -171,15 +203,18 @@ def _quantization(config: BackboneConfig) -> Any:
 
 
 def _user_error(config: BackboneConfig, what: str, error: Exception) -> UserError:
-    first = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return UserError(f"backbone {config.name}: its {what} cannot be loaded: {first}")
+    return UserError(f"backbone {config.name}: its {what} cannot be loaded: {_first_line(error)}")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _quiet() -> None:
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    # LLM.int8 says for every layer that it computes in float16.
-    warnings.filterwarnings("ignore", message="MatMul8bitLt: inputs will be cast")
+    # LLM.int8 says at every layer of every pass that it computes in float16.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
 def _hub_folder(config: BackboneConfig, weights: bool) -> Path:

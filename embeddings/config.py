@@ -15,6 +15,10 @@ CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 DTYPES = ("bfloat16", "float32", "float16")
 QUANTIZATIONS = ("none", "nf4", "int8")
 
+FINETUNE = "finetune"
+"""The part of a backbone's YAML that says how it is fine-tuned: it changes no evidence of its own,
+and so it is not in ``BackboneConfig``, by which a run knows its evidence again."""
+
 
 @dataclass(frozen=True)
 class BackboneConfig:
@@ -84,33 +88,57 @@ def load_config(name_or_path: str) -> BackboneConfig:
     Raises:
         UserError: there is no such backbone, or its YAML is not sound.
     """
+    path = _find(name_or_path)
+    if path.is_dir():
+        return BackboneConfig(name=path.name, source=str(path))
+    entries = _read(path)
+    entries.pop(FINETUNE, None)
+    known = [field.name for field in fields(BackboneConfig)]
+    unknown = [str(key) for key in entries if key not in known]
+    if unknown:
+        known.append(FINETUNE)
+        raise UserError(f"{path}: unknown {', '.join(unknown)}; known are {', '.join(known)}")
+    entries = {"name": path.stem, **entries}
+    if isinstance(entries.get("layers"), list):
+        entries["layers"] = tuple(entries["layers"])
+    return BackboneConfig(**entries)
+
+
+def finetune_entries(name_or_path: str) -> dict[str, Any]:
+    """The ``finetune`` part of a backbone's YAML (``embeddings.recipe``); empty without one.
+
+    Raises:
+        UserError: there is no such backbone, or that part does not hold ``key: value`` lines.
+    """
+    path = _find(name_or_path)
+    entries = {} if path.is_dir() else _read(path).get(FINETUNE, {})
+    if not isinstance(entries, dict):
+        raise UserError(f"{path}: {FINETUNE} must hold `key: value` lines")
+    return entries
+
+
+def _find(name_or_path: str) -> Path:
+    """The YAML file or the model folder of a backbone."""
     named = CONFIGS / f"{name_or_path}.yaml"
     path = Path(name_or_path).expanduser()
     if "/" not in name_or_path and named.is_file():
-        return _from_yaml(named)
+        return named
     if path.is_file() and path.suffix in (".yaml", ".yml"):
-        return _from_yaml(path)
+        return path
     if path.is_dir():
-        return BackboneConfig(name=path.resolve().name, source=str(path.resolve()))
+        return path.resolve()
     known = ", ".join(sorted(p.stem for p in CONFIGS.glob("*.yaml")))
     raise UserError(
         f"no backbone {name_or_path!r}: name one of {known}, a YAML file, or a folder with a model"
     )
 
 
-def _from_yaml(path: Path) -> BackboneConfig:
+def _read(path: Path) -> dict[str, Any]:
     try:
         entries: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:
         first = str(error).splitlines()[0]
         raise UserError(f"{path} cannot be read as YAML: {first}") from error
     if not isinstance(entries, dict) or "source" not in entries:
         raise UserError(f"{path} must hold `key: value` lines, `source` among them")
-    known = [field.name for field in fields(BackboneConfig)]
-    unknown = [str(key) for key in entries if key not in known]
-    if unknown:
-        raise UserError(f"{path}: unknown {', '.join(unknown)}; known are {', '.join(known)}")
-    entries = {"name": path.stem, **entries}
-    if isinstance(entries.get("layers"), list):
-        entries["layers"] = tuple(entries["layers"])
-    return BackboneConfig(**entries)
+    return entries

@@ -97,6 +97,9 @@ def fill(store: Store, items: Sequence[Item], config: BackboneConfig, end_token:
     """
     backbone = load_backbone(config)
     scorer = Scorer(backbone, end_token)
+    if config.quantization != "none":
+        # bitsandbytes rearranges the weights in its first pass: no two threads may do that at once.
+        scorer.score(items[-1:])
     on_cpu = backbone.device.type == "cpu"
     threads = torch.get_num_threads()
     total = sum(item.tokens for item in items)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import struct
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +15,7 @@ import torch
 
 from arena.battle import Turns
 from arena.errors import UserError
-from embeddings.backbone import load_tokenizer
+from embeddings.backbone import load_tokenizer, safetensors_header
 from embeddings.config import BackboneConfig, load_config
 from embeddings.packing import PROMPT, Packer
 from embeddings.scoring import Item
@@ -212,10 +210,8 @@ def _parameters(config: BackboneConfig) -> int:
         return config.parameters
     total = 0
     for path in folder.glob("*.safetensors"):
-        with path.open("rb") as f:
-            (size,) = struct.unpack("<Q", f.read(8))
-            header = json.loads(f.read(size))
-        total += sum(_size(e["shape"]) for n, e in header.items() if n != "__metadata__")
+        _, tensors = safetensors_header(path)
+        total += sum(_size(entry["shape"]) for entry in tensors.values())
     return total
 
 

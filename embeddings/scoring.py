@@ -99,6 +99,13 @@ def slot_names(numbers: Sequence[int]) -> list[str]:
     return [f"layer{n}.{pooling}" for n in numbers for pooling in POOLINGS]
 
 
+class _Seen(threading.local):
+    """States of the kept layers by number, of a thread's own last pass."""
+
+    def __init__(self) -> None:
+        self.states: dict[int, torch.Tensor] = {}
+
+
 class Scorer:
     """Reads items with one backbone."""
 
@@ -108,8 +115,8 @@ class Scorer:
         count = len(backbone.decoder.layers)
         self.numbers = layer_numbers(backbone.config.layers, count)
         self.cap = getattr(backbone.model.config, "final_logit_softcapping", None)
-        # Threads share the model and its hooks; each keeps what its own pass showed.
-        self._seen = threading.local()
+        # Threads share the model and its hooks.
+        self._seen = _Seen()
         for number in self.numbers:
             backbone.decoder.layers[number - 1].register_forward_hook(self._keep(number))
 
@@ -184,7 +191,7 @@ class Scorer:
             attention_mask=mask.to(self.backbone.device) if len(sequences) > 1 else None,
             use_cache=False,
         ).last_hidden_state
-        states: dict[int, torch.Tensor] = self._seen.states
+        states = self._seen.states
         states[len(decoder.layers)] = final
         return [*(states[n] for n in self.numbers), final]
 

@@ -15,7 +15,6 @@ the plain template holds: ``User: PROMPT``, blank line, ``Assistant: ANSWER``, t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from jinja2 import TemplateError
@@ -24,6 +23,30 @@ from tokenizers import AddedToken, Tokenizer
 from arena.errors import UserError
 
 TEMPLATE_VERSION = 1
+
+DATE = {
+    "%d": "26",
+    "%-d": "26",
+    "%e": "26",
+    "%m": "07",
+    "%b": "Jul",
+    "%B": "July",
+    "%y": "24",
+    "%Y": "2024",
+    "%a": "Fri",
+    "%A": "Friday",
+    "%H": "12",
+    "%M": "00",
+    "%S": "00",
+}
+CLOCK = (
+    "{% macro strftime_now(format) %}{{ format"
+    + "".join(f" | replace({directive!r}, {value!r})" for directive, value in DATE.items())
+    + " }}{% endmacro %}\n"
+)
+"""Stands before a chat template in place of transformers' function of that name, which asks the
+clock. (transformers 5 makes text of a function that it is given as an argument, and drops a line
+break after a block.)"""
 
 Ids = tuple[int, ...]
 
@@ -127,8 +150,8 @@ def comparison_template(encoder: Encoder) -> Template:
 def _render(tokenizer: Any) -> list[str] | None:
     """The pieces of the chat template around two rounds, or ``None`` where there is no sound one.
 
-    The clock is fixed: some templates write today's date, and the same input must give the same
-    tokens tomorrow.
+    The date is fixed: some templates write today's, and the same input must give the same tokens
+    tomorrow.
     """
     if not tokenizer.chat_template:
         return None
@@ -137,9 +160,9 @@ def _render(tokenizer: Any) -> list[str] | None:
     try:
         text: str = tokenizer.apply_chat_template(
             [{"role": r, "content": m} for r, m in zip(roles, marks, strict=True)],
+            chat_template=CLOCK + tokenizer.get_chat_template(),
             tokenize=False,
             date_string="26 Jul 2024",
-            strftime_now=_fixed_clock,
         )
     except (TemplateError, ValueError, TypeError):
         return None
@@ -151,7 +174,3 @@ def _render(tokenizer: Any) -> list[str] | None:
         pieces.append(before)
     opening, middle, between, _ = pieces
     return [opening, middle, between, text]
-
-
-def _fixed_clock(pattern: str) -> str:
-    return datetime(2024, 7, 26, tzinfo=UTC).strftime(pattern)

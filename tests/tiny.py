@@ -1,10 +1,17 @@
 """Tiny random language models with real architectures, tokenizers and chat templates."""
 
+import hashlib
 from pathlib import Path
 
+import pandas as pd
 import torch
+import transformers
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+
+from arena.battle import digest
+
+transformers.logging.disable_progress_bar()
 
 ARCHITECTURES = ("llama", "qwen2", "gemma2")
 
@@ -44,13 +51,13 @@ GEMMA = (
     "{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
 )
 
-# Padding is the end of text in llama, the end of turn in no model but the one of the tests.
 SPECIAL = {
     "llama": ["<|begin_of_text|>", "<|eot_id|>", "<|start_header_id|>", "<|end_header_id|>"],
     "qwen2": ["<|endoftext|>", "<|im_end|>"],
     "gemma2": ["<pad>", "<eos>", "<bos>", "<start_of_turn>", "<end_of_turn>"],
 }
 ROLES = {
+    # Nothing tells padding and the end of a turn apart.
     "llama": {
         "bos_token": "<|begin_of_text|>",
         "eos_token": "<|eot_id|>",
@@ -133,3 +140,22 @@ def save_tiny_model(folder, architecture="llama", **changes) -> Path:
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def tiny_battles(*rows):
+    """A table of battles from triples of prompt, answer A, answer B: a text, or a list of turns."""
+    turns = [[list(x) if isinstance(x, list) else [x] for x in row] for row in rows]
+    return pd.DataFrame(
+        {
+            "id": [str(i) for i in range(len(rows))],
+            "prompt": [prompt for prompt, _, _ in turns],
+            "response_a": [a for _, a, _ in turns],
+            "response_b": [b for _, _, b in turns],
+            "label": 0,
+            "model_a": "x",
+            "model_b": "y",
+            "reason": "",
+            "key": [digest(row) for row in turns],
+            "group": [hashlib.sha256(repr(p).encode()).hexdigest()[:16] for p, _, _ in turns],
+        }
+    )

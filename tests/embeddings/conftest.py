@@ -1,0 +1,39 @@
+"""Tiny models, saved once for all tests of the room."""
+
+import pytest
+import torch
+from tiny import ARCHITECTURES, save_tiny_model
+
+from embeddings.backbone import load_tokenizer
+from embeddings.config import load_config
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory):
+    """The folder of a tiny model by architecture."""
+    root = tmp_path_factory.mktemp("models")
+    return {name: save_tiny_model(root / name, name) for name in ARCHITECTURES}
+
+
+@pytest.fixture(scope="session")
+def configs(folders):
+    """The configuration of a tiny model by architecture."""
+    return {name: load_config(str(folder)) for name, folder in folders.items()}
+
+
+@pytest.fixture(scope="session", params=ARCHITECTURES)
+def architecture(request):
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def tokenizer(configs, architecture):
+    return load_tokenizer(configs[architecture])

@@ -1,0 +1,338 @@
+"""Evidence: made once, whole after any interruption, and exact under a swap."""
+
+import shutil
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny import tiny_battles
+
+from arena.errors import UserError
+from arena.swap import swap_battles
+from arena.views import Column, View
+from embeddings import evidence
+from embeddings.backbone import load_backbone
+from embeddings.config import load_config
+from embeddings.evidence import HiddenStates, Scorer, batches, extract, likelihood_view
+from embeddings.planning import pack_battles
+from embeddings.scoring import QUANTITIES, Item
+
+SHARD = 8
+"""Items of a shard here, so that few battles make several."""
+
+WORDS = ["the", "cat", "dog", "runs", "green", "because", "however", "1", "list"]
+
+
+def text(rng, most):
+    return " ".join(rng.choice(WORDS, rng.integers(1, most)))
+
+
+def random_battles(n):
+    """Battles whose answers all differ, one of them empty."""
+    rng = np.random.default_rng(0)
+    rows = [(text(rng, 9), f"{i} {text(rng, 25)}", f"no {i}, {text(rng, 25)}") for i in range(n)]
+    return tiny_battles(("Why?", "", "Because."), *rows[1:])
+
+
+BATTLES = random_battles(10)
+FEW = BATTLES[:3]
+
+
+def files(folder):
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def stores(folder):
+    return sorted(path.name for path in (folder / "hidden").iterdir() if path.is_dir())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small_shards():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evidence, "SHARD_ITEMS", SHARD)
+        yield
+
+
+@pytest.fixture(scope="module")
+def config(configs):
+    return configs["llama"]
+
+
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory, config):
+    """The evidence of all battles, made without interruption."""
+    folder = tmp_path_factory.mktemp("calm")
+    extract(BATTLES, config, folder, "train")
+    return folder
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """How many items were read; raises KeyboardInterrupt when the number of ``stop`` is reached."""
+
+    class Count:
+        items, stop, threads = 0, 1 << 30, ()
+
+    score = Scorer.score
+
+    def counting(self, items):
+        if Count.items >= Count.stop:
+            raise KeyboardInterrupt
+        Count.items += len(items)
+        Count.threads += (threading.current_thread(),)
+        return score(self, items)
+
+    monkeypatch.setattr(Scorer, "score", counting)
+    return Count
+
+
+def test_what_is_written(calm):
+    (store,) = stores(calm)
+    names = set(files(calm))
+    shards = [name for name in names if name.endswith(".safetensors")]
+    assert len(shards) == 3
+    assert all(name.startswith(f"hidden/{store}/") for name in shards)
+    assert names - set(shards) == {
+        "hidden/train.parquet",
+        "likelihood/train.parquet",
+        f"hidden/{store}/settings.json",
+    }
+
+
+def test_rows_are_those_of_the_scorer(calm, config):
+    backbone = load_backbone(config)
+    found = HiddenStates.read(calm, "train")
+    view = View.read(calm / "likelihood" / "train.parquet")
+    assert found.ids == view.ids == BATTLES["id"].tolist()
+    assert found.a.shape == found.b.shape == (10, 12, 64)
+    assert found.a.dtype == np.float16
+    names = ["mean", "last", "prompt"]
+    assert found.slots == [f"layer{n}.{name}" for n in (1, 2, 3, 4) for name in names]
+    packed = pack_battles(BATTLES, config, backbone.tokenizer, "")
+    by_key = {item.key: item for item in packed.items}
+    scorer = Scorer(backbone, packed.end_token)
+    for row in (0, 1, 9):
+        for side, key in ((found.a, packed.key_a[row]), (found.b, packed.key_b[row])):
+            states, _ = scorer.score([by_key[key]])
+            np.testing.assert_array_equal(side[row], states[0])
+        _, (a,) = scorer.score([by_key[packed.key_a[row]]])
+        _, (b,) = scorer.score([by_key[packed.key_b[row]]])
+        frame = view.frame().iloc[row]
+        for i, quantity in enumerate(QUANTITIES):
+            np.testing.assert_array_equal(frame[f"{quantity}.diff"], a[i] - b[i])
+            np.testing.assert_array_equal(frame[f"{quantity}.sum"], a[i] + b[i])
+
+
+def test_likelihood_view_by_hand():
+    n = len(QUANTITIES)
+    a, b = np.full((2, n), 3, np.float32), np.full((2, n), 5, np.float32)
+    a[1, 0] = np.nan
+    view = likelihood_view(["x", "y"], a, b)
+    assert view.names[:3] == ["mean.diff", "mean.absdiff", "mean.sum"]
+    assert view.values[0].tolist() == [-2, 2, 8] * n
+    assert np.isnan(view.values[1, :3]).all()
+    assert view.values[1, 3:].tolist() == [-2, 2, 8] * (n - 1)
+    assert view.columns["ratio.diff"] == Column("anti", "likelihood")
+    assert view.columns["ratio.sum"] == Column("sym", "likelihood")
+
+
+def test_the_second_time_nothing_is_read(calm, config, tmp_path, counted, capsys):
+    folder = shutil.copytree(calm, tmp_path / "run")
+    extract(BATTLES, config, folder, "train")
+    assert "train: 20 distinct answers, 0 to read, 0 tokens" in capsys.readouterr().out
+    assert counted.items == 0
+    assert files(folder) == files(calm)
+
+
+@pytest.mark.parametrize("stop", [0, 7, 8, 12, 19])
+def test_interrupted_and_resumed_gives_the_same_bytes(calm, config, tmp_path, counted, stop):
+    counted.stop = stop
+    with pytest.raises(KeyboardInterrupt):
+        extract(BATTLES, config, tmp_path, "train")
+    shards = list(tmp_path.rglob("*.safetensors"))
+    assert len(shards) == stop // SHARD
+    assert not list(tmp_path.rglob("*.parquet"))
+    counted.stop, counted.items = 1 << 30, 0
+    extract(BATTLES, config, tmp_path, "train")
+    # At most one shard's work is done twice.
+    assert counted.items == 20 - SHARD * len(shards)
+    assert files(tmp_path) == files(calm)
+
+
+def test_a_corrupt_shard_is_made_again(calm, config, tmp_path, counted, capsys):
+    folder = shutil.copytree(calm, tmp_path / "run")
+    path = min(folder.rglob("*.safetensors"))
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(UserError, match=r"is corrupt .*extract\.py"):
+        HiddenStates.read(folder, "train")
+    extract(BATTLES, config, folder, "train")
+    assert "is corrupt" in capsys.readouterr().err
+    assert 0 < counted.items <= SHARD
+    assert files(folder) == files(calm)
+
+
+def test_only_what_is_new_is_read(config, tmp_path, counted):
+    extract(FEW, config, tmp_path, "train")
+    before = files(tmp_path)
+    other = tmp_path / "hidden" / "test.parquet"
+    changed = FEW.copy()
+    changed.at[1, "response_b"] = ["another answer"]
+    counted.items = 0
+    extract(changed, config, tmp_path, "test")
+    assert counted.items == 1
+    assert other.exists()
+    after = files(tmp_path)
+    assert {name: after[name] for name in before} == before
+
+
+@pytest.mark.parametrize(
+    "changes", [{"layers": (0.5,)}, {"quantization": "int8"}, {"dtype": "float32"}]
+)
+def test_another_setting_has_a_store_of_its_own(config, tmp_path, counted, changes):
+    extract(FEW, config, tmp_path, "train")
+    (first,) = stores(tmp_path)
+    shards = files(tmp_path / "hidden" / first)
+    counted.items = 0
+    extract(FEW, replace(config, **changes), tmp_path, "train")
+    assert counted.items >= 6
+    assert len(stores(tmp_path)) == 2
+    assert files(tmp_path / "hidden" / first) == shards
+    found = HiddenStates.read(tmp_path, "train")
+    assert found.a.shape[1] == len(found.slots) == (3 if "layers" in changes else 12)
+
+
+def test_another_model_has_a_store_of_its_own(config, configs, tmp_path):
+    extract(FEW, config, tmp_path, "train")
+    extract(FEW, configs["qwen2"], tmp_path, "train")
+    assert len(stores(tmp_path)) == 2
+
+
+def test_names_and_batches_change_nothing(config, tmp_path, counted):
+    extract(FEW, config, tmp_path, "train")
+    counted.items = 0
+    extract(FEW, replace(config, name="other", batch_tokens=1 << 20), tmp_path, "train")
+    assert counted.items == 0
+
+
+def test_a_swap_swaps_to_the_last_bit(calm, config, tmp_path):
+    extract(swap_battles(BATTLES), config, tmp_path, "train")
+    view = View.read(calm / "likelihood" / "train.parquet")
+    swapped = View.read(tmp_path / "likelihood" / "train.parquet")
+    np.testing.assert_array_equal(swapped.values, view.swapped_values())
+    found, other = HiddenStates.read(calm, "train"), HiddenStates.read(tmp_path, "train")
+    assert not np.array_equal(found.a, found.b)
+    np.testing.assert_array_equal(other.a, found.b)
+    np.testing.assert_array_equal(other.b, found.a)
+    # The distinct answers are the same, and so is all that was read.
+    store = stores(calm)[0]
+    assert files(tmp_path / "hidden" / store) == files(calm / "hidden" / store)
+
+
+def test_order_and_mates_of_the_battles_do_not_matter(calm, config, tmp_path):
+    rows = [9, 3, 3, 0]
+    extract(BATTLES.iloc[rows], config, tmp_path, "test")
+    found, wanted = HiddenStates.read(tmp_path, "test"), HiddenStates.read(calm, "train")
+    assert found.ids == ["9", "3", "3", "0"]
+    np.testing.assert_array_equal(found.a, wanted.a[rows])
+    np.testing.assert_array_equal(found.b, wanted.b[rows])
+    likelihood = View.read(tmp_path / "likelihood" / "test.parquet")
+    everything = View.read(calm / "likelihood" / "train.parquet")
+    np.testing.assert_array_equal(likelihood.values, everything.values[rows])
+
+
+def test_a_table_without_battles(config, tmp_path):
+    extract(BATTLES[:0], config, tmp_path, "test")
+    assert View.read(tmp_path / "likelihood" / "test.parquet").ids == []
+    assert HiddenStates.read(tmp_path, "test").a.shape[0] == 0
+
+
+def test_states_that_were_never_made(tmp_path, calm):
+    with pytest.raises(UserError, match=r"test\.parquet is missing: run .*extract\.py"):
+        HiddenStates.read(calm, "test")
+    folder = shutil.copytree(calm, tmp_path / "run")
+    min(folder.rglob("*.safetensors")).unlink()
+    with pytest.raises(UserError, match=r"lacks evidence of \d+ answers: run .*extract\.py"):
+        HiddenStates.read(folder, "train")
+
+
+@pytest.fixture
+def two_threads():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_the_number_of_cores_changes_no_byte(calm, config, tmp_path, counted):
+    extract(BATTLES, config, tmp_path, "train")
+    assert files(tmp_path) == files(calm)
+    assert len(set(counted.threads)) == 2
+    assert torch.get_num_threads() == 2
+
+
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize("quantization", ["nf4", "int8"])
+def test_quantized_weights_are_rearranged_by_one_thread(config, tmp_path, counted, quantization):
+    quantized = replace(config, quantization=quantization)
+    extract(FEW, quantized, tmp_path / "two", "train")
+    assert counted.threads[0] is threading.current_thread()
+    assert threading.current_thread() not in counted.threads[1:]
+    torch.set_num_threads(1)
+    extract(FEW, quantized, tmp_path / "one", "train")
+    assert files(tmp_path / "one") == files(tmp_path / "two")
+
+
+def item(length, bare=0):
+    none = np.empty(0, dtype=np.int64)
+    ids = np.zeros(length, dtype=np.int32)
+    return Item(b"", ids, none, none, 0, np.zeros(bare, dtype=np.int32), bare, 0)
+
+
+def lengths(items, budget):
+    return [[len(i.ids) for i in batch] for batch in batches(items, budget)]
+
+
+def test_batches_by_hand():
+    assert lengths([item(5), item(5), item(3), item(2)], 10) == [[5, 5], [3, 2]]
+    assert lengths([item(12), item(4), item(3), item(3)], 10) == [[12], [4, 3], [3]]
+    assert lengths([item(4), item(3)], 0) == [[4], [3]]
+    # The reading without the prompt may be the longer one.
+    assert lengths([item(4, bare=6), item(4)], 10) == [[4], [4]]
+    assert lengths([], 10) == []
+
+
+@given(st.lists(st.integers(1, 40), max_size=30), st.integers(0, 100))
+def test_batches_keep_order_and_budget(sizes, budget):
+    found = lengths([item(n) for n in sizes], budget)
+    assert [n for batch in found for n in batch] == sizes
+    assert all(len(batch) == 1 or max(batch) * len(batch) <= budget for batch in found)
+
+
+@pytest.mark.slow
+def test_the_embedded_model_prefers_sense_to_its_words_shuffled(tmp_path):
+    sense = "The capital of France is Paris, a large city on the river Seine."
+    shuffled = "river of Paris, the Seine. large The a France on is capital city"
+    assert sorted(sense.split()) == sorted(shuffled.split())
+    battles = tiny_battles(
+        ("What is the capital of France?", sense, shuffled),
+        ("Name three colours.", "Red, green and blue.", "green blue. and Red,"),
+    )
+    config = load_config("smollm2-135m")
+    for name in ("first", "second"):
+        extract(battles, config, tmp_path / name, "train")
+    frame = View.read(tmp_path / "first" / "likelihood" / "train.parquet").frame()
+    for quantity in ("mean", "bare", "sum", "greedy"):
+        assert (frame[f"{quantity}.diff"] > 0).all(), quantity
+    states = HiddenStates.read(tmp_path / "first", "train")
+    assert states.slots[1] == "layer10.last"
+    assert states.a.shape == (2, 12, 576)
+    assert files(tmp_path / "first") == files(tmp_path / "second")

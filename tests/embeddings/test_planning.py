@@ -1,0 +1,226 @@
+"""What an extraction will read: each distinct answer once, the longest first."""
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny import tiny_battles, tiny_tokenizer
+from transformers import AutoModelForCausalLM
+
+from arena.errors import UserError
+from arena.swap import swap_battles
+from embeddings import planning
+from embeddings.config import BackboneConfig
+from embeddings.planning import estimate, pack_battles, plan
+
+CONFIG = BackboneConfig(name="toy", source="no/where", max_tokens=200)
+TOKENIZER = tiny_tokenizer()
+BATTLES = tiny_battles(
+    ("Why?", "Because the cat runs.", "No."),
+    (["Hi", "And you?"], ["Hello", "I am a dog."], ["Hello", "Because the list is long."]),
+    ("Write a list", "one " * 300, "one"),
+)
+
+
+def packed(battles, config=CONFIG, settings=""):
+    return pack_battles(battles, config, TOKENIZER, settings)
+
+
+def key(prompt, answer, config=CONFIG, settings=""):
+    return packed(tiny_battles((prompt, answer, "")), config, settings).key_a[0]
+
+
+def test_an_answer_is_read_once_however_often_it_is_there():
+    found = packed(tiny_battles(("Why?", "Yes", "Yes"), ("Why?", "No", "Yes"), ("Who?", "Yes", "")))
+    assert len(found.items) == 4
+    assert found.key_a[0] == found.key_b[0] == found.key_b[1]
+    assert len({found.key_a[0], found.key_a[1], found.key_a[2], found.key_b[2]}) == 4
+    assert {item.key for item in found.items} == {*found.key_a, *found.key_b}
+    assert found.cut.shape == (6, 2)
+
+
+def test_a_swap_exchanges_the_keys_and_nothing_else():
+    found, swapped = packed(BATTLES), packed(swap_battles(BATTLES))
+    assert (swapped.key_a, swapped.key_b) == (found.key_b, found.key_a)
+    assert [item.key for item in swapped.items] == [item.key for item in found.items]
+    assert swapped.ids == found.ids == ["0", "1", "2"]
+
+
+def test_the_same_text_has_the_same_key():
+    assert key("Why?", "Yes") == key(" Why?\n", "Yes ")
+    assert key(["Why?"], [None]) == key("Why?", "")
+    renamed = replace(CONFIG, name="other", batch_tokens=1 << 20, parameters=7)
+    assert key("Why?", "Yes") == key("Why?", "Yes", renamed)
+    assert len(key("Why?", "Yes")) == 32
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        key("Why?", "yes"),
+        key("Why", "Yes"),
+        key(["Why?", ""], ["Yes", ""]),
+        key(["", "Why?"], ["", "Yes"]),
+        key("Why?", "Yes", settings="other"),
+        key("Why?", "Yes", replace(CONFIG, unconditional_tokens=0)),
+    ],
+)
+def test_another_text_or_setting_has_another_key(other):
+    assert other != key("Why?", "Yes")
+
+
+SHORT = st.text(st.sampled_from("ab \n"), max_size=4)
+
+
+@settings(max_examples=60, deadline=None)
+@given(*[st.lists(SHORT, min_size=1, max_size=2)] * 2, *[st.lists(SHORT, max_size=2)] * 2)
+def test_keys_are_the_same_where_the_texts_are(prompt, other_prompt, answer, other_answer):
+    def texts(prompt, answer):
+        turns = max(len(prompt), len(answer))
+        return [[t.strip() for t in side] + [""] * (turns - len(side)) for side in (prompt, answer)]
+
+    same = texts(prompt, answer) == texts(other_prompt, other_answer)
+    assert (key(prompt, answer) == key(other_prompt, other_answer)) == same
+
+
+def test_the_longest_comes_first():
+    found = packed(BATTLES)
+    lengths = [len(item.ids) for item in found.items]
+    assert lengths == sorted(lengths, reverse=True)
+    assert len(found.items[0].ids) == 200
+    ties = packed(tiny_battles(*[(f"{i}", "a", "b") for i in range(9)]))
+    assert len({len(item.ids) for item in ties.items}) == 1
+    assert [i.key for i in ties.items] == sorted(i.key for i in ties.items)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "end"),
+    [("llama", "<|eot_id|>"), ("qwen2", "<|im_end|>"), ("gemma2", "<end_of_turn>")],
+)
+def test_the_end_token_is_what_the_template_ends_a_turn_with(architecture, end):
+    tokenizer = tiny_tokenizer(architecture)
+    found = pack_battles(BATTLES, CONFIG, tokenizer, "")
+    assert tokenizer.convert_ids_to_tokens(found.end_token) == end
+
+
+def test_an_item_ends_with_its_answer():
+    found = packed(tiny_battles((["Hi", "Why?"], ["Hello", "Because."], ["Hello", "No"])))
+    (item,) = (item for item in found.items if item.key == found.key_a[0])
+    assert TOKENIZER.decode(item.ids[item.content]) == "HelloBecause."
+    assert TOKENIZER.decode(item.ids[item.asked]) == "HiWhy?"
+    assert item.last == item.content[-1] == len(item.ids) - 1
+    assert TOKENIZER.decode(item.ids[item.bare_start :]) == "Because."
+    user = "<|start_header_id|>user<|end_header_id|>\n\n"
+    model = "<|start_header_id|>assistant<|end_header_id|>\n\n"
+    assert TOKENIZER.decode(item.bare) == (f"<|begin_of_text|>{user}<|eot_id|>{model}Because.")
+    assert item.bare_length == len(TOKENIZER.encode("Because."))
+    assert item.tokens == len(item.ids) + len(item.bare)
+
+
+def test_the_bare_reading_is_the_beginning_of_the_last_turn():
+    battles = tiny_battles(("Why?", "The cat runs because the dog is green.", ""))
+    few = packed(battles, replace(CONFIG, unconditional_tokens=3))
+    (item,) = (item for item in few.items if item.key == few.key_a[0])
+    assert item.bare_length == 3
+    assert item.bare[-3:].tolist() == item.ids[item.bare_start :][:3].tolist()
+    (empty,) = (item for item in few.items if item.key == few.key_b[0])
+    assert (empty.bare_length, len(empty.bare)) == (0, 0)
+    none = packed(battles, replace(CONFIG, unconditional_tokens=0))
+    assert [len(item.bare) for item in none.items] == [0, 0]
+    assert none.tokens[1] == 0
+
+
+def test_the_bare_reading_stops_at_an_ellipsis():
+    config = replace(CONFIG, unconditional_tokens=190)
+    found = packed(tiny_battles(("Why?", "one two three " * 200, "")), config)
+    item = found.items[0]
+    head = item.content[: item.bare_length]
+    assert 0 < item.bare_length < len(item.content)
+    assert np.array_equal(head, np.arange(head[0], head[0] + item.bare_length))
+    assert item.content[item.bare_length] > head[-1] + 1
+
+
+def test_lines_say_what_will_be_read():
+    found = packed(BATTLES)
+    lines = "\n".join(found.lines())
+    assert "battles 3, answers 6, distinct in their conversation 6" in lines
+    assert "turns: 1: 2, 2: 1" in lines
+    assert "truncated 1 of 6 (16.7%), tokens cut: prompts 0, answers" in lines
+    lengths = [len(item.ids) for item in found.items]
+    histogram = re.search(r"template included\): (.*)", lines).group(1)
+    for low, high in ((0, 63), (64, 127), (128, 255)):
+        n = sum(low <= length <= high for length in lengths)
+        assert (f"{low}-{high}: {n}" in histogram) == (n > 0)
+    bare = sum(len(item.bare) for item in found.items)
+    total = sum(lengths)
+    assert f"tokens to read {total + bare:,}: {total:,} with the prompt, {bare:,} without" in lines
+
+
+def test_a_very_long_sequence_is_counted():
+    found = packed(tiny_battles(("a", "猫" * 20_000, "b")), replace(CONFIG, max_tokens=9000))
+    assert "0-63: 1, 8192 and more: 1" in "\n".join(found.lines())
+
+
+def test_a_table_without_battles_has_a_plan():
+    found = packed(BATTLES[:0])
+    assert (found.ids, found.items, found.tokens) == ([], [], (0, 0))
+    assert "battles 0, answers 0" in "\n".join(found.lines())
+    assert len(estimate(found, replace(CONFIG, parameters=10**9))) == 3
+
+
+def test_estimate_by_hand(monkeypatch):
+    monkeypatch.setattr(planning, "_gemm_speed", lambda dtype: 1e12)
+    found = packed(BATTLES)
+    tokens = sum(found.tokens)
+    # 2 x parameters / (share x speed) are 4 seconds a token here.
+    config = replace(CONFIG, parameters=1_100_000_000_000)
+    first, here, there = estimate(found, config)
+    assert "toy: 1100.00 G parameters, bfloat16" in first
+    assert f"= {2.2 * tokens:,.0f} TFLOP" in first
+    assert 120 < 4 * tokens < 7200
+    assert f"{4 * tokens / 60:,.0f} min at 55% of 1,000 GFLOP/s" in here
+    seconds = 2.2e12 * tokens / (0.4 * 312e12)
+    assert f"A100 40 GB: {seconds:,.0f} s at 40% of 312 TFLOP/s (assumed, not measured)" in there
+    assert there.endswith("which does not fit")
+    _, _, small = estimate(found, replace(config, parameters=10**9, quantization="nf4"))
+    assert not small.endswith("which does not fit")
+    assert "at 25% of 312" in small
+
+
+def test_estimate_counts_the_parameters_of_a_folder(folders, configs):
+    model = AutoModelForCausalLM.from_pretrained(folders["llama"])
+    parameters = sum(weight.numel() for weight in model.parameters())
+    assert len(estimate(packed(BATTLES), configs["llama"])) == 3
+    assert planning._parameters(configs["llama"]) == parameters
+
+
+def test_without_parameters_there_is_no_estimate():
+    (line,) = estimate(packed(BATTLES), CONFIG)
+    assert "no estimate: `parameters` is not in the backbone's YAML" in line
+
+
+def no_hub(config):
+    if config.source == CONFIG.source:
+        raise UserError("toy is gated: accept its licence")
+    return TOKENIZER
+
+
+def test_a_gated_backbone_is_counted_with_the_embedded_tokenizer(monkeypatch):
+    monkeypatch.setattr(planning, "load_tokenizer", no_hub)
+    found = plan(BATTLES, replace(CONFIG, parameters=10**9))
+    assert found.lines()[0] == (
+        "  counted with the tokenizer of smollm2-135m: toy is gated: accept its licence"
+    )
+    assert found.lines()[1:] == packed(BATTLES).lines()
+    with pytest.raises(UserError, match="gated"):
+        plan(BATTLES, CONFIG)
+
+
+def test_plan_uses_the_backbones_own_tokenizer(configs):
+    found = plan(BATTLES, configs["gemma2"])
+    assert found.note == ""
+    wanted = pack_battles(BATTLES, configs["gemma2"], tiny_tokenizer("gemma2"), "")
+    assert found.key_a == wanted.key_a
