@@ -6,8 +6,11 @@ the mean of the raw scores of both orders, swapped back, so it is exactly equiva
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import product
 
 import lightgbm as lgb
 import numpy as np
@@ -25,7 +28,7 @@ FIXED = {
     "feature_pre_filter": False,
     "max_bin": 63,
     "deterministic": True,
-    "force_row_wise": True,
+    "force_col_wise": True,
     "verbosity": -1,
 }
 BASELINE: dict[str, float] = {
@@ -39,6 +42,11 @@ BASELINE: dict[str, float] = {
 """Sane for a few thousand rows and some hundred columns: the first trial of every study."""
 
 MAX_ROUNDS, PATIENCE = 1500, 40
+
+WORTH_A_THREAD = 20_000
+"""Rows, both orders counted, for each further thread inside one booster. Boosters of a
+cross-validation run side by side; on few rows LightGBM's threads mostly wait for each other, and
+where another process holds a core they wait sixty times as long (docs/LOG.md)."""
 
 
 @dataclass(frozen=True)
@@ -69,16 +77,24 @@ class BothOrders:
 
     def subset(self, rows: np.ndarray) -> lgb.Dataset:
         """Both orders of the rows at positions ``rows``."""
-        return self.data.subset(np.concatenate([rows, rows + len(self.labels)]))
+        return self.data.subset(np.concatenate([rows, rows + len(self.labels)])).construct()
+
+
+def threads_inside(rows: int, beside: int = 1) -> int:
+    """Threads of a booster on so many ``rows``, both orders, with ``beside`` running at once."""
+    cores = os.cpu_count() or 1
+    return max(1, min(cores // beside, rows // WORTH_A_THREAD))
 
 
 def raw_scores(boosters: Sequence[lgb.Booster], view: View) -> np.ndarray:
     """Mean raw scores over boosters and both orders; float64 (n, 3), exactly equivariant."""
     swapped = view.swapped_values()
     total = np.zeros((len(view.ids), 3))
+    threads = threads_inside(2 * len(view.ids))
     for booster in boosters:
-        total += np.asarray(booster.predict(view.values, raw_score=True))
-        total += np.asarray(booster.predict(swapped, raw_score=True))[:, SWAP]
+        for values, order in ((view.values, np.arange(3)), (swapped, SWAP)):
+            found = booster.predict(values, raw_score=True, num_threads=threads)
+            total += np.asarray(found)[:, order]
     return total / (2 * len(boosters))
 
 
@@ -101,21 +117,30 @@ def cross_validate(
     """
     raw = np.zeros((len(data.labels), 3))
     boosters: list[lgb.Booster] = []
-    for done, fold in enumerate(np.unique(folds), start=1):
-        held = np.flatnonzero(folds == fold)
-        train, valid = data.subset(np.flatnonzero(folds != fold)), data.subset(held)
-        bag = [
-            lgb.train(
-                {**FIXED, **params, "seed": seed},
-                train,
-                MAX_ROUNDS,
-                valid_sets=[valid],
-                callbacks=[lgb.early_stopping(PATIENCE, verbose=False)],
-            )
-            for seed in seeds
-        ]
-        raw[held] = raw_scores(bag, data.view.take(held))
-        boosters += bag
-        if after_fold is not None:
-            after_fold(done, held, raw[held])
+    names = np.unique(folds)
+    workers = min(os.cpu_count() or 1, len(names) * len(seeds))
+    threads = threads_inside(2 * len(data.labels), workers)
+
+    def fit(job: tuple[int, int]) -> lgb.Booster:
+        fold, seed = job
+        return lgb.train(
+            {**FIXED, **params, "seed": seed, "num_threads": threads},
+            data.subset(np.flatnonzero(folds != fold)),
+            MAX_ROUNDS,
+            valid_sets=[data.subset(np.flatnonzero(folds == fold))],
+            callbacks=[lgb.early_stopping(PATIENCE, verbose=False)],
+        )
+
+    with ThreadPoolExecutor(workers) as pool:
+        fitted = pool.map(fit, product(names, seeds))
+        try:
+            for done, fold in enumerate(names, start=1):
+                held = np.flatnonzero(folds == fold)
+                bag = [next(fitted) for _ in seeds]
+                raw[held] = raw_scores(bag, data.view.take(held))
+                boosters += bag
+                if after_fold is not None:
+                    after_fold(done, held, raw[held])
+        finally:
+            pool.shutdown(cancel_futures=True)
     return CrossValidated(boosters, raw)
