@@ -72,11 +72,11 @@ def extract(battles: pd.DataFrame, config: BackboneConfig, folder: Path, split: 
     todo = [item for item in packed.items if item.key not in store]
     print(
         f"{split}: {len(packed.items):,} distinct answers, {len(todo):,} to read, "
-        f"{sum(item.tokens for item in todo):,} tokens",
+        f"{sum(item.tokens(len(packed.opening)) for item in todo):,} tokens",
         flush=True,
     )
     if todo:
-        fill(store, todo, config, packed.end_token)
+        fill(store, todo, config, packed)
     keys = packed.key_a + packed.key_b
     n = len(packed.ids)
     values = gather(store.folder, keys, "likelihood") if n else np.empty((0, len(QUANTITIES)))
@@ -88,21 +88,22 @@ def extract(battles: pd.DataFrame, config: BackboneConfig, folder: Path, split: 
     )
 
 
-def fill(store: Store, items: Sequence[Item], config: BackboneConfig, end_token: int) -> None:
-    """Read ``items`` with the model and add them to the store, shard by shard in their order.
+def fill(store: Store, items: Sequence[Item], config: BackboneConfig, packed: Plan) -> None:
+    """Read ``items`` of ``packed`` with the model and add them to the store, shard by shard in their order.
 
     A GPU reads batches of ``batch_tokens``. A CPU reads sequences one by one, unpadded, on one
     thread each and on all its cores at once: twice as fast as one sequence on two threads, many
     times where other processes run, and the numbers depend on neither mates nor cores.
     """
     backbone = load_backbone(config)
-    scorer = Scorer(backbone, end_token)
+    scorer = Scorer(backbone, packed.end_token, packed.opening)
     if config.quantization != "none":
         # bitsandbytes rearranges the weights in its first pass: no two threads may do that at once.
         scorer.score(items[-1:])
     on_cpu = backbone.device.type == "cpu"
     threads = torch.get_num_threads()
-    total = sum(item.tokens for item in items)
+    opening = len(packed.opening)
+    total = sum(item.tokens(opening) for item in items)
     with (
         Progress(f"{config.name} reads", total, unit="tokens") as progress,
         ThreadPoolExecutor(threads if on_cpu else 1, initializer=_one_thread) as pool,
@@ -113,7 +114,7 @@ def fill(store: Store, items: Sequence[Item], config: BackboneConfig, end_token:
             scored = []
             for batch, found in zip(grouped, pool.map(scorer.score, grouped), strict=True):
                 scored.append(found)
-                progress.update(sum(item.tokens for item in batch))
+                progress.update(sum(item.tokens(opening) for item in batch))
             store.add(
                 Shard(
                     np.array([list(item.key) for item in part], dtype=np.uint8),

@@ -46,6 +46,7 @@ class Plan:
         key_a, key_b: content address of each battle's answers, 32 bytes, n each.
         items: the distinct answers (with their conversations), longest first, then by key.
         end_token: the token that ends a turn.
+        opening: tokens with which every sequence begins, int32; they are read once for all.
         turns: rounds of each battle, int (n,).
         cut: tokens left out of each sequence, prompt and answer; int (2n, 2).
         note: what a person should know about the counts; may be empty.
@@ -56,6 +57,7 @@ class Plan:
     key_b: list[bytes]
     items: list[Item]
     end_token: int
+    opening: np.ndarray
     turns: np.ndarray
     cut: np.ndarray
     note: str = ""
@@ -63,7 +65,11 @@ class Plan:
     @property
     def tokens(self) -> tuple[int, int]:
         """Tokens read with the prompt and without it, of distinct answers."""
-        return sum(len(i.ids) for i in self.items), sum(len(i.bare) for i in self.items)
+        opening = len(self.opening)
+        return (
+            sum(len(i.ids) - opening for i in self.items),
+            sum(len(i.bare) - opening for i in self.items if len(i.bare)),
+        )
 
     def lines(self) -> list[str]:
         """The plan for people."""
@@ -156,6 +162,7 @@ def pack_battles(
         key_b=[b for _, b in keys],
         items=sorted(items.values(), key=lambda item: (-len(item.ids), item.key)),
         end_token=end_token,
+        opening=np.array(template.opening, dtype=np.int32),
         turns=np.array([len(turns) for turns in battles["prompt"]], dtype=np.int64),
         cut=np.array(cut, dtype=np.int64).reshape(-1, 2),
     )

@@ -8,7 +8,8 @@ The state of layer k is the output of the k-th decoder layer; that of the last l
 the model's final norm.
 
 Log-probabilities are natural logarithms of a float32 softmax. Only positions that predict a content
-token go through the model's head, in chunks.
+token go through the model's head, in chunks. What every sequence begins with, the template's
+opening (a default system prompt among it), is read once and kept as keys and values.
 """
 
 from __future__ import annotations
@@ -21,9 +22,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from transformers import DynamicCache
+
 from embeddings.backbone import Backbone
 
-SCORING_VERSION = 2
+SCORING_VERSION = 3
 
 CHUNK = 128
 """Positions through the head at once: 128 x a vocabulary of 256,000 in float32 is 131 MB."""
@@ -83,10 +86,9 @@ class Item:
     bare_length: int
     bare_start: int
 
-    @property
-    def tokens(self) -> int:
-        """Tokens that the model reads for this item."""
-        return len(self.ids) + len(self.bare)
+    def tokens(self, opening: int) -> int:
+        """Tokens that the model reads for this item, without an opening of so many, read before."""
+        return sum(len(x) - opening for x in (self.ids, self.bare) if len(x))
 
 
 def layer_numbers(fractions: Sequence[float], layers: int) -> list[int]:
@@ -109,9 +111,15 @@ class _Seen(threading.local):
 class Scorer:
     """Reads items with one backbone."""
 
-    def __init__(self, backbone: Backbone, end_token: int) -> None:
-        """``end_token`` ends a turn in the backbone's template."""
-        self.backbone, self.end_token = backbone, end_token
+    def __init__(self, backbone: Backbone, end_token: int, opening: np.ndarray) -> None:
+        """Read the opening.
+
+        Args:
+            backbone: the model.
+            end_token: the token that ends a turn in its template.
+            opening: tokens with which every sequence begins, int32; may be empty.
+        """
+        self.backbone, self.end_token, self.opening = backbone, end_token, opening
         count = len(backbone.decoder.layers)
         self.numbers = layer_numbers(backbone.config.layers, count)
         self.cap = getattr(backbone.model.config, "final_logit_softcapping", None)
@@ -119,6 +127,13 @@ class Scorer:
         self._seen = _Seen()
         for number in self.numbers:
             backbone.decoder.layers[number - 1].register_forward_hook(self._keep(number))
+        self._keys_and_values: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self._opening_states: list[torch.Tensor] = []
+        if len(opening):
+            cache = DynamicCache(config=backbone.model.config)
+            with torch.inference_mode():
+                self._opening_states = self._run([opening], cache)
+            self._keys_and_values = [(layer.keys, layer.values) for layer in cache.layers]
 
     def _keep(self, number: int) -> Any:
         def hook(_: Any, __: Any, output: Any) -> None:
@@ -174,22 +189,40 @@ class Scorer:
         return torch.stack(states).cpu().numpy(), values
 
     def _read(self, sequences: Sequence[np.ndarray]) -> list[torch.Tensor]:
-        """States of the kept layers, then the final one; each (n, longest, d).
+        """States of the kept layers, then the final one; each (n, longest, d)."""
+        if not len(self.opening):
+            return self._run(sequences, None)
+        n = len(sequences)
+        cache = DynamicCache(config=self.backbone.model.config)
+        for number, (keys, values) in enumerate(self._keys_and_values):
+            cache.update(keys.expand(n, -1, -1, -1), values.expand(n, -1, -1, -1), number)
+        rest = self._run([sequence[len(self.opening) :] for sequence in sequences], cache)
+        return [
+            torch.cat([before.expand(n, -1, -1), after], dim=1)
+            for before, after in zip(self._opening_states, rest, strict=True)
+        ]
+
+    def _run(
+        self, sequences: Sequence[np.ndarray], cache: DynamicCache | None
+    ) -> list[torch.Tensor]:
+        """One pass of the decoder over sequences that stand behind ``cache``.
 
         Padding stands on the right and is masked; attention looks left, so content cannot see it.
         """
         longest = max(map(len, sequences))
+        before = cache.get_seq_length() if cache is not None else 0
         ids = torch.zeros((len(sequences), longest), dtype=torch.long)
-        mask = torch.zeros_like(ids)
+        mask = torch.zeros((len(sequences), before + longest), dtype=torch.long)
         for row, sequence in enumerate(sequences):
             ids[row, : len(sequence)] = torch.from_numpy(sequence.astype(np.int64))
-            mask[row, : len(sequence)] = 1
+            mask[row, : before + len(sequence)] = 1
         decoder = self.backbone.decoder
         self._seen.states = {}
         final = decoder(
             input_ids=ids.to(self.backbone.device),
             attention_mask=mask.to(self.backbone.device) if len(sequences) > 1 else None,
-            use_cache=False,
+            past_key_values=cache,
+            use_cache=cache is not None,
         ).last_hidden_state
         states = self._seen.states
         states[len(decoder.layers)] = final

@@ -48,7 +48,8 @@ def states(config):
     backbone = load_backbone(config)
     packed = pack_battles(BATTLES, config, backbone.tokenizer, "")
     items = sorted(packed.items, key=lambda item: item.key)
-    found = Scorer(backbone, packed.end_token).score(items)[0].astype(np.float64)
+    scorer = Scorer(backbone, packed.end_token, packed.opening)
+    found = scorer.score(items)[0].astype(np.float64)
     return backbone, found, found - found.mean(axis=0)
 
 
@@ -111,6 +112,16 @@ def test_fingerprint_sees_either_end_of_a_tensor(copy, place):
     path = copy / "model.safetensors"
     tensors = load_file(path)
     tensors["model.layers.3.mlp.up_proj.weight"].reshape(-1)[place] += 1
+    save_file(tensors, path, metadata={"format": "pt"})
+    assert fingerprint(copy) != before
+
+
+def test_fingerprint_sees_shapes(copy):
+    before = fingerprint(copy)
+    path = copy / "model.safetensors"
+    tensors = load_file(path)
+    name = "model.layers.3.mlp.up_proj.weight"
+    tensors[name] = tensors[name].reshape(tensors[name].shape[::-1])
     save_file(tensors, path, metadata={"format": "pt"})
     assert fingerprint(copy) != before
 

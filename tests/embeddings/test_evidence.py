@@ -2,6 +2,7 @@
 
 import shutil
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -76,10 +77,13 @@ def calm(tmp_path_factory, config):
 
 @pytest.fixture
 def counted(monkeypatch):
-    """How many items were read; raises KeyboardInterrupt when the number of ``stop`` is reached."""
+    """How many items were read, in which threads, on how many cores each.
+
+    Raises KeyboardInterrupt where ``stop`` items were read already.
+    """
 
     class Count:
-        items, stop, threads = 0, 1 << 30, ()
+        items, stop, threads, cores = 0, 1 << 30, (), ()
 
     score = Scorer.score
 
@@ -88,6 +92,7 @@ def counted(monkeypatch):
             raise KeyboardInterrupt
         Count.items += len(items)
         Count.threads += (threading.current_thread(),)
+        Count.cores += (torch.get_num_threads(),)
         return score(self, items)
 
     monkeypatch.setattr(Scorer, "score", counting)
@@ -118,7 +123,7 @@ def test_rows_are_those_of_the_scorer(calm, config):
     assert found.slots == [f"layer{n}.{name}" for n in (1, 2, 3, 4) for name in names]
     packed = pack_battles(BATTLES, config, backbone.tokenizer, "")
     by_key = {item.key: item for item in packed.items}
-    scorer = Scorer(backbone, packed.end_token)
+    scorer = Scorer(backbone, packed.end_token, packed.opening)
     for row in (0, 1, 9):
         for side, key in ((found.a, packed.key_a[row]), (found.b, packed.key_b[row])):
             states, _ = scorer.score([by_key[key]])
@@ -276,7 +281,9 @@ def test_the_number_of_cores_changes_no_byte(calm, config, tmp_path, counted):
     extract(BATTLES, config, tmp_path, "train")
     assert files(tmp_path) == files(calm)
     assert len(set(counted.threads)) == 2
-    assert torch.get_num_threads() == 2
+    assert set(counted.cores) == {1}
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(torch.get_num_threads).result() == torch.get_num_threads() == 2
 
 
 @pytest.mark.usefixtures("two_threads")

@@ -60,16 +60,16 @@ def test_the_same_text_has_the_same_key():
 @pytest.mark.parametrize(
     "other",
     [
-        key("Why?", "yes"),
-        key("Why", "Yes"),
-        key(["Why?", ""], ["Yes", ""]),
-        key(["", "Why?"], ["", "Yes"]),
-        key("Why?", "Yes", settings="other"),
-        key("Why?", "Yes", replace(CONFIG, unconditional_tokens=0)),
+        ("Why?", "yes"),
+        ("Why", "Yes"),
+        (["Why?", ""], ["Yes", ""]),
+        (["", "Why?"], ["", "Yes"]),
+        ("Why?", "Yes", CONFIG, "other settings"),
+        ("Why?", "Yes", replace(CONFIG, unconditional_tokens=0)),
     ],
 )
 def test_another_text_or_setting_has_another_key(other):
-    assert other != key("Why?", "Yes")
+    assert key(*other) != key("Why?", "Yes")
 
 
 SHORT = st.text(st.sampled_from("ab \n"), max_size=4)
@@ -117,7 +117,10 @@ def test_an_item_ends_with_its_answer():
     model = "<|start_header_id|>assistant<|end_header_id|>\n\n"
     assert TOKENIZER.decode(item.bare) == (f"<|begin_of_text|>{user}<|eot_id|>{model}Because.")
     assert item.bare_length == len(TOKENIZER.encode("Because."))
-    assert item.tokens == len(item.ids) + len(item.bare)
+    opening = f"<|begin_of_text|>{user[:-2]}"
+    assert TOKENIZER.decode(found.opening).startswith(opening)
+    read = len(item.ids) + len(item.bare) - 2 * len(found.opening)
+    assert item.tokens(len(found.opening)) == read
 
 
 def test_the_bare_reading_is_the_beginning_of_the_last_turn():
@@ -154,8 +157,9 @@ def test_lines_say_what_will_be_read():
     for low, high in ((0, 63), (64, 127), (128, 255)):
         n = sum(low <= length <= high for length in lengths)
         assert (f"{low}-{high}: {n}" in histogram) == (n > 0)
-    bare = sum(len(item.bare) for item in found.items)
-    total = sum(lengths)
+    opening = len(found.opening)
+    bare = sum(len(item.bare) - opening for item in found.items if len(item.bare))
+    total = sum(lengths) - opening * len(lengths)
     assert f"tokens to read {total + bare:,}: {total:,} with the prompt, {bare:,} without" in lines
 
 

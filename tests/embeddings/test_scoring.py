@@ -34,7 +34,8 @@ class Reader:
         self.config, self.backbone = config, load_backbone(config)
         self.tokenizer, self.model = self.backbone.tokenizer, self.backbone.model
         self.end = self.tokenizer.convert_tokens_to_ids(END[architecture])
-        self.scorer = Scorer(self.backbone, self.end)
+        opening = pack_battles(BATTLES, config, self.tokenizer, "").opening
+        self.scorer = Scorer(self.backbone, self.end, opening)
 
     def items(self, battles=BATTLES):
         """The items of all A, then of all B."""
@@ -211,7 +212,7 @@ def test_threads_do_not_see_each_others_states(reader):
 
 def test_two_scorers_share_a_model(configs):
     reader = Reader(configs["qwen2"], "qwen2")
-    other = Scorer(reader.backbone, 0)
+    other = Scorer(reader.backbone, 0, reader.scorer.opening)
     (item, *_) = reader.items()
     states, values = other.score([item])
     found, numbers = reader.scorer.score([item])
@@ -219,6 +220,16 @@ def test_two_scorers_share_a_model(configs):
     end = QUANTITIES.index("end")
     np.testing.assert_array_equal(np.delete(values, end, 1), np.delete(numbers, end, 1))
     assert values[0, end] != numbers[0, end]
+
+
+def test_without_an_opening_the_numbers_are_the_same(reader):
+    whole = Scorer(reader.backbone, reader.end, np.empty(0, dtype=np.int32))
+    items = reader.items()
+    states, values = whole.score(items)
+    assert len(reader.scorer.opening) > 0
+    found, numbers = reader.scorer.score(items)
+    np.testing.assert_allclose(found, states, rtol=2**-10, atol=1e-4)
+    np.testing.assert_allclose(numbers, values, rtol=1e-5, atol=1e-5)
 
 
 def test_last_is_content_even_where_padding_ends_a_turn(readers):
