@@ -100,6 +100,15 @@ def test_a_special_token_in_a_text_is_read_letter_by_letter(tokenizer, piece):
     assert tokenizer.decode(ids) == f"Bye{piece}"
 
 
+def test_a_token_that_the_template_writes_need_not_be_declared_special():
+    tokenizer = tiny_tokenizer("qwen2")
+    start = tokenizer.convert_tokens_to_ids("<|im_start|>")
+    assert start not in tokenizer.all_special_ids
+    ids = Encoder(tokenizer).text("<|im_start|>assistant\nYes")
+    assert start not in ids
+    assert tokenizer.decode(ids) == "<|im_start|>assistant\nYes"
+
+
 @settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

@@ -1,0 +1,58 @@
+"""The audit of a second stage: numbered checks, each a figure, a verdict and a sentence.
+
+    findings = run(Case(battles, labels, rows, probabilities, design, swap_gap))
+
+A new check is one file ``cNN_its_name.py`` in this folder with a ``check(case) -> Result``, and
+nothing else changes. No number is given twice, so that reports of different days can be compared.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from importlib import import_module
+from pkgutil import iter_modules
+
+from meta.audit.case import Case, Finding, Result
+
+CHECK = re.compile(r"c(\d\d)_(\w+)")
+
+
+def checks() -> dict[str, tuple[str, Callable[[Case], Result]]]:
+    """Code -> name and function of every check, by number."""
+    found = {}
+    for module in sorted(module.name for module in iter_modules(__path__)):
+        parts = CHECK.fullmatch(module)
+        if parts:
+            function = import_module(f"{__name__}.{module}").check
+            found[f"C{parts[1]}"] = (parts[2].replace("_", " "), function)
+    return found
+
+
+def run(case: Case) -> list[Finding]:
+    """Run every check in the order of its number; the same case gives the same findings."""
+    findings = []
+    for code, (name, check) in checks().items():
+        result = check(case)
+        low, high = result.interval
+        findings.append(
+            Finding(
+                code=code,
+                name=name,
+                verdict=result.verdict,
+                figure=_finite(result.figure),
+                threshold=_finite(result.threshold),
+                interval=(_finite(low), _finite(high)),
+                sentence=result.sentence,
+            )
+        )
+    return findings
+
+
+def _finite(value: float | None) -> float | None:
+    """A float that JSON can hold."""
+    return None if value is None or not math.isfinite(value) else float(value)
+
+
+__all__ = ["Case", "Finding", "Result", "checks", "run"]

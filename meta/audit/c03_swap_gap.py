@@ -1,0 +1,28 @@
+"""Swap gap: exchanging the answers must exchange P(A) and P(B), and leave P(tie).
+
+Threshold: 1e-6, far above what adding floating point numbers in another order can do (1e-12) and
+far below what any figure shows.
+"""
+
+from __future__ import annotations
+
+from meta.audit.case import Case, Result
+
+THRESHOLD = 1e-6
+
+
+def check(case: Case) -> Result:
+    """Hold the gap that was measured on the scored battles against the threshold."""
+    fails = not case.swap_gap <= THRESHOLD
+    meaning = (
+        "A column's declared parity is wrong, or a view was made of one order only: extract the "
+        "views again."
+        if fails
+        else "The forecast does not depend on which answer stands first."
+    )
+    return Result(
+        "fail" if fails else "pass",
+        f"Exchanging the answers moves a probability by at most {case.swap_gap:.1e}. {meaning}",
+        case.swap_gap,
+        THRESHOLD,
+    )

@@ -1,0 +1,155 @@
+"""Statistics that several checks share."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.special import expit
+from scipy.stats import rankdata
+
+from arena.battle import SEED
+from meta.slices import clustered
+
+SURE = 2.576
+"""Standard errors of a 99% interval, by which checks judge that hold a figure against one value: of
+a sound model each of them fails one audit in a hundred, not one in twenty."""
+
+STEPS = 25
+"""Newton steps of a logistic fit; some six suffice."""
+
+CHUNK = 50
+"""Bootstrap draws fitted at a time, which bounds the memory."""
+
+
+def thin(rows: int, limit: int) -> np.ndarray:
+    """Sorted positions of at most ``limit`` of ``rows`` rows, drawn without replacement."""
+    if rows <= limit:
+        return np.arange(rows)
+    return np.sort(np.random.default_rng(SEED).choice(rows, limit, replace=False))
+
+
+def group_weights(groups: np.ndarray, draws: int) -> np.ndarray:
+    """How often each row occurs in a bootstrap over groups; float64 (draws, n)."""
+    _, index = np.unique(groups, return_inverse=True)
+    size = int(index.max()) + 1
+    rng = np.random.default_rng(SEED)
+    counts = [np.bincount(rng.integers(0, size, size), minlength=size) for _ in range(draws)]
+    return np.asarray(np.stack(counts)[:, index], dtype=np.float64)
+
+
+def soft_logistic(
+    x: np.ndarray, y: np.ndarray, weights: np.ndarray, ridge: float = 1.0
+) -> np.ndarray:
+    """Logistic regressions without intercept of shares on columns, one for each row of weights.
+
+    Args:
+        x: float64 (n, p).
+        y: float64 (n,) in [0, 1]: votes or probabilities.
+        weights: float64 (k, n).
+        ridge: half this times the squared coefficients is added to the loss (in rows' nats), which
+            keeps them finite where the columns separate the votes.
+
+    Returns:
+        Coefficients, float64 (k, p).
+    """
+    k, p = len(weights), x.shape[1]
+    products = (x[:, :, None] * x[:, None, :]).reshape(len(x), p * p)
+    beta = np.zeros((k, p))
+    for _ in range(STEPS):
+        s = expit(beta @ x.T)
+        gradient = (weights * (y - s)) @ x - ridge * beta
+        hessian = ((weights * s * (1 - s)) @ products).reshape(k, p, p) + ridge * np.eye(p)
+        # A step of more than 1 comes from outliers, and would overshoot.
+        step = np.clip(np.linalg.solve(hessian, gradient[:, :, None])[:, :, 0], -1, 1)
+        beta += step
+        if np.abs(step).max() < 1e-7:
+            break
+    return beta
+
+
+def slope_gap(
+    x: np.ndarray, forecast: np.ndarray, votes: np.ndarray, groups: np.ndarray, draws: int
+) -> tuple[float, float, float]:
+    """Slope of a forecast and of the votes on the first column, and the error of their difference.
+
+    Args:
+        x: float64 (n, p); the other columns are held equal.
+        forecast: float64 (n,), forecast that A wins.
+        votes: float64 (n,), 1 where A won.
+        groups: group of each row, (n,).
+        draws: bootstrap draws over groups.
+
+    Returns:
+        Slope of the forecast's log-odds, slope of the votes' log-odds, bootstrap standard error of
+        the first minus the second.
+    """
+    whole = np.ones((1, len(x)))
+    ours, theirs = (float(soft_logistic(x, y, whole)[0, 0]) for y in (forecast, votes))
+    weights = group_weights(groups, draws)
+    gaps = [
+        soft_logistic(x, forecast, chunk)[:, 0] - soft_logistic(x, votes, chunk)[:, 0]
+        for chunk in np.array_split(weights, -(-draws // CHUNK))
+    ]
+    return ours, theirs, float(np.concatenate(gaps).std())
+
+
+def auc_by_column(values: np.ndarray, positive: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Area under the ROC curve of each column alone, and how sure it is that it is not 0.5.
+
+    Args:
+        values: float (n, d); NaN is left out.
+        positive: bool (n,).
+
+    Returns:
+        AUC in [0, 1], float64 (d,), 0.5 where a column or a class is empty; and (AUC - 0.5) over
+        its standard error under no effect (Mann and Whitney 1947), float64 (d,).
+    """
+    d = values.shape[1]
+    auc, z = np.full(d, 0.5), np.zeros(d)
+    for i in range(d):
+        known = ~np.isnan(values[:, i])
+        yes = positive[known]
+        ones, zeros = int(yes.sum()), int((~yes).sum())
+        if ones and zeros:
+            ranks = rankdata(values[known, i])
+            auc[i] = (ranks[yes].sum() - ones * (ones + 1) / 2) / (ones * zeros)
+            z[i] = (auc[i] - 0.5) / np.sqrt((ones + zeros + 1) / (12 * ones * zeros))
+    return auc, z
+
+
+def auc_with_error(
+    scores: np.ndarray, positive: np.ndarray, groups: np.ndarray
+) -> tuple[float, float]:
+    """AUC of a score and its standard error by the placements of both classes.
+
+    Source: DeLong et al. 1988; the variances are those of clustered means.
+
+    Args:
+        scores: float (n,), finite.
+        positive: bool (n,), both classes occur.
+        groups: group of each row, (n,).
+    """
+    ones, zeros = np.sort(scores[positive]), np.sort(scores[~positive])
+
+    def below(values: np.ndarray, others: np.ndarray) -> np.ndarray:
+        """Share of ``others`` below each value, a tie counting half."""
+        sides = [np.searchsorted(others, values, side) for side in ("left", "right")]
+        return np.asarray((sides[0] + sides[1]) / (2 * len(others)))
+
+    auc, first = clustered(below(scores[positive], zeros), groups[positive])
+    _, second = clustered(1 - below(scores[~positive], ones), groups[~positive])
+    return auc, float(np.hypot(first, second))
+
+
+def ks_by_column(one: np.ndarray, two: np.ndarray) -> np.ndarray:
+    """Kolmogorov-Smirnov distance of each column of two tables; float64 (d,), 0 to 1.
+
+    NaN counts as a value of its own, below all others.
+    """
+    one, two = (np.where(np.isnan(x), -np.inf, x) for x in (one, two))
+    distances = np.empty(one.shape[1])
+    for i in range(len(distances)):
+        x, y = np.sort(one[:, i]), np.sort(two[:, i])
+        both = np.concatenate([x, y])
+        shares = [np.searchsorted(v, both, "right") / len(v) for v in (x, y)]
+        distances[i] = np.abs(shares[0] - shares[1]).max()
+    return distances

@@ -1,0 +1,245 @@
+"""Slices of a table of battles, and the scores of each.
+
+A family of slices puts every battle into one slice. The names depend on the battle alone, but for
+the languages, of which the rare ones are one slice.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from arena.battle import TIE
+from features.language import NONE, language
+from features.prompt_type import code, creative, maths, short_question
+from features.text import Text
+from meta.nulls import length_columns
+from meta.scores import accuracy, brier, classwise_ece, log_loss, paired_bootstrap, row_losses
+
+OUTCOMES = ("A won", "B won", "tie")
+"""Names of the slices by label, in class order."""
+
+WINNER = "winner"
+"""The family that knows the label: a calibrated forecast is not calibrated in its slices."""
+
+LENGTHS = (300, 1_000, 3_000)
+"""Characters of both answers at which a new slice begins: steps of about half a decade."""
+
+GAPS = (1.25, 2.0)
+"""Longer answer by shorter answer at which a new slice begins."""
+
+LANGUAGES = 6
+"""Languages with a slice of their own: the most frequent ones."""
+
+RARE = 30
+"""Battles under which a language is among the others."""
+
+
+def name_slices(
+    battles: pd.DataFrame, labels: np.ndarray | None = None, source: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
+    """Name the slice of each battle, in every family.
+
+    Args:
+        battles: canonical table, n rows; reads ``prompt``, ``response_a``, ``response_b``.
+        labels: int (n,), 0 A, 1 B, 2 tie; gives the family ``winner``.
+        source: names (n,), for example the file or data set that a battle comes from.
+
+    Returns:
+        Family -> names, str (n,). Families: winner (with labels), length, length gap, language,
+        prompt type, turns, source (with source).
+    """
+    anti, sym = length_columns(battles)
+    # Of the null's columns these two are log((1 + a) / (1 + b)) and log(1 + a + b).
+    characters, ratio = np.expm1(sym[:, 1]), np.exp(np.abs(anti[:, 1]))
+    prompts = _prompts(battles)
+    found = {
+        "length": _bin(characters.round(), LENGTHS, "characters"),
+        "length gap": _bin(ratio, GAPS, "times"),
+        "language": _languages(prompts),
+        "prompt type": np.array([prompt_type(prompt) for prompt in prompts], dtype=np.str_),
+        "turns": np.array(
+            [str(n) if n < 3 else "3 and more" for n in (max(1, len(p.turns)) for p in prompts)],
+            dtype=np.str_,
+        ),
+    }
+    if labels is not None:
+        found = {WINNER: np.array(OUTCOMES)[labels], **found}
+    if source is not None:
+        found["source"] = np.asarray(source, dtype=np.str_)
+    return found
+
+
+def _prompts(battles: pd.DataFrame) -> list[Text]:
+    """The prompts; rows of one prompt share a Text, which remembers what is computed of it."""
+    known: dict[tuple[str | None, ...], Text] = {}
+    keys = [tuple(turns) for turns in battles["prompt"]]
+    for key in keys:
+        if key not in known:
+            known[key] = Text(key)
+    return [known[key] for key in keys]
+
+
+def _bin(values: np.ndarray, edges: tuple[float, ...], unit: str) -> np.ndarray:
+    between = [f"{low:,g} to {high:,g} {unit}" for low, high in pairwise(edges)]
+    names = [f"under {edges[0]:,g} {unit}", *between, f"{edges[-1]:,g} {unit} and more"]
+    return np.asarray(np.array(names)[np.digitize(values, edges)])
+
+
+def _languages(prompts: list[Text]) -> np.ndarray:
+    codes = [language(prompt).code for prompt in prompts]
+    # Ties in frequency go by name, so that the order of the rows does not matter.
+    ranked = sorted(Counter(codes).items(), key=lambda item: (-item[1], item[0]))
+    kept = {name for name, rows in ranked[:LANGUAGES] if rows >= RARE} - {NONE.code}
+    return np.array([name if name in kept else "other" for name in codes], dtype=np.str_)
+
+
+def prompt_type(prompt: Text) -> str:
+    """The first that fits of code, maths, creative, short question; else other."""
+    for name, signal in (
+        ("code", code),
+        ("maths", maths),
+        ("creative", creative),
+        ("short question", short_question),
+    ):
+        if signal(prompt) > 0:
+            return name
+    return "other"
+
+
+def clustered(values: np.ndarray, groups: np.ndarray) -> tuple[float, float]:
+    """Mean and its standard error where rows of one group are not independent.
+
+    The error is infinite where there is only one group, about which nothing can be said.
+
+    Args:
+        values: float (n,).
+        groups: group of each row, (n,).
+
+    Source: Liang and Zeger 1986 (the sandwich estimator), with the factor G / (G - 1).
+    """
+    mean = float(values.mean())
+    _, index = np.unique(groups, return_inverse=True)
+    totals = np.bincount(index, weights=values - mean)
+    if len(totals) < 2:
+        return mean, float("inf")
+    error = np.sqrt(len(totals) / (len(totals) - 1) * (totals**2).sum()) / len(values)
+    return mean, float(error)
+
+
+def ece_by_chance(
+    probabilities: np.ndarray, labels: np.ndarray, groups: np.ndarray, bins: int = 10
+) -> tuple[float, float]:
+    """Mean and standard deviation of ``meta.scores.classwise_ece`` of a calibrated forecast.
+
+    Even a perfect forecast shows an ECE, the larger the fewer the rows. In a bin the sum of
+    forecast minus vote is about normal with variance v = sum of p (1 - p), so its absolute value
+    has mean sqrt(2 v / pi) and variance v (1 - 2 / pi). Votes of one prompt hang together: v is
+    multiplied by the design effect, the factor by which that widens the error of a mean. The
+    classes hang together too, so the deviation is an upper bound.
+
+    Args:
+        probabilities: float64 (n, 3).
+        labels: int (n,), for the design effect alone.
+        groups: group of each row, (n,).
+        bins: as in ``classwise_ece``.
+    """
+    n, residuals = len(labels), probabilities - np.eye(3)[labels]
+    means, deviations = [], []
+    for c in range(3):
+        variance = probabilities[:, c] * (1 - probabilities[:, c])
+        order = np.argsort(probabilities[:, c], kind="stable")
+        of_bins = np.array([variance[rows].sum() for rows in np.array_split(order, bins)])
+        scatter = residuals[:, c].std()
+        _, error = clustered(residuals[:, c], groups)
+        if scatter > 0 and np.isfinite(error):
+            of_bins *= max(1.0, n * (error / scatter) ** 2)
+        means.append(np.sqrt(2 * of_bins / np.pi).sum() / n)
+        deviations.append(np.sqrt(of_bins.sum() * (1 - 2 / np.pi)) / n)
+    return float(np.mean(means)), float(np.mean(deviations))
+
+
+@dataclass(frozen=True)
+class SliceScore:
+    """Scores of one slice."""
+
+    name: str
+    rows: int
+    groups: int
+    log_loss: float
+    interval: tuple[float, float] | None
+    """95% interval of the log loss by bootstrap over the groups; None where there is only one."""
+    brier: float
+    ece: float
+    """Class-wise expected calibration error."""
+    ece_by_chance: float
+    """What a perfectly calibrated forecast would show on so many rows."""
+    accuracy: float
+    tie_forecast: float
+    """Mean P(tie)."""
+    tie_share: float
+    """Share of ties among the votes."""
+
+
+def score_slices(
+    probabilities: np.ndarray, labels: np.ndarray, groups: np.ndarray, names: np.ndarray
+) -> list[SliceScore]:
+    """Score one forecast in each slice of a family, the largest slice first.
+
+    Args:
+        probabilities: float64 (n, 3), class order ``arena.battle.CLASSES``.
+        labels: int (n,), 0 A, 1 B, 2 tie.
+        groups: prompt group of each row, (n,).
+        names: slice of each row, str (n,).
+    """
+    return sorted(
+        (
+            _score(str(name), probabilities[rows], labels[rows], groups[rows])
+            for name in np.unique(names)
+            for rows in [np.flatnonzero(names == name)]
+        ),
+        key=lambda score: -score.rows,
+    )
+
+
+def _score(
+    name: str, probabilities: np.ndarray, labels: np.ndarray, groups: np.ndarray
+) -> SliceScore:
+    losses, of_groups = row_losses(probabilities, labels), len(np.unique(groups))
+    interval = None
+    if of_groups > 1:
+        # Against a forecast without any loss: the bootstrap of one forecast alone.
+        drawn = paired_bootstrap(losses, np.zeros(len(losses)), groups)
+        interval = (drawn.low, drawn.high)
+    return SliceScore(
+        name=name,
+        rows=len(labels),
+        groups=of_groups,
+        log_loss=log_loss(probabilities, labels),
+        interval=interval,
+        brier=brier(probabilities, labels),
+        ece=classwise_ece(probabilities, labels),
+        ece_by_chance=ece_by_chance(probabilities, labels, groups)[0],
+        accuracy=accuracy(probabilities, labels),
+        tie_forecast=float(probabilities[:, TIE].mean()),
+        tie_share=float((labels == TIE).mean()),
+    )
+
+
+def score_families(
+    probabilities: np.ndarray,
+    labels: np.ndarray,
+    groups: np.ndarray,
+    families: Mapping[str, np.ndarray],
+) -> dict[str, list[dict[str, Any]]]:
+    """:func:`score_slices` of every family of :func:`name_slices`, ready for JSON."""
+    return {
+        family: [asdict(score) for score in score_slices(probabilities, labels, groups, names)]
+        for family, names in families.items()
+    }

@@ -1,0 +1,348 @@
+"""The command as a user runs it, on files of made-up forecasts."""
+
+import gzip
+import json
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.special import log_softmax, softmax
+
+from arena.battle import CLASSES
+from meta.scores import log_loss
+from pipelines import calibrate
+
+P = [f"p_{name}" for name in CLASSES]
+WORDS = np.array(["model_a", "B", "tie (bothbad)"])
+
+
+def drawn(n=1500, seed=0):
+    """True log-probabilities and labels drawn from them."""
+    rng = np.random.default_rng(seed)
+    z = log_softmax(rng.normal(size=(n, 3)), axis=1)
+    return z, (z + rng.gumbel(size=z.shape)).argmax(axis=1)
+
+
+def table(p, y, names=P):
+    """A file's table with ids r0, r1, …, probabilities in ``names`` and 0 / 1 / 2 in label."""
+    frame = pd.DataFrame(p, columns=list(names)).assign(label=y)
+    frame.insert(0, "id", [f"r{i}" for i in range(len(frame))])
+    return frame
+
+
+def run(tmp_path, frame, *argv):
+    """Calibrate a table; the probabilities written, float64 (n, 3)."""
+    path, out = tmp_path / "in.csv", tmp_path / "out.csv"
+    frame.to_csv(path, index=False)
+    assert calibrate.command(["--probs", str(path), "--out", str(out), *argv]) == 0
+    found = pd.read_csv(out, dtype={"id": str}, keep_default_na=False)
+    assert list(found.columns) == ["id", *CLASSES]
+    assert found["id"].tolist() == frame["id"].astype(str).tolist()
+    p = found[list(CLASSES)].to_numpy()
+    assert p.sum(axis=1) == pytest.approx(1)
+    return p
+
+
+def refused(tmp_path, capsys, frame, *argv):
+    """The one line that a table is refused with."""
+    path = tmp_path / "in.csv"
+    if isinstance(frame, pd.DataFrame):
+        frame.to_csv(path, index=False)
+    else:
+        path.write_bytes(frame)
+    assert calibrate.command(["--probs", str(path), *argv]) == 2
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["in.csv"]
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert err.startswith("error: ")
+    return err
+
+
+@pytest.mark.parametrize(
+    ("distort", "kept"),
+    [(lambda z: z * 2, "temperature"), (lambda z: z + np.array([0, 0, 1.2]), "vector")],
+)
+def test_a_known_distortion_is_undone(tmp_path, capsys, distort, kept):
+    z, y = drawn(3000)
+    p = run(tmp_path, table(softmax(distort(z), axis=1), y))
+    assert (np.exp(z) * (z - np.log(p))).sum(1).mean() < 0.002
+    out = capsys.readouterr().out
+    assert f"kept: {kept}" in out
+    for method in ("none", "temperature", "vector", "dirichlet"):
+        assert re.search(rf"^{method} +\d\.\d{{4}}", out, re.MULTILINE)
+    assert "lean  " not in out.split("kept: ")[0]
+
+
+def test_good_forecasts_are_written_as_they_came(tmp_path, capsys):
+    z, y = drawn(2000, seed=1)
+    assert run(tmp_path, table(np.exp(z), y)) == pytest.approx(np.exp(z), rel=1e-12)
+    assert "kept: none" in capsys.readouterr().out
+
+
+def test_what_is_printed_before_is_the_loss_of_the_file(tmp_path, capsys):
+    z, y = drawn(800)
+    p = softmax(z * 2, axis=1)
+    after = run(tmp_path, table(p, y))
+    before, told = re.search(
+        r"log loss (\S+) before, (\S+) after", capsys.readouterr().out
+    ).groups()
+    assert float(before) == pytest.approx(log_loss(p, y), abs=6e-5)
+    assert log_loss(after, y) < float(told) < float(before)
+
+
+def one_hot(y, names=CLASSES):
+    return pd.DataFrame(np.eye(3, dtype=int)[y], columns=list(names))
+
+
+FORMS = {
+    "p_winner + votes": lambda f, y: f.drop(columns="label").join(one_hot(y)),
+    "p_winner + label": lambda f, y: f,
+    "p_winner + label + votes": lambda f, y: f.join(one_hot(y)),
+    "p_winner + words": lambda f, y: f.assign(label=WORDS[y]),
+    "p_winner + winner": lambda f, y: f.rename(columns={"label": "winner"}).assign(winner=WORDS[y]),
+    "p_winner + float labels": lambda f, y: f.assign(label=y.astype(float)),
+    "prob + votes": lambda f, y: (
+        f.drop(columns="label")
+        .rename(columns=dict(zip(P, ["prob_a", "prob_b", "prob_tie"], strict=True)))
+        .join(one_hot(y).astype(float))
+    ),
+    "p + label": lambda f, y: f.rename(columns=dict(zip(P, ["p_a", "p_b", "p_tie"], strict=True))),
+    "a + votes": lambda f, y: (
+        f.drop(columns="label")
+        .rename(columns=dict(zip(P, ["a", "b", "tie"], strict=True)))
+        .join(one_hot(y).astype(bool))
+    ),
+    "submission + label": lambda f, y: f.rename(columns=dict(zip(P, CLASSES, strict=True))),
+    "columns in another order": lambda f, y: f[f.columns[::-1]].assign(comment="x"),
+}
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    """Forecasts, labels, and what the plain form of the file becomes."""
+    z, y = drawn(600)
+    p = softmax(z * 3, axis=1)
+    calibrated = run(tmp_path_factory.mktemp("plain"), table(p, y))
+    assert np.abs(calibrated - p).max() > 0.1
+    return p, y, calibrated
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_of_the_columns_says_the_same(form, tmp_path, plain):
+    p, y, calibrated = plain
+    assert (run(tmp_path, FORMS[form](table(p, y), y)) == calibrated).all()
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "jsonl", "csv.gz"])
+def test_every_format_says_the_same(suffix, tmp_path, plain, capsys):
+    p, y, calibrated = plain
+    path = tmp_path / f"in.{suffix}"
+    frame = table(p, y)
+    if suffix == "parquet":
+        frame.to_parquet(path)
+    elif suffix == "jsonl":
+        path.write_text("\n".join(json.dumps(r) for r in frame.to_dict("records")))
+    else:
+        path.write_bytes(gzip.compress(frame.to_csv(index=False).encode()))
+    assert calibrate.command(["--probs", str(path)]) == 0
+    found = pd.read_csv(tmp_path / "in.calibrated.csv")
+    assert (found[list(CLASSES)].to_numpy() == calibrated).all()
+    assert str(tmp_path / "in.calibrated.csv") in capsys.readouterr().out
+
+
+def test_hard_forecasts_beside_a_label_are_forecasts(tmp_path):
+    y = np.random.default_rng(0).integers(0, 3, 600)
+    said = np.where(np.arange(600) % 4, y, (y + 1) % 3)
+    p = run(tmp_path, table(np.eye(3)[said], y, CLASSES))
+    assert p.max(axis=1) == pytest.approx(np.full(600, 0.75), abs=0.03)
+
+
+@pytest.mark.parametrize("unknown", ["", "-1", None])
+@pytest.mark.parametrize("votes", [False, True])
+def test_rows_without_a_label_are_calibrated_and_not_fitted_on(unknown, votes, tmp_path, plain):
+    p, y, calibrated = plain
+    names = list(CLASSES) if votes else ["label"]
+    frame = table(np.concatenate([p, p[:50]]), np.concatenate([y, y[:50]]))
+    if votes:
+        frame = frame.drop(columns="label").join(one_hot(np.concatenate([y, y[:50]])))
+    frame[names] = frame[names].astype(object)
+    frame.loc[600:, names] = unknown
+    found = run(tmp_path, frame)
+    assert (found[:600] == calibrated).all()
+    assert (found[600:] == calibrated[:50]).all()
+
+
+def test_a_swapped_file_gives_the_swapped_result(tmp_path, plain):
+    p, y, calibrated = plain
+    swapped = run(tmp_path, table(p[:, [1, 0, 2]], np.array([1, 0, 2])[y]))
+    assert swapped[:, [1, 0, 2]] == pytest.approx(calibrated, abs=1e-6)
+
+
+def test_ids_stay_text(tmp_path):
+    z, y = drawn(60)
+    frame = table(np.exp(z), y)
+    odd = ["001", "1", "1.0", "12345678901234567890123", "=1+1", "a,b", 'a"b', "é", "NA", " x "]
+    frame.loc[: len(odd) - 1, "id"] = odd
+    run(tmp_path, frame)
+    for suffix, write in (("parquet", frame.to_parquet), ("jsonl", None)):
+        path = tmp_path / f"odd.{suffix}"
+        if write:
+            write(path)
+        else:
+            rows = frame.assign(id=range(10**20, 10**20 + 60)).to_dict("records")
+            path.write_text("\n".join(json.dumps(row) for row in rows))
+        out = tmp_path / f"odd-{suffix}.csv"
+        assert calibrate.command(["--probs", str(path), "--out", str(out)]) == 0
+        ids = pd.read_csv(out, dtype=str, keep_default_na=False)["id"].tolist()
+        assert ids == (frame["id"].tolist() if write else [str(10**20 + i) for i in range(60)])
+
+
+def test_rows_of_one_group_or_prompt_share_a_fold(tmp_path):
+    z, y = drawn(60)
+    frame = table(np.exp(z), y).assign(
+        prompt=[
+            f'["Why {i // 3}?", "And then"]' if i % 2 else f'["why {i // 3}"]' for i in range(60)
+        ]
+    )
+    path = tmp_path / "in.csv"
+
+    def groups(frame):
+        frame.to_csv(path, index=False)
+        return calibrate.read_forecasts(str(path)).groups
+
+    by_id = groups(frame.drop(columns="prompt"))
+    assert len(set(by_id)) == 60
+    assert (groups(frame.drop(columns="prompt").iloc[20:]) == by_id[20:]).all()
+    by_prompt = groups(frame)
+    assert len(set(by_prompt)) == 40
+    plain = frame.assign(prompt=[f"  WHY {i // 3} !" for i in range(60)])
+    assert (groups(plain)[::2] == by_prompt[::2]).all()
+    assert len(set(groups(frame.assign(group=[f"g{i // 10}" for i in range(60)])))) == 6
+    assert len(set(groups(frame.assign(prompt="")))) == 60
+
+
+def test_a_lean_to_one_side_is_told_and_mended_on_request(tmp_path, capsys):
+    z, y = drawn(2000)
+    frame = table(softmax(z + np.array([0.8, 0, 0]), axis=1), y)
+    run(tmp_path, frame)
+    assert "--asymmetric" in capsys.readouterr().out
+    p = run(tmp_path, frame, "--asymmetric")
+    assert "kept: lean" in capsys.readouterr().out
+    assert (np.exp(z) * (z - np.log(p))).sum(1).mean() < 0.003
+
+
+def test_drift_of_rounding_is_mended(tmp_path):
+    z, y = drawn(300)
+    p = run(tmp_path, table(np.exp(z).round(2), y))
+    assert p.sum(axis=1) == pytest.approx(1, abs=1e-12)
+
+
+def broken(change):
+    z, y = drawn(60)
+    return change(table(np.exp(z), y))
+
+
+def put(column, value, row=4):
+    def change(frame):
+        frame[column] = frame[column].astype(object)
+        frame.loc[row, column] = value
+        return frame
+
+    return change
+
+
+BROKEN = {
+    "no id": (lambda f: f.drop(columns="id"), "no column id"),
+    "no tie": (lambda f: f.drop(columns=P[2]), f"no column {P[2]}"),
+    "no probabilities": (lambda f: f.drop(columns=P), "no probabilities"),
+    "votes alone": (lambda f: f[["id"]].join(one_hot(f["label"])), "no probabilities|no column"),
+    "no label": (lambda f: f.drop(columns="label"), "no labels: .* label "),
+    "no label in a submission": (
+        lambda f: f.drop(columns="label").rename(columns=dict(zip(P, CLASSES, strict=True))),
+        "no labels",
+    ),
+    "two sets": (
+        lambda f: f.assign(p_a=f[P[0]], p_b=f[P[1]], p_tie=f[P[2]]),
+        "probabilities in .*p_winner_model_a.* and in p_a",
+    ),
+    "soft votes": (
+        lambda f: f.join(f[P].rename(columns=dict(zip(P, CLASSES, strict=True)))),
+        "probabilities in ",
+    ),
+    "two labels that differ": (
+        lambda f: f.join(one_hot((f["label"] + (f.index == 4)) % 3)),
+        r"row 5 \(id r4\): .*different",
+    ),
+    "a word": (put(P[1], "often"), r"row 5 \(id r4\): p_winner_model_b is 'often'"),
+    "empty": (put(P[1], ""), r"row 5 \(id r4\): p_winner_model_b is empty"),
+    "NaN": (put(P[1], "nan"), r"row 5 \(id r4\): p_winner_model_b is 'nan'"),
+    "infinite": (put(P[1], "inf"), r"row 5 \(id r4\): p_winner_model_b is 'inf'"),
+    "negative": (put(P[1], -0.25), r"row 5 \(id r4\): p_winner_model_b is '-0.25'"),
+    "percent": (lambda f: f.assign(**{c: f[c] * 100 for c in P}), r"row 1 \(id r0\).*sum to 100"),
+    "sum": (put(P[0], 0.99), r"row 5 \(id r4\): p_winner_model_a.* sum to "),
+    "bad label": (put("label", "3"), r"row 5 \(id r4\): label is '3'"),
+    "bad word": (put("label", "maybe"), r"row 5 \(id r4\): label is 'maybe'"),
+    "two winners": (
+        lambda f: put(CLASSES[0], 1)(f.join(one_hot(np.ones(60, dtype=int))).drop(columns="label")),
+        r"row 5 \(id r4\): two winners",
+    ),
+    "no winner": (
+        lambda f: put(CLASSES[1], 0)(f.join(one_hot(np.ones(60, dtype=int))).drop(columns="label")),
+        r"row 5 \(id r4\): no winner",
+    ),
+    "duplicate id": (put("id", "r2"), r"row 5 \(id r2\): row 3 has the same id"),
+    "missing id": (put("id", ""), "row 5: the id is missing"),
+    "few labels": (lambda f: put("label", "")(f.iloc[:19]), "at least 20"),
+    "no labels known": (lambda f: f.assign(label=-1), "at least 20"),
+    "one group": (lambda f: f.assign(group="x"), "1 groups: at least 20"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_what_cannot_be_calibrated_is_one_line(name, tmp_path, capsys):
+    change, told = BROKEN[name]
+    assert re.search(told, refused(tmp_path, capsys, broken(change)))
+
+
+def test_damaged_files_are_one_line(tmp_path, capsys):
+    good = broken(lambda f: f).to_csv(index=False).encode()
+    assert "row 1 " in refused(tmp_path, capsys, good.replace(b"\nr0,", b"\nr0,0.5,", 1))
+    assert "UTF-8" in refused(tmp_path, capsys, good.replace(b"\nr3,", b"\nr\xff,"))
+    assert "empty" in refused(tmp_path, capsys, b"")
+    assert "no rows" in refused(tmp_path, capsys, good.split(b"\n")[0] + b"\n")
+    rows = broken(lambda f: f).to_dict("records")
+    rows[3]["id"] = "\ud800"
+    lines = "\n".join(json.dumps(row) for row in rows).encode()
+    assert "the id is missing or not text" in refused(tmp_path, capsys, lines)
+
+
+def test_where_it_writes(tmp_path, capsys, plain):
+    p, y, _ = plain
+    path, out = tmp_path / "in.csv", tmp_path / "in.calibrated.csv"
+    table(p, y).to_csv(path, index=False)
+    before = path.read_bytes()
+    for argv in (["--out", str(path)], ["--out", str(tmp_path)]):
+        assert calibrate.command(["--probs", str(path), *argv]) == 2
+    assert calibrate.command(["--probs", "https://example.org/p.csv"]) == 2
+    assert "--out" in capsys.readouterr().err
+    assert calibrate.command(["--probs", str(tmp_path / "none.csv")]) == 2
+    assert calibrate.command(["--probs", str(path)]) == 0
+    written = out.read_bytes()
+    assert calibrate.command(["--probs", str(path)]) == 0
+    assert out.read_bytes() == written
+    out.write_text("mine")
+    assert calibrate.command(["--probs", str(path)]) == 2
+    assert out.read_text() == "mine"
+    assert calibrate.command(["--probs", str(path), "--out", str(out)]) == 0
+    assert out.read_bytes() == written
+    assert path.read_bytes() == before
+    assert sorted(f.name for f in tmp_path.iterdir()) == [out.name, path.name]
+
+
+def test_help_names_the_forms(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        calibrate.command(["--help"])
+    out = capsys.readouterr().out
+    for name in ("prob_a, prob_b, prob_tie", "winner_model_a", "group", "--asymmetric"):
+        assert name in out
