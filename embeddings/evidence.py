@@ -89,7 +89,7 @@ def extract(battles: pd.DataFrame, config: BackboneConfig, folder: Path, split: 
 
 
 def fill(store: Store, items: Sequence[Item], config: BackboneConfig, packed: Plan) -> None:
-    """Read ``items`` of ``packed`` with the model and add them to the store, shard by shard in their order.
+    """Read ``items`` of ``packed`` and add them to the store, shard by shard in their order.
 
     A GPU reads batches of ``batch_tokens``. A CPU reads sequences one by one, unpadded, on one
     thread each and on all its cores at once: twice as fast as one sequence on two threads, many

@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 import torch
-
 from transformers import DynamicCache
 
 from embeddings.backbone import Backbone

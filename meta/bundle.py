@@ -27,7 +27,7 @@ from meta.nulls import Nulls
 from meta.probes import Probe
 from meta.stage import SecondStage
 
-FORMAT = 1
+FORMAT = 2
 
 
 def save(stage: SecondStage, folder: Path) -> None:

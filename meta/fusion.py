@@ -66,6 +66,7 @@ def fit_fusion(
     views: Mapping[str, View],
     labels: np.ndarray,
     folds: np.ndarray,
+    groups: np.ndarray,
     *,
     trials: int,
     bags: int,
@@ -78,6 +79,7 @@ def fit_fusion(
         views: the training rows' views, supervised ones out of fold.
         labels: int (n,).
         folds: int (n,), inner folds; they serve early stopping, tuning and calibration.
+        groups: prompt group of each row (n,), the unit of the calibrator's standard errors.
         trials: Optuna trials; 0 keeps the baseline parameters.
         bags: boosters a fold, of different seeds, averaged.
         storage: SQLite file of the study.
@@ -87,7 +89,7 @@ def fit_fusion(
     data = BothOrders(design, labels)
     params = tune(data, folds, trials, storage, progress)
     found = cross_validate(data, folds, params, seeds=range(SEED, SEED + bags))
-    calibrator, losses = choose(found.raw, labels, folds)
+    calibrator, losses = choose(found.raw, labels, folds, groups)
     return Fusion(tuple(views), tuple(design.names), found.boosters, params, calibrator, losses)
 
 

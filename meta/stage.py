@@ -14,6 +14,7 @@ import numpy as np
 from arena.errors import UserError
 from arena.groups import fold_of
 from arena.run import Run
+from arena.views import View
 from meta.evidence import Evidence, labels_of
 from meta.fusion import Fusion, fit_fusion, sets_of_views
 from meta.nulls import Nulls
@@ -33,6 +34,8 @@ class Scored:
     probabilities: dict[str, np.ndarray] = field(default_factory=dict)
     """By name (nulls, each view alone, ``meta_uncalibrated``, ``meta``): float64 (m, 3)."""
     swap_gap: float = 0.0
+    design: View | None = None
+    """What ``meta`` saw of the scored rows."""
 
 
 @dataclass(frozen=True)
@@ -84,9 +87,10 @@ def nested(
     progress: Callable[[], None],
 ) -> Scored:
     """Score every row of the outer folds by models that saw nothing of its fold."""
-    labels = labels_of(evidence.battles)
+    labels, groups = labels_of(evidence.battles), evidence.battles["group"].to_numpy()
     outer = outer_folds(folds)
     scored = Scored(np.flatnonzero(np.isin(folds, outer)))
+    designs: list[tuple[np.ndarray, View]] = []
     place = np.full(len(labels), -1)
     place[scored.rows] = np.arange(len(scored.rows))
 
@@ -105,6 +109,7 @@ def nested(
                 {v: views[v].take(train) for v in members},
                 labels[train],
                 folds[train],
+                groups[train],
                 trials=settings.trials if name == "meta" else 0,
                 bags=settings.bags if name == "meta" else 1,
                 storage=run.study,
@@ -116,6 +121,11 @@ def nested(
                 put("meta_uncalibrated", held, fusion.uncalibrated(design))
                 gap = swap_gap(fusion.predict(design), fusion.predict(design.swap()))
                 scored.swap_gap = max(scored.swap_gap, gap)
+                designs.append((held, design))
+    order = np.argsort(np.concatenate([held for held, _ in designs]))
+    values = np.concatenate([design.values for _, design in designs])[order]
+    ids = evidence.battles["id"].to_numpy()[scored.rows]
+    scored.design = View(ids.tolist(), values, designs[0][1].columns)
     return scored
 
 
@@ -135,6 +145,7 @@ def final(
             {v: views[v] for v in members},
             labels,
             folds,
+            evidence.battles["group"].to_numpy(),
             trials=settings.trials if name == "meta" else 0,
             bags=settings.bags if name == "meta" else 1,
             storage=run.study,

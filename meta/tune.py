@@ -14,7 +14,6 @@ from arena.battle import SEED
 from meta.gbm import BASELINE, BothOrders, cross_validate
 from meta.scores import log_loss, row_losses
 
-
 QUICK = {"learning_rate": 0.1}
 """Trials learn faster than the model that is kept: the same ranking at 40% of the time."""
 

@@ -3,8 +3,9 @@
     python pipelines/train_meta.py
     python pipelines/train_meta.py --run runs/lmsys --trials 100
 
-Prints and writes figures by nested cross-validation over prompt groups (metrics.json), then trains
-the final model on all rows (model/). Ctrl-C is safe: finished Optuna trials are kept.
+Prints and writes figures by nested cross-validation over prompt groups (metrics.json), trains the
+final model on all rows (model/), and prints the checks of the audit that fail. Ctrl-C is safe:
+finished Optuna trials are kept.
 """
 
 from __future__ import annotations
@@ -12,20 +13,65 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import numpy as np
+import pandas as pd
+
 from arena import sample
+from arena.errors import UserError
 from arena.files import write_json
 from arena.progress import Progress
 from arena.run import Run
-from meta import bundle
-from meta.evidence import labels_of, read_evidence
+from arena.views import View
+from meta import audit, bundle
+from meta.evidence import Evidence, labels_of, read_evidence
 from meta.probes import CrossFittedProbes
 from meta.report import add_truth, figures, table
-from meta.stage import Settings, final, folds_for, nested, outer_folds
+from meta.slices import score_families
+from meta.stage import Scored, SecondStage, Settings, final, folds_for, nested, outer_folds
 from pipelines import cli
+
+
+def test_rows(run: Run, stage: SecondStage) -> tuple[pd.DataFrame | None, View | None]:
+    """The run's test battles and their design matrix; none where they are not fit to be scored."""
+    if not run.battles("test").exists():
+        return None, None
+    try:
+        test = read_evidence(run, "test")
+        if test.battles.empty:
+            return None, None
+        return test.battles, stage.fusions["meta"].design(test.unseen(stage.probes))
+    except UserError as error:
+        print(f"the audit leaves out the test battles: {error}", file=sys.stderr)
+        return None, None
+
+
+def audited(
+    run: Run, evidence: Evidence, folds: np.ndarray, scored: Scored, stage: SecondStage
+) -> dict[str, Any]:
+    """The audit's findings and the figures of every slice, for metrics.json."""
+    assert scored.design is not None
+    test_battles, test_design = test_rows(run, stage)
+    case = audit.Case(
+        evidence.battles,
+        labels_of(evidence.battles),
+        scored.rows,
+        scored.probabilities,
+        scored.design,
+        scored.swap_gap,
+        test_battles,
+        test_design,
+        folds=folds,
+    )
+    return {
+        "audit": [asdict(finding) for finding in audit.run(case)],
+        "slices": score_families(case.meta, case.votes, case.groups, case.slices),
+    }
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -71,10 +117,15 @@ def main(arguments: argparse.Namespace) -> None:
     found["seconds"] = {**run.read_record().get("seconds", {}), **seconds}
     found["seconds"] = {k: round(v, 3) for k, v in found["seconds"].items()}
     bundle.save(stage, run.model)
+    found |= audited(run, evidence, folds, scored, stage)
     write_json(run.metrics, found)
     if truth is not None:
         print("the votes of the sample are SIMULATED: these figures say nothing about people")
     print(table(found))
+    failed = [f for f in found["audit"] if f["verdict"] == "fail"]
+    print(f"audit: {len(found['audit'])} checks, {len(failed)} failed")
+    for finding in failed:
+        print(f"  {finding['code']} {finding['name']}: {finding['sentence']}")
     print(f"model in {run.model}; next: python pipelines/submit.py --run {run.folder}")
 
 
