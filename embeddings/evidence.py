@@ -204,3 +204,9 @@ class HiddenStates:
         keys = table.column("key_a").to_pylist() + table.column("key_b").to_pylist()
         states = gather(folder / "hidden" / settings, keys, "states")
         return cls(table.column("id").to_pylist(), states[:n], states[n:], slots)
+
+    def take(self, rows: np.ndarray) -> HiddenStates:
+        """The states of the battles at positions ``rows`` (integer array or boolean mask)."""
+        positions = np.arange(len(self.ids))[rows]
+        ids = [self.ids[i] for i in positions]
+        return HiddenStates(ids, self.a[positions], self.b[positions], self.slots)

@@ -16,6 +16,8 @@ from embeddings.evidence import HiddenStates
 from meta.probes import CrossFittedProbes, Probe, as_view, unseen_values
 
 HIDDEN = "hidden"
+LOGITS = "logits"
+"""Part of the name of every view of a fine-tuned model."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,26 @@ class Evidence:
             values = unseen_values(probes, self.hidden)
             views[HIDDEN] = as_view(self.hidden.ids, values, self.hidden.slots)
         return views
+
+
+def without_seen(evidence: Evidence) -> Evidence:
+    """The battles whose logits, if there are any, come from a model that never saw their vote.
+
+    A fine-tuning of a single fold (``finetune.py --folds 1``) leaves NaN in all columns of the
+    battles that it learned from.
+    """
+    rows = np.ones(len(evidence.battles), dtype=bool)
+    for name, view in evidence.tables.items():
+        if LOGITS in name:
+            rows &= ~np.isnan(view.values).all(axis=1)
+    if rows.all():
+        return evidence
+    hidden = evidence.hidden
+    return Evidence(
+        evidence.battles[rows].reset_index(drop=True),
+        {name: view.take(rows) for name, view in evidence.tables.items()},
+        hidden.take(rows) if hidden is not None else None,
+    )
 
 
 def read_evidence(run: Run, split: str) -> Evidence:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from hashlib import sha256
 
 import numpy as np
 
@@ -59,10 +60,16 @@ class Settings:
 def folds_for(evidence: Evidence, folds: int) -> np.ndarray:
     """Fold of each battle, int (n,), relabelled to those that occur.
 
+    Where the battles are what one fold of a fine-tuning left out they share their fold, and a hash
+    of the group's name parts them.
+
     Raises:
         UserError: the battles have too few prompt groups to cross-validate.
     """
-    found = fold_of(evidence.battles["group"], folds)
+    groups = evidence.battles["group"]
+    found = fold_of(groups, folds)
+    if len(np.unique(found)) == 1:
+        found = fold_of((sha256(g.encode()).hexdigest() for g in groups), folds)
     if len(np.unique(found)) < 3:
         raise UserError(
             f"{len(evidence.battles)} sound training battles of "

@@ -29,7 +29,7 @@ from arena.progress import Progress
 from arena.run import Run
 from arena.views import View
 from meta import audit, bundle
-from meta.evidence import Evidence, labels_of, read_evidence
+from meta.evidence import Evidence, labels_of, read_evidence, without_seen
 from meta.probes import CrossFittedProbes
 from meta.report import add_truth, figures, table
 from meta.slices import score_families
@@ -79,7 +79,13 @@ def main(arguments: argparse.Namespace) -> None:
     run = Run(Path(arguments.run))
     settings = Settings(arguments.folds, arguments.trials, arguments.bags)
     start = time.monotonic()
-    evidence = read_evidence(run, "train")
+    read = read_evidence(run, "train")
+    evidence = without_seen(read)
+    if len(evidence.battles) < len(read.battles):
+        print(
+            f"{len(read.battles) - len(evidence.battles):,} battles taught the language model: "
+            "the second stage learns from the others"
+        )
     labels, battles = labels_of(evidence.battles), evidence.battles
     folds = folds_for(evidence, settings.folds)
     probes = (

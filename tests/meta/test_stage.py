@@ -5,9 +5,11 @@ import pytest
 from toys import toy_evidence
 
 from arena.errors import UserError
+from arena.groups import fold_of
 from arena.run import Run
+from arena.views import Column, View
 from meta import bundle
-from meta.evidence import labels_of
+from meta.evidence import labels_of, without_seen
 from meta.nulls import Nulls
 from meta.probes import CrossFittedProbes
 from meta.scores import log_loss
@@ -105,6 +107,22 @@ def test_a_missing_view_is_named(tmp_path):
     without = replace(evidence, hidden=None).unseen([])
     with pytest.raises(UserError, match="hidden"):
         stage.fusions["meta"].design(without)
+
+
+def test_battles_that_taught_the_language_model_are_left_out():
+    evidence = toy_evidence(160)
+    assert without_seen(evidence) is evidence
+    left_out = fold_of(evidence.battles["group"], 5) == 0
+    values = np.where(left_out[:, None], 0.5, np.nan)
+    logits = View(evidence.battles["id"].tolist(), values, {"side": Column("anti")})
+    kept = without_seen(replace(evidence, tables={**evidence.tables, "logits-x": logits}))
+    ids = evidence.battles["id"][left_out].tolist()
+    assert kept.battles["id"].tolist() == kept.hidden.ids == kept.tables["style"].ids == ids
+    assert np.array_equal(kept.hidden.a, evidence.hidden.a[left_out])
+    # They share a fold of five; they must be parted all the same, and groups kept together.
+    folds = folds_for(kept, 5)
+    assert len(np.unique(folds)) >= 3
+    assert kept.battles.assign(fold=folds).groupby("group")["fold"].nunique().max() == 1
 
 
 def test_too_few_groups_are_refused():
