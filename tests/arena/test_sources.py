@@ -3,6 +3,9 @@
 import gzip
 import json
 import time
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 
 import fsspec
 import pandas as pd
@@ -195,3 +198,15 @@ def test_strings_of_parquet_that_are_not_utf8(tmp_path):
     found = read_battles(str(tmp_path / "x.parquet"), labelled=False)
     assert found["id"].tolist() == ["x0", "x1", "x2"]
     assert reasons(found) == {1: "prompt holds bytes that are not UTF-8"}
+
+
+def test_a_web_address_is_read(tmp_path):
+    save(tmp_path, as_csv([cells(i) for i in range(3)]))
+    handler = partial(SimpleHTTPRequestHandler, directory=tmp_path)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        assert len(read_battles(f"{address}/battles.csv", labelled=True)) == 3
+        with pytest.raises(UserError, match="is not there"):
+            read_battles(f"{address}/other.csv", labelled=True)
+        server.shutdown()
