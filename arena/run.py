@@ -57,6 +57,11 @@ class Run:
         """Probabilities of the test rows."""
         return self.folder / "submission.csv"
 
+    @property
+    def explanations(self) -> Path:
+        """Reasons for the predictions of the test rows."""
+        return self.folder / "explanations.parquet"
+
     def read_record(self) -> dict[str, Any]:
         """``run.json`` as a dict, empty where there is none.
 

@@ -2,9 +2,11 @@
 
     python pipelines/submit.py
     python pipelines/submit.py --run runs/lmsys --out submission.csv
+    python pipelines/submit.py --run runs/lmsys --explain
 
 Writes id,winner_model_a,winner_model_b,winner_tie in the test file's order. A row that was set
-aside gets the training prior.
+aside gets the training prior. With --explain also explanations.parquet in the run directory: the
+reasons for each prediction, by family of evidence, in log-odds and in words.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from arena.run import Run
 from arena.tables import read_battles_table
 from meta import bundle
 from meta.evidence import read_evidence
+from meta.explain import explain
 from pipelines import cli
 
 
@@ -37,7 +40,12 @@ def main(arguments: argparse.Namespace) -> None:
     if sound.any():
         fusion = stage.fusions["meta"]
         views = read_evidence(run, "test").unseen(stage.probes)
-        probabilities[sound] = fusion.predict(fusion.design(views))
+        design = fusion.design(views)
+        probabilities[sound] = fusion.predict(design)
+        if arguments.explain:
+            with atomic(run.explanations) as temporary:
+                explain(fusion.boosters, design).frame().to_parquet(temporary, index=False)
+            print(f"reasons: {run.explanations}")
     submission = pd.DataFrame(probabilities, columns=list(CLASSES))
     submission.insert(0, "id", table["id"].to_numpy())
     out = Path(arguments.out) if arguments.out else run.submission
@@ -52,6 +60,7 @@ def command(argv: list[str] | None = None) -> int:
     p = cli.parser(__doc__)
     p.add_argument("--run", metavar="DIR", default="runs/sample", help="run directory")
     p.add_argument("--out", metavar="FILE", help="where to write (submission.csv of the run)")
+    p.add_argument("--explain", action="store_true", help="write the reasons for each prediction")
     return cli.run(main, p.parse_args(argv))
 
 

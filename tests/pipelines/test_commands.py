@@ -76,6 +76,15 @@ def test_submission_is_in_the_order_of_the_file_and_sums_to_one(trained):
     assert np.allclose(found[list(CLASSES)].sum(axis=1), 1.0)
 
 
+def test_reasons_of_every_sound_row(trained, tmp_path):
+    argv = ["--run", str(trained), "--out", str(tmp_path / "out.csv"), "--explain"]
+    assert submit.command(argv) == 0
+    found = pd.read_parquet(trained / "explanations.parquet")
+    assert found["id"].tolist() == read(trained / "submission.csv")["id"].tolist()
+    assert found["words"].str.startswith("for A: ").all()
+    assert {"side.verbosity", "tie.prompt_type", "side.hidden"} <= set(found.columns)
+
+
 def test_another_test_set_leaves_the_model_alone_and_a_swap_swaps(trained):
     before = read(trained / "submission.csv")
     bundle = (trained / "model" / "bundle.json").read_bytes()

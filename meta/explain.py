@@ -1,0 +1,118 @@
+"""Reasons for each prediction: SHAP values of the second stage, summed by family of evidence.
+
+LightGBM's SHAP values (Lundberg et al. 2020, "From local explanations to global understanding with
+explainable AI for trees") of a class's raw score are exact and add up to it. Both orders are
+averaged as the prediction is, so the reasons of a swapped battle are the swapped reasons. The two
+questions are log-odds before calibration:
+
+    side = z_A - z_B                     above 0: rather A
+    tie  = z_tie - (z_A + z_B) / 2       above 0: rather a tie
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import lightgbm as lgb
+import numpy as np
+import pandas as pd
+
+from arena.battle import TIE, A, B
+from arena.views import View
+from meta.gbm import threads_inside
+from meta.scores import SWAP
+
+WORTH_SAYING = 0.02
+"""Log-odds below which a family is not named: half a percentage point in an even battle."""
+
+PLAIN = {
+    "arithmetic": "sums that are right or wrong",
+    "diction": "choice of words",
+    "endings": "how the answers end",
+    "formatting": "lists, headers and bold type",
+    "hidden": "what the language model's states say",
+    "language": "language and script",
+    "likelihood": "how likely the language model finds them",
+    "logits": "the fine-tuned language model's verdict",
+    "overlap": "what they share with the prompt and each other",
+    "position": "where the answers part",
+    "prompt_type": "the kind of prompt",
+    "readability": "readability",
+    "refusal": "refusals",
+    "repetition": "repetition",
+    "request": "doing what was asked for",
+    "self_promotion": "self-promotion and flattery",
+    "verbosity": "length",
+}
+"""Families in plain words; a family that is not here goes by its name."""
+
+
+@dataclass(frozen=True)
+class Reasons:
+    """Contributions of families to the two log-odds of n battles."""
+
+    ids: list[str]
+    families: list[str]
+    side: np.ndarray
+    """float64 (n, families): towards A."""
+    tie: np.ndarray
+    """float64 (n, families): towards a tie."""
+    tie_base: float
+    """The tie log-odds where nothing is known; that of the side is 0 by symmetry."""
+
+    def frame(self) -> pd.DataFrame:
+        """One row a battle: id, ``side.<family>``, ``tie.<family>``, the base, and the words."""
+        columns = {
+            f"{question}.{family}": values[:, i]
+            for question, values in (("side", self.side), ("tie", self.tie))
+            for i, family in enumerate(self.families)
+        }
+        words = [self.words(row) for row in range(len(self.ids))]
+        return pd.DataFrame({"id": self.ids, **columns, "tie.base": self.tie_base, "words": words})
+
+    def words(self, row: int, most: int = 3) -> str:
+        """The strongest reasons of a row in plain words, ``most`` of them for each question."""
+        said = []
+        for name, values in (("A", self.side[row]), ("a tie", self.tie[row])):
+            strongest = np.argsort(-np.abs(values), kind="stable")[:most]
+            reasons = [
+                f"{PLAIN.get(self.families[i], self.families[i])} {values[i]:+.2f}"
+                for i in strongest
+                if abs(values[i]) >= WORTH_SAYING
+            ]
+            said.append(f"for {name}: {', '.join(reasons) or 'nothing of weight'}")
+        return "; ".join(said)
+
+
+def explain(boosters: Sequence[lgb.Booster], design: View) -> Reasons:
+    """Contributions of every family to the predictions of ``design``.
+
+    Args:
+        boosters: the bag whose mean raw scores predict.
+        design: the design matrix, n rows.
+
+    Returns:
+        Reasons whose sums are the raw log-odds: ``side.sum(axis=1)`` and
+        ``tie.sum(axis=1) + tie_base``.
+    """
+    n, d = design.values.shape
+    families = sorted({column.family for column in design.columns.values()})
+    member = np.zeros((d + 1, len(families) + 1))
+    for i, column in enumerate(design.columns.values()):
+        member[i, families.index(column.family)] = 1.0
+    member[d, -1] = 1.0
+    total = np.zeros((n, 3, len(families) + 1))
+    threads = threads_inside(2 * n)
+    for booster in boosters:
+        for values, order in (
+            (design.values, np.arange(3)),
+            (design.swapped_values(), SWAP),
+        ):
+            found = booster.predict(values, pred_contrib=True, num_threads=threads)
+            total += (np.asarray(found).reshape(n, 3, d + 1) @ member)[:, order]
+    total /= 2 * len(boosters)
+    side = total[:, A] - total[:, B]
+    tie = total[:, TIE] - (total[:, A] + total[:, B]) / 2
+    base = float(tie[0, -1]) if n else 0.0
+    return Reasons(list(design.ids), families, side[:, :-1], tie[:, :-1], base)

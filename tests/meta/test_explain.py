@@ -1,0 +1,65 @@
+"""Reasons add up to the prediction, swap with the battle, and name the planted cause."""
+
+import numpy as np
+import pytest
+from toys import toy_evidence
+
+from arena.views import Column, View
+from meta.explain import Reasons, explain
+from meta.gbm import BASELINE, BothOrders, cross_validate, raw_scores
+
+
+@pytest.fixture(scope="module")
+def trained():
+    evidence = toy_evidence(300)
+    style = evidence.tables["style"]
+    families = ["verbosity", "prompt_type", "noise", "noise"]
+    columns = {
+        name: Column(column.parity, family, column.partner)
+        for (name, column), family in zip(style.columns.items(), families, strict=True)
+    }
+    view = View(style.ids, style.values, columns)
+    data = BothOrders(view, evidence.battles["label"].to_numpy(dtype=np.int64))
+    folds = np.arange(len(view.ids)) // 2 % 3
+    return cross_validate(data, folds, {**BASELINE, "min_data_in_leaf": 10}).boosters, view
+
+
+def test_contributions_add_up_to_the_log_odds(trained):
+    boosters, view = trained
+    found, raw = explain(boosters, view), raw_scores(boosters, view)
+    assert found.families == ["noise", "prompt_type", "verbosity"]
+    assert found.side.sum(axis=1) == pytest.approx(raw[:, 0] - raw[:, 1], abs=1e-6)
+    tie = raw[:, 2] - (raw[:, 0] + raw[:, 1]) / 2
+    assert found.tie.sum(axis=1) + found.tie_base == pytest.approx(tie, abs=1e-6)
+
+
+def test_reasons_of_a_swapped_battle_are_the_swapped_reasons(trained):
+    boosters, view = trained
+    found, swapped = explain(boosters, view), explain(boosters, view.swap())
+    np.testing.assert_allclose(swapped.side, -found.side, atol=1e-9)
+    np.testing.assert_allclose(swapped.tie, found.tie, atol=1e-9)
+
+
+def test_the_planted_causes_weigh_most(trained):
+    found = explain(*trained)
+    weight = dict(zip(found.families, np.abs(found.side).mean(axis=0), strict=True))
+    assert max(weight, key=weight.get) == "verbosity"
+    weight = dict(zip(found.families, np.abs(found.tie).mean(axis=0), strict=True))
+    assert max(weight, key=weight.get) == "prompt_type"
+
+
+def test_words_and_table_by_hand():
+    side, tie = np.array([[0.5, -0.25, 0.01]]), np.array([[0.0, 0.0, -0.3]])
+    reasons = Reasons(["7"], ["verbosity", "refusal", "new"], side, tie, -1.0)
+    words = "for A: length +0.50, refusals -0.25; for a tie: new -0.30"
+    assert reasons.words(0) == words
+    frame = reasons.frame()
+    assert frame.loc[0, ["id", "side.refusal", "tie.new", "tie.base", "words"]].tolist() == [
+        "7",
+        -0.25,
+        -0.3,
+        -1.0,
+        words,
+    ]
+    nothing = Reasons(["7"], ["verbosity"], np.zeros((1, 1)), np.zeros((1, 1)), 0.0)
+    assert nothing.words(0) == "for A: nothing of weight; for a tie: nothing of weight"
