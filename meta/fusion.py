@@ -83,13 +83,14 @@ def fit_fusion(
         trials: Optuna trials; 0 keeps the baseline parameters.
         bags: boosters a fold, of different seeds, averaged.
         storage: SQLite file of the study.
-        progress: called for each finished trial.
+        progress: called for each finished trial, and once at the end.
     """
     design = join(views)
     data = BothOrders(design, labels)
     params = tune(data, folds, trials, storage, progress)
     found = cross_validate(data, folds, params, seeds=range(SEED, SEED + bags))
     calibrator, losses = choose(found.raw, labels, folds, groups)
+    progress()
     return Fusion(tuple(views), tuple(design.names), found.boosters, params, calibrator, losses)
 
 

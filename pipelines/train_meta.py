@@ -30,6 +30,7 @@ from arena.run import Run
 from arena.views import View
 from meta import audit, bundle
 from meta.evidence import Evidence, labels_of, read_evidence, without_seen
+from meta.fusion import sets_of_views
 from meta.probes import CrossFittedProbes
 from meta.report import add_truth, figures, table
 from meta.slices import score_families
@@ -96,8 +97,9 @@ def main(arguments: argparse.Namespace) -> None:
         f"views: {', '.join(evidence.names)}"
     )
     seconds = {"read": time.monotonic() - start}
-    steps = settings.trials * (len(outer_folds(folds)) + 1)
-    with Progress("tuning", max(steps, 1), "trials") as progress:
+    steps = len(outer_folds(folds)) + 1
+    total = steps * (settings.trials + len(sets_of_views(evidence.names)))
+    with Progress("second stage", total, "trials and models") as progress:
         start = time.monotonic()
         scored = nested(evidence, folds, probes, settings, run, progress.update)
         seconds["nested"] = time.monotonic() - start
