@@ -1,0 +1,195 @@
+"""What a fine-tuning will cost, from stated formulas, before anything is loaded.
+
+Time. A forward pass costs 2 operations per weight and token (Kaplan et al. 2020). Backward through
+frozen weights costs as much again (no gradient of the weights themselves), and gradient
+checkpointing a second forward pass: 4 or 6 operations per weight and token. Left out: LoRA (under
+2%), and attention scores (some 4% at 2,000 tokens). The embedding and the language model's head are
+not counted: the one is a look-up, the other is not used. All over a share (MFU) of the device's
+speed.
+
+Memory, on the GPU: weights, at the bytes of ``planning.BYTES_A_WEIGHT``; LoRA at 10 bytes a
+parameter (float32 weights and gradients, two 8-bit moments); activations per token and trained
+layer of 34 d bytes (Korthikanti et al. 2022, equation 2, without the attention matrices, which
+fused kernels do not store) and 3 (6 d + f) bytes for the inputs of LoRA (bf16 and a dropout mask, d
+the hidden and f the intermediate size); where attention is not fused (Gemma-2's soft-capping), 10
+bytes a head for each token that a token sees. With gradient checkpointing only one layer has these,
+and each layer 2 d. What CUDA itself takes, one or two GiB, comes on top.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from transformers import AutoConfig
+
+from arena.errors import UserError
+from embeddings.backbone import model_folder
+from embeddings.config import BackboneConfig
+from embeddings.pairs import Pairs, distinct
+from embeddings.planning import (
+    A100_FLOPS,
+    A100_MFU,
+    BYTES_A_WEIGHT,
+    CPU_MFU,
+)
+from embeddings.planning import _duration as duration
+from embeddings.planning import _gemm_speed as gemm_speed
+from embeddings.planning import _parameters as parameters_of
+from embeddings.recipe import Recipe
+from embeddings.training import steps_of
+
+A100_MEMORY = 40e9
+
+CPU_TRAINING = 0.5
+"""Training reaches about half of extraction's MFU on a CPU (SmolLM2-135M: 1.9 s for 512 tokens in
+bf16, .41 to .48 s with 8 of 30 layers from the cache; measured for this project)."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The sizes of a backbone that its costs depend on."""
+
+    layers: int
+    width: int
+    inner: int
+    projections: int
+    """Inputs and outputs of a layer's linear projections, summed: LoRA's size over its rank."""
+    weights: float
+    """Weights of all layers together, without embedding and head."""
+    unfused_heads: int
+    """Attention heads whose score matrices are stored; 0 where a fused kernel does the work."""
+    note: str = ""
+
+
+def shape_of(config: BackboneConfig) -> Shape:
+    """Sizes from the model's own configuration, else guessed from its number of parameters.
+
+    Raises:
+        UserError: there is neither.
+    """
+    try:
+        c = AutoConfig.from_pretrained(model_folder(config, weights=False)).get_text_config()
+    except (UserError, OSError, ValueError) as error:
+        parameters = parameters_of(config)
+        if not parameters:
+            raise UserError(
+                f"backbone {config.name}: give `parameters` in its YAML for an estimate"
+            ) from error
+        # 12 d^2 weights a layer and some 33 layers, as in ``planning.estimate``.
+        width = round((parameters / 400) ** 0.5)
+        note = f"sizes guessed from {parameters / 1e9:.1f} G parameters: no config.json at hand"
+        return Shape(33, width, 4 * width, 20 * width, 0.95 * parameters, 0, note)
+    head = getattr(c, "head_dim", None) or c.hidden_size // c.num_attention_heads
+    queries = c.num_attention_heads * head
+    keys = (getattr(c, "num_key_value_heads", None) or c.num_attention_heads) * head
+    d, f = c.hidden_size, c.intermediate_size
+    capped = getattr(c, "attn_logit_softcapping", None) is not None
+    return Shape(
+        layers=c.num_hidden_layers,
+        width=d,
+        inner=f,
+        projections=2 * (d + queries) + 2 * (d + keys) + 3 * (d + f),
+        weights=c.num_hidden_layers * (2 * d * queries + 2 * d * keys + 3 * d * f),
+        unfused_heads=c.num_attention_heads if capped else 0,
+    )
+
+
+def gpu_memory(config: BackboneConfig, recipe: Recipe, shape: Shape, longest: int) -> float:
+    """Bytes that training takes on a GPU, by the formulas above.
+
+    Args:
+        config: the backbone.
+        recipe: how it is trained.
+        shape: of the backbone.
+        longest: tokens of the longest sequence.
+    """
+    kind = config.dtype if config.quantization == "none" else config.quantization
+    trained = recipe.top_layers or shape.layers
+    tokens = max(recipe.batch_tokens, longest)
+    layer = 34 * shape.width + 3 * (6 * shape.width + shape.inner)
+    layer += 10 * shape.unfused_heads * longest
+    kept = 2 * shape.width * trained + layer if recipe.gradient_checkpointing else layer * trained
+    lora = recipe.rank * shape.projections * trained
+    total = parameters_of(config) or shape.weights
+    return total * BYTES_A_WEIGHT[kind] + 10 * lora + tokens * kept
+
+
+def estimate_finetuning(
+    train: Pairs,
+    predict: Pairs,
+    test: Pairs | None,
+    left_out: Sequence[np.ndarray],
+    config: BackboneConfig,
+    recipe: Recipe,
+    *,
+    average: bool,
+) -> list[str]:
+    """Steps, hours and memory of a fine-tuning, for people.
+
+    Args:
+        train: the training battles, packed for training.
+        predict: the same, packed for prediction.
+        test: the test battles, packed for prediction, if there are any.
+        left_out: what each judge leaves out, bool (n,) each.
+        config: the backbone.
+        recipe: how it is trained.
+        average: whether one mean judge reads the test battles, and not every judge.
+    """
+    shape = shape_of(config)
+    kind = config.dtype if config.quantization == "none" else config.quantization
+    sizes = np.array(
+        [len(a.ids) + len(b.ids) for a, b in zip(train.forward, train.swapped, strict=True)]
+    )
+    asked = np.array(
+        [len(a.ids) + len(b.ids) for a, b in zip(predict.forward, predict.swapped, strict=True)]
+    )
+    learned = recipe.epochs * sum(int(sizes[~out].sum()) for out in left_out)
+    read = sum(int(asked[out].sum()) for out in left_out)
+    read += (test.tokens if test else 0) * (1 if average else len(left_out))
+    top = recipe.top_layers / shape.layers if recipe.top_layers else 1.0
+    a_token = 6 if recipe.gradient_checkpointing else 4
+    training = a_token * top * shape.weights * learned
+    tables = [train, predict, *([test] if test else [])]
+    cached = sum(len(s.ids) for s in distinct(*tables)) if recipe.top_layers else 0
+    reading = 2 * shape.weights * (top * read + (1 - top) * cached)
+    longest = max((len(s.ids) for s in (*train.forward, *train.swapped)), default=0)
+    memory = gpu_memory(config, recipe, shape, longest)
+    speed = gemm_speed(torch.float32 if kind == "float32" else torch.bfloat16)
+    here = training / (CPU_TRAINING * CPU_MFU[kind] * speed) + reading / (CPU_MFU[kind] * speed)
+    there = (training + reading) / (A100_MFU[kind] * A100_FLOPS)
+    lines = [
+        f"  battles {len(sizes):,}, tokens of both orders {int(sizes.sum()):,} in training "
+        f"(longest sequence {longest:,}), {int(asked.sum()):,} in prediction; truncated "
+        f"{(train.cut > 0).mean() if len(train.cut) else 0.0:.1%}",
+        *(
+            f"  judge {k + 1} of {len(left_out)}: {int((~out).sum()):,} battles, "
+            f"{steps_of(int((~out).sum()), recipe):,} steps; leaves out {int(out.sum()):,}"
+            for k, out in enumerate(left_out)
+        ),
+        f"  training {a_token} x {top * shape.weights / 1e9:.2f} G weights x {learned:,} tokens = "
+        f"{training / 1e12:,.0f} TFLOP; reading 2 x weights x {read:,} tokens"
+        + (f", lower layers once for {cached:,}" if cached else "")
+        + f" = {reading / 1e12:,.0f} TFLOP",
+        f"  LoRA {recipe.rank * shape.projections * (recipe.top_layers or shape.layers):,} "
+        f"parameters of rank {recipe.rank}",
+        f"  this machine's CPU: {duration(here)} at {CPU_TRAINING * CPU_MFU[kind]:.0%} (training) "
+        f"and {CPU_MFU[kind]:.0%} (reading) of {speed / 1e9:,.0f} GFLOP/s (measured just now)",
+        f"  A100 40 GB: {duration(there)} at {A100_MFU[kind]:.0%} of 312 TFLOP/s (assumed, not "
+        f"measured), {memory / 2**30:.1f} GiB"
+        + (
+            ", which does not fit: lower --batch-tokens or --max-tokens, or add "
+            "--gradient-checkpointing or --quantization nf4"
+            if memory > A100_MEMORY
+            else ""
+        ),
+    ]
+    if cached:
+        width = shape.width * (4 if config.dtype == "float32" else 2)
+        lines.append(
+            f"  disk for the lower layers' output: {cached:,} tokens x {width:,} bytes = "
+            f"{cached * width / 2**30:,.1f} GiB"
+        )
+    return [*([f"  {shape.note}"] if shape.note else []), *lines]

@@ -1,0 +1,290 @@
+"""Cross-fitted judges: of every training battle, logits of a judge that never saw its group.
+
+Fold k of K is ``arena.groups.fold_of`` of the battle's group, as everywhere else. A judge is
+addressed by all that changes its weights, the rows that it learned from among them: a finished one
+is never trained again, whatever K it was made for, and changed settings begin anew. What a judge
+said of a sequence lies beside its weights, by the sequence's own hash.
+"""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+
+from arena.errors import UserError
+from arena.files import atomic, read_json, write_json
+from arena.groups import fold_of
+from arena.views import Column, View
+from embeddings import pairs
+from embeddings.backbone import fingerprint, load_backbone, model_folder
+from embeddings.config import BackboneConfig
+from embeddings.judge import Judge, average, token_ids
+from embeddings.lower import fill_lower
+from embeddings.pairs import Pairs, distinct
+from embeddings.recipe import Recipe
+from embeddings.shards import Shards, fill
+from embeddings.store import settings_hash
+from embeddings.template import TEMPLATE_VERSION
+from embeddings.training import TRAINING_VERSION, WEIGHTS, Examples, Trainer
+
+THRIFTY_FOLDS = 5
+"""``folds=1`` trains one judge, which leaves out fold 0 of so many."""
+
+SETTINGS, MEMBERS = "settings.json", "mean of"
+
+HASHED = (
+    *("max_tokens", "top_layers", "rank", "alpha", "dropout", "head", "epochs", "batch"),
+    *("lr", "head_lr", "warmup", "weight_decay"),
+)
+"""What of a recipe changes the weights."""
+
+DISTILLED = ("ce", "kl", "cosine")
+"""What changes them where there is a teacher."""
+
+COLUMNS = {
+    "side": Column("anti", "logits"),
+    "tie": Column("sym", "logits"),
+    "absside": Column("sym", "logits"),
+    "position": Column("sym", "position"),
+    "absposition": Column("sym", "position"),
+    "tieshift": Column("sym", "position"),
+}
+"""Of the logits z of A, B and tie, read in both orders:
+
+===========  =======================================================================================
+side         z_A - z_B, mean of both orders
+tie          z_tie - (z_A + z_B) / 2, mean of both orders
+absside      size of ``side``
+position     how much more the judge likes whichever answer stands first: z_first - z_second, mean
+             of both orders
+absposition  its size
+tieshift     how far ``tie`` moves between the orders
+===========  =======================================================================================
+
+softmax(side / 2, -side / 2, tie) are the judge's probabilities with both orders averaged.
+"""
+
+
+def view_values(forward: np.ndarray, swapped: np.ndarray) -> np.ndarray:
+    """The view's columns of one judge's logits.
+
+    Args:
+        forward: logits (n, 3) of A before B, in the class order.
+        swapped: logits (n, 3) of B before A; to that sequence B is the first answer.
+
+    Returns:
+        float32 (n, len(COLUMNS)); exchanging the arguments is what a swap of the battles does.
+    """
+    side1, tie1 = _log_odds(forward)
+    side2, tie2 = _log_odds(swapped)
+    side, tie, position = (side1 - side2) / 2, (tie1 + tie2) / 2, (side1 + side2) / 2
+    columns = [side, tie, np.abs(side), position, np.abs(position), np.abs(tie1 - tie2)]
+    return np.stack(columns, axis=1).astype(np.float32)
+
+
+def _log_odds(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The first answer against the second, and a tie against their mean; (n,) each."""
+    return logits[:, 0] - logits[:, 1], logits[:, 2] - (logits[:, 0] + logits[:, 1]) / 2
+
+
+def held_out(groups: Iterable[str], folds: int) -> list[np.ndarray]:
+    """The rows that each judge leaves out, bool (n,), one array a judge.
+
+    Args:
+        groups: group of each battle, n.
+        folds: number of folds; 1 for a single judge that leaves out a fifth.
+    """
+    if folds == 1:
+        return [fold_of(groups, THRIFTY_FOLDS) == 0]
+    found = fold_of(groups, folds)
+    return [found == k for k in range(folds)]
+
+
+class Judges:
+    """Trains and asks the judges of one backbone and recipe, each in a folder of its own."""
+
+    def __init__(self, config: BackboneConfig, recipe: Recipe, folder: Path, every: int) -> None:
+        """Nothing is loaded or trained yet.
+
+        Args:
+            config: the backbone.
+            recipe: how it is trained.
+            folder: where judges and the output of lower layers lie.
+            every: steps between checkpoints.
+
+        Raises:
+            UserError: the backbone cannot be had.
+        """
+        longest = recipe.longest
+        self.config = replace(
+            config, max_tokens=longest, batch_tokens=max(config.batch_tokens, longest)
+        )
+        self.recipe, self.folder, self.every = recipe, folder, every
+        self.reads = {
+            "model": fingerprint(model_folder(config)),
+            "dtype": config.dtype,
+            "quantization": config.quantization,
+            "top_layers": recipe.top_layers,
+        }
+        self.lower: Shards | None = None
+
+    def prepare(self, *tables: Pairs) -> None:
+        """Store the output of the lower layers for these battles, where they stay as they are."""
+        if self.recipe.top_layers:
+            self.lower = Shards(self.folder / f"lower-{settings_hash(self.reads)}")
+            fill_lower(self.lower, distinct(*tables), self.config, self.recipe.top_layers)
+            _free()
+
+    def address(self, examples: Examples) -> Path:
+        """The folder of the judge of these examples, whether it is there or not."""
+        return self.folder / settings_hash(self._settings(examples))
+
+    def train(self, examples: Examples, what: str) -> Path:
+        """The folder of the judge of these examples, trained now unless it is there.
+
+        Args:
+            examples: packed with the recipe's ``max_tokens``.
+            what: for people.
+
+        Raises:
+            UserError: training failed; one line says what to change.
+        """
+        folder = self.address(examples)
+        if (folder / WEIGHTS).exists():
+            print(f"{what}: trained already, in {folder}", flush=True)
+            return folder
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / SETTINGS, self._settings(examples))
+        judge = Judge(load_backbone(self.config), self.recipe)
+        Trainer(judge, examples, self.recipe, folder, self._inputs).run(self.every, what)
+        del judge
+        _free()
+        return folder
+
+    def average(self, folders: Sequence[Path]) -> Path:
+        """The folder of one judge whose matrices are the mean of these judges' matrices."""
+        members = [folder.name for folder in folders]
+        folder = self.folder / settings_hash({MEMBERS: members})
+        if not (folder / WEIGHTS).exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            write_json(folder / SETTINGS, {MEMBERS: members})
+            with atomic(folder / WEIGHTS) as temporary:
+                save_file(average([f / WEIGHTS for f in folders]), temporary)
+        return folder
+
+    def logits(self, folder: Path, table: Pairs, what: str) -> tuple[np.ndarray, np.ndarray]:
+        """What a judge says of battles in both orders; only what it has not said yet is read.
+
+        The judge is loaded anew: see ``embeddings.judge.Judge``.
+
+        Args:
+            folder: of the judge.
+            table: packed battles, n.
+            what: for people.
+
+        Returns:
+            Logits float32 (n, 3), A before B and B before A, each in its own sequence's class
+            order.
+        """
+        said = Shards(folder / "logits")
+        todo = [s for s in distinct(table) if s.key not in said]
+        if todo:
+            times = len(read_json(folder / SETTINGS).get(MEMBERS, [folder]))
+            recipe = replace(
+                self.recipe, rank=times * self.recipe.rank, alpha=times * self.recipe.alpha
+            )
+            judge = Judge(load_backbone(self.config), recipe).load(load_file(folder / WEIGHTS))
+            budget = 0 if judge.where.type == "cpu" else self.config.batch_tokens
+            fill(said, todo, lambda batch: judge.read(batch, self._inputs), what, budget)
+            del judge
+            _free()
+        forward, swapped = (
+            np.array([said.get(s.key)[0].numpy() for s in side], np.float32).reshape(-1, 3)
+            for side in (table.forward, table.swapped)
+        )
+        return forward, swapped
+
+    def _inputs(self, sequence: pairs.Sequence) -> torch.Tensor:
+        return token_ids(sequence) if self.lower is None else self.lower.get(sequence.key)
+
+    def _settings(self, examples: Examples) -> dict[str, object]:
+        """All that changes the weights, on this machine."""
+        rows = hashlib.sha256(examples.targets.tobytes())
+        for sequence in (*examples.pairs.forward, *examples.pairs.swapped):
+            rows.update(sequence.key)
+        recipe = {name: getattr(self.recipe, name) for name in HASHED}
+        if examples.teacher is not None:
+            rows.update(examples.teacher.tobytes())
+            recipe |= {name: getattr(self.recipe, name) for name in DISTILLED}
+        return {
+            **self.reads,
+            "training": TRAINING_VERSION,
+            "template": TEMPLATE_VERSION,
+            "recipe": recipe,
+            "battles": len(examples.targets),
+            "rows": rows.hexdigest(),
+        }
+
+
+def crossfit(
+    judges: Judges, examples: Examples, left_out: Sequence[np.ndarray], asked: Pairs
+) -> tuple[list[Path], View]:
+    """Train every judge, and give each training battle the logits of the one that left it out.
+
+    Args:
+        judges: of one backbone and recipe.
+        examples: the training battles, n, packed for training.
+        left_out: what each judge leaves out, bool (n,) each.
+        asked: the same battles, packed for prediction.
+
+    Returns:
+        The judges' folders, and the view of the training battles; a battle that no judge left out
+        has NaN in all columns.
+
+    Raises:
+        UserError: a judge has nothing to learn from, or training failed.
+    """
+    folders = []
+    values = np.full((len(asked.ids), len(COLUMNS)), np.nan, dtype=np.float32)
+    for k, out in enumerate(left_out):
+        if out.all():
+            raise UserError(
+                f"fold {k} of {len(left_out)} holds all {len(out)} battles, and leaves nothing to "
+                "train on: give more battles of other prompts"
+            )
+        what = f"judge {k + 1} of {len(left_out)}"
+        folders.append(judges.train(examples.take(np.flatnonzero(~out)), what))
+        rows = np.flatnonzero(out)
+        values[rows] = view_values(
+            *judges.logits(folders[-1], asked.take(rows), f"{what} on the battles it left out")
+        )
+    return folders, View(asked.ids, values, COLUMNS)
+
+
+def unseen(judges: Judges, folders: Sequence[Path], asked: Pairs) -> View:
+    """The view of battles that no judge saw: the mean over the judges of each column.
+
+    Args:
+        judges: of one backbone and recipe.
+        folders: of the judges to ask.
+        asked: packed battles.
+    """
+    values = [
+        view_values(*judges.logits(f, asked, f"judge {k + 1} of {len(folders)} on the test"))
+        for k, f in enumerate(folders)
+    ]
+    return View(asked.ids, np.mean(values, axis=0), COLUMNS)
+
+
+def _free() -> None:
+    """Give a dropped model's memory back to the GPU before the next is loaded."""
+    if torch.cuda.is_available():
+        gc.collect()
+        torch.cuda.empty_cache()

@@ -1,0 +1,166 @@
+"""The judge: a backbone with LoRA on its linear projections and a head that says A, B or tie.
+
+The head reads one state in float32: the decoder's output (after its final norm) at the last token
+of the packed sequence, see ``embeddings.pairs``. Its place is counted from the sequence's length,
+never from a padding or end-of-sequence id. Padding stands on the right and there is no mask:
+attention looks left, so no state that is read can see it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from arena.battle import CLASSES, SEED
+from arena.errors import UserError
+from arena.files import atomic
+from embeddings import pairs
+from embeddings.backbone import Backbone
+from embeddings.lower import keep_top
+from embeddings.recipe import Recipe
+
+Inputs = Callable[[pairs.Sequence], torch.Tensor]
+"""What the decoder gets of a sequence: token ids, int64 (n,), or states of its lower layers,
+(n, d)."""
+
+
+def token_ids(sequence: pairs.Sequence) -> torch.Tensor:
+    """The token ids of a sequence, int64 (n,)."""
+    return torch.from_numpy(sequence.ids).long()
+
+
+class Judge(nn.Module):
+    """A backbone made ready to be trained, or to be given trained weights.
+
+    An instance that has predicted must not be trained: on a CPU an nf4 model that has read without
+    gradients has rearranged its weights in a way that training ignores, silently. Load another.
+    """
+
+    model: Any
+    head: nn.Module
+
+    def __init__(self, backbone: Backbone, recipe: Recipe) -> None:
+        """Change ``backbone`` in place; the same seed initialises every judge.
+
+        Judges of all folds start from one point, so that their weights may be averaged.
+
+        Raises:
+            UserError: the backbone computes in float16, which needs loss scaling.
+        """
+        # It loads bitsandbytes, which takes seconds and speaks while it does: nothing for --help.
+        from peft import LoraConfig, inject_adapter_in_model
+
+        super().__init__()
+        if backbone.config.dtype == "float16":
+            raise UserError(
+                f"backbone {backbone.config.name}: float16 cannot be trained: say dtype: bfloat16 "
+                "(or float32) in its YAML"
+            )
+        self.where = backbone.device
+        self.autocasts = backbone.config.dtype == "bfloat16"
+        if recipe.top_layers:
+            keep_top(backbone, recipe.top_layers)
+        torch.manual_seed(SEED)
+        width = backbone.model.get_input_embeddings().embedding_dim
+        self.head = _head(recipe, width).to(next(backbone.decoder.norm.parameters()).device)
+        self.model = inject_adapter_in_model(
+            LoraConfig(
+                r=recipe.rank,
+                lora_alpha=recipe.alpha,
+                lora_dropout=recipe.dropout,
+                target_modules="all-linear",
+            ),
+            backbone.model,
+        )
+        for name, parameter in self.named_parameters():
+            trained = "lora_" in name or name.startswith("head.")
+            parameter.requires_grad_(trained)
+            if trained:
+                # Master weights: bfloat16 has 8 bits, and a step of 1e-4 would round to nothing.
+                parameter.data = parameter.data.float()
+        if recipe.gradient_checkpointing:
+            self.model.activation_checkpointing_enable({"use_reentrant": False})
+
+    @property
+    def trained(self) -> dict[str, nn.Parameter]:
+        """The parameters that are trained, by name, in a fixed order."""
+        return {name: p for name, p in self.named_parameters() if p.requires_grad}
+
+    def forward(self, batch: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Logits of a batch, float32 (n, 3), in the order of ``arena.battle.CLASSES``.
+
+        Args:
+            batch: of each sequence, what ``Inputs`` gives.
+        """
+        padded = nn.utils.rnn.pad_sequence(list(batch), batch_first=True).to(self.where)
+        name = "inputs_embeds" if padded.is_floating_point() else "input_ids"
+        with torch.autocast(self.where.type, torch.bfloat16, enabled=self.autocasts):
+            states = self.model.get_decoder()(**{name: padded}, use_cache=False).last_hidden_state
+        ends = torch.tensor([len(x) - 1 for x in batch], device=states.device)
+        read: torch.Tensor = self.head(states[torch.arange(len(batch)), ends].float())
+        return read
+
+    def read(self, batch: Sequence[pairs.Sequence], inputs: Inputs) -> list[torch.Tensor]:
+        """Logits of sequences without gradients, for ``embeddings.shards.fill``: (1, 3) each."""
+        with torch.inference_mode():
+            return list(self([inputs(s) for s in batch]).cpu().split(1))
+
+    def save(self, path: Path) -> None:
+        """Write the trained parameters as safetensors, atomically."""
+        with atomic(path) as temporary:
+            save_file({n: p.detach().contiguous() for n, p in self.trained.items()}, temporary)
+
+    def load(self, weights: Mapping[str, torch.Tensor]) -> Judge:
+        """Take trained parameters, by name; go to eval mode.
+
+        Raises:
+            UserError: they are of another recipe or backbone.
+        """
+        mine = self.trained
+        if {n: w.shape for n, w in weights.items()} != {n: p.shape for n, p in mine.items()}:
+            raise UserError("the saved weights are of another backbone or recipe")
+        with torch.no_grad():
+            for name, parameter in mine.items():
+                parameter.copy_(weights[name])
+        return self.eval()
+
+
+def average(paths: Sequence[Path]) -> dict[str, torch.Tensor]:
+    """The weights of one judge of K times the rank, whose every matrix is the mean of K judges'.
+
+    LoRA adds B A to a projection; the mean of K such products is one product of all A stacked and
+    all B side by side over K. (The 1st place of the LMSYS competition averaged A and B each on
+    their own, which is not the mean of the products, and here loses more.) The head is averaged.
+
+    Args:
+        paths: files that ``Judge.save`` wrote, of one recipe; the result fits a recipe with K times
+            its ``rank`` and ``alpha``.
+    """
+    judges = [load_file(path) for path in paths]
+    mean = {}
+    for name in judges[0]:
+        weights = [judge[name] for judge in judges]
+        if "lora_A" in name:
+            mean[name] = torch.cat(weights, dim=0)
+        elif "lora_B" in name:
+            mean[name] = torch.cat(weights, dim=1) / len(judges)
+        else:
+            mean[name] = torch.stack(weights).mean(dim=0)
+    return mean
+
+
+def _head(recipe: Recipe, width: int) -> nn.Module:
+    classes = len(CLASSES)
+    if recipe.head == "linear":
+        return nn.Linear(width, classes)
+    return nn.Sequential(
+        nn.Dropout(recipe.dropout),
+        nn.Linear(width, width // 2),
+        nn.GELU(),
+        nn.Linear(width // 2, classes),
+    )

@@ -1,0 +1,103 @@
+"""Battles as one sequence each: prompt, answer A and answer B side by side, in both orders.
+
+The sequence is ``embeddings.template.comparison_template``. Its last token is the last of the
+template's ``closing``, which opens the model's turn: the place where the model would begin its
+verdict, the same token for every battle, never padding, an end-of-sequence token or a text's. That
+token's state is what the head of ``embeddings.judge`` reads.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from arena.battle import Turns
+from embeddings.packing import Packer
+from embeddings.template import Encoder, comparison_template
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """Tokens of one battle in one order.
+
+    Attributes:
+        key: content address, 32 bytes: the SHA-256 of the tokens.
+        ids: int32 (n,).
+    """
+
+    key: bytes
+    ids: np.ndarray
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Packed battles.
+
+    Attributes:
+        ids: battle ids, n.
+        forward: each battle with A before B, n.
+        swapped: each battle with B before A, n.
+        cut: tokens left out of each battle's ``forward``, int64 (n,).
+    """
+
+    ids: list[str]
+    forward: list[Sequence]
+    swapped: list[Sequence]
+    cut: np.ndarray
+
+    def take(self, rows: np.ndarray) -> Pairs:
+        """The battles at positions ``rows`` (integers)."""
+        return Pairs(
+            [self.ids[i] for i in rows],
+            [self.forward[i] for i in rows],
+            [self.swapped[i] for i in rows],
+            self.cut[rows],
+        )
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all battles in both orders."""
+        return sum(len(s.ids) for s in (*self.forward, *self.swapped))
+
+
+def distinct(*tables: Pairs) -> list[Sequence]:
+    """Every sequence of these battles in both orders, each once, longest first, then by key."""
+    found = {s.key: s for table in tables for s in (*table.forward, *table.swapped)}
+    return sorted(found.values(), key=lambda s: (-len(s.ids), s.key))
+
+
+def pack_pairs(battles: pd.DataFrame, tokenizer: Any, max_tokens: int) -> Pairs:
+    """Pack battles into their comparison, in both orders.
+
+    Args:
+        battles: rows of the canonical table with an empty ``reason``.
+        tokenizer: the backbone's.
+        max_tokens: most tokens of a sequence, template included.
+
+    Raises:
+        UserError: max_tokens is too small for the template.
+    """
+    encoder = Encoder(tokenizer)
+    packer = Packer(encoder, comparison_template(encoder))
+    cut: list[int] = []
+
+    def pack(prompt: Turns, answers: tuple[Turns, Turns]) -> tuple[Sequence, int]:
+        packed = packer.pack(prompt, answers, max_tokens)
+        key = hashlib.sha256(packed.ids.tobytes()).digest()
+        return Sequence(key, packed.ids), packed.prompt_cut + packed.answer_cut
+
+    forward, swapped = [], []
+    rows: Iterable[tuple[Turns, Turns, Turns]] = zip(
+        battles["prompt"], battles["response_a"], battles["response_b"], strict=True
+    )
+    for prompt, a, b in rows:
+        sequence, lost = pack(prompt, (a, b))
+        forward.append(sequence)
+        cut.append(lost)
+        swapped.append(pack(prompt, (b, a))[0])
+    return Pairs(battles["id"].tolist(), forward, swapped, np.array(cut, dtype=np.int64))

@@ -1,0 +1,90 @@
+"""How a backbone is fine-tuned: one frozen record, the ``finetune`` part of a backbone's YAML."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from arena.errors import UserError
+
+HEADS = ("linear", "mlp")
+
+
+def _option(default: Any, what: str) -> Any:
+    """A field with the line that ``finetune.py --help`` shows for it."""
+    return field(default=default, metadata={"help": what})
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What changes the weights that come out of a fine-tuning, or how fast they come.
+
+    Every field is an option of ``pipelines/finetune.py``, which takes its help from here.
+    """
+
+    max_tokens: int = _option(1024, "most tokens of prompt and both answers in training")
+    predict_tokens: int = _option(0, "the same where the model predicts; 0 as in training")
+    batch_tokens: int = _option(8192, "most tokens, padding included, in a micro-batch on a GPU")
+    gradient_checkpointing: bool = _option(False, "a third more time for far less memory")
+    top_layers: int = _option(
+        0, "train this many layers at the top and read the output of the others from disk; 0: all"
+    )
+    rank: int = _option(16, "rank of LoRA, on every linear projection")
+    alpha: int = _option(32, "LoRA's scale is alpha / rank")
+    dropout: float = _option(0.05, "of LoRA's inputs, and of the two-layer head's")
+    head: str = _option("linear", "linear, or mlp (dropout, d to d/2, GELU, to 3)")
+    epochs: int = _option(1, "times that each battle is read, in both orders")
+    batch: int = _option(16, "battles, each with its swapped twin, in one optimizer step")
+    lr: float = _option(2e-4, "peak learning rate of LoRA")
+    head_lr: float = _option(2e-4, "peak learning rate of the head")
+    warmup: float = _option(0.1, "share of the steps in which the rates rise; then a half cosine")
+    weight_decay: float = _option(0.01, "AdamW's, decoupled")
+    ce: float = _option(1.0, "with a teacher: weight of the cross-entropy with the votes")
+    kl: float = _option(1.0, "with a teacher: weight of the KL divergence from it")
+    cosine: float = _option(1.0, "with a teacher: weight of 1 - cosine to its probabilities")
+
+    def __post_init__(self) -> None:
+        """Check every value; raise ``UserError``."""
+
+        def check(sound: bool, what: str) -> None:
+            if not sound:
+                raise UserError(f"finetune: {what}")
+
+        for f in fields(self):
+            value = getattr(self, f.name)
+            kinds = {"int": (int,), "float": (float, int), "bool": (bool,), "str": (str,)}
+            check(
+                isinstance(value, kinds[str(f.type)])
+                and (f.type == "bool" or not isinstance(value, bool)),
+                f"{f.name} is {value!r}, which is not {f.type}",
+            )
+        for name in ("max_tokens", "batch_tokens", "rank", "alpha", "epochs", "batch"):
+            check(getattr(self, name) >= 1, f"{name} is less than 1")
+        for name in (
+            *("predict_tokens", "top_layers", "lr", "head_lr"),
+            *("weight_decay", "ce", "kl", "cosine"),
+        ):
+            check(getattr(self, name) >= 0, f"{name} is negative")
+        check(0 <= self.dropout < 1, f"dropout {self.dropout} is not in [0, 1)")
+        check(0 <= self.warmup <= 1, f"warmup {self.warmup} is not in [0, 1]")
+        check(self.head in HEADS, f"head is {self.head!r}, not one of {', '.join(HEADS)}")
+        check(self.ce + self.kl + self.cosine > 0, "ce, kl and cosine are all 0")
+
+    @property
+    def longest(self) -> int:
+        """Most tokens of any sequence, in training or prediction."""
+        return max(self.max_tokens, self.predict_tokens)
+
+    @classmethod
+    def of(cls, entries: Mapping[str, Any]) -> Recipe:
+        """Make a recipe of YAML or command-line entries; what they lack keeps its default.
+
+        Raises:
+            UserError: an entry is unknown or not sound.
+        """
+        known = [f.name for f in fields(cls)]
+        unknown = [str(name) for name in entries if name not in known]
+        if unknown:
+            raise UserError(f"finetune: unknown {', '.join(unknown)}; known are {', '.join(known)}")
+        return cls(**entries)

@@ -1,0 +1,295 @@
+"""Training a judge: a short loop that can be killed at any moment and goes on to the same weights.
+
+Whatever a step does is a function of its number: the rows (a permutation drawn for each epoch), the
+learning rates (linear warm-up, half a cosine) and the dropout (seeded for each step). So a
+checkpoint is the trained parameters, the optimizer's state and a number: tensors and JSON, no
+pickle.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch.nn.functional import cosine_similarity, kl_div, log_softmax
+
+from arena.battle import SEED
+from arena.errors import UserError
+from arena.files import atomic, write_json
+from arena.progress import Progress
+from embeddings.judge import Inputs, Judge
+from embeddings.pairs import Pairs, Sequence
+from embeddings.recipe import Recipe
+from embeddings.shards import batches
+from embeddings.targets import SWAP
+
+TRAINING_VERSION = 1
+
+CLIP = 1.0
+"""Largest norm of the gradient."""
+
+WEIGHTS, CHECKPOINT, RECORD = "weights.safetensors", "checkpoint.safetensors", "training.json"
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Battles to learn from.
+
+    Attributes:
+        pairs: packed, n.
+        targets: probabilities of the votes or soft labels, float32 (n, 3).
+        teacher: a teacher's probabilities, float32 (n, 3), or none.
+    """
+
+    pairs: Pairs
+    targets: np.ndarray
+    teacher: np.ndarray | None = None
+
+    def take(self, rows: np.ndarray) -> Examples:
+        """The examples at positions ``rows`` (integers)."""
+        teacher = None if self.teacher is None else self.teacher[rows]
+        return Examples(self.pairs.take(rows), self.targets[rows], teacher)
+
+    def both_orders(self, rows: np.ndarray) -> list[_Sample]:
+        """Each row and its swapped twin, longest first."""
+        found = []
+        for row in rows:
+            t = None if self.teacher is None else self.teacher[row]
+            u = None if t is None else t[SWAP]
+            target = self.targets[row]
+            found += [
+                _Sample(self.pairs.forward[row], target, t),
+                _Sample(self.pairs.swapped[row], target[SWAP], u),
+            ]
+        return sorted(found, key=lambda s: -len(s.sequence.ids))
+
+
+@dataclass(frozen=True)
+class _Sample:
+    sequence: Sequence
+    target: np.ndarray
+    teacher: np.ndarray | None
+
+
+def losses(
+    logits: torch.Tensor, targets: torch.Tensor, teacher: torch.Tensor | None, recipe: Recipe
+) -> torch.Tensor:
+    """Loss of each sample, float32 (n,).
+
+    Without a teacher it is the cross-entropy. With one it is the weighted mean of cross-entropy,
+    KL(teacher || judge) and 1 - cosine of the two probability vectors (the student's loss of the
+    1st place of the LMSYS competition, with weights of 1).
+
+    Args:
+        logits: float32 (n, 3).
+        targets: probabilities (n, 3).
+        teacher: probabilities (n, 3).
+        recipe: has the weights.
+    """
+    logs = log_softmax(logits, dim=1)
+    ce = -(targets * logs).sum(dim=1)
+    if teacher is None:
+        return ce
+    kl = kl_div(logs, teacher, reduction="none").sum(dim=1)
+    cosine = 1 - cosine_similarity(logs.exp(), teacher, dim=1)
+    total = recipe.ce * ce + recipe.kl * kl + recipe.cosine * cosine
+    return total / (recipe.ce + recipe.kl + recipe.cosine)
+
+
+def rate(step: int, steps: int, warmup: float) -> float:
+    """Share of the peak learning rate in step ``step`` (from 0): linear rise, then half a cosine.
+
+    The first step is above 0, and the step after the last would be 0.
+    """
+    rise = round(warmup * steps)
+    if step < rise:
+        return (step + 1) / rise
+    return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
+
+
+def steps_of(rows: int, recipe: Recipe) -> int:
+    """Optimizer steps of a training on so many battles."""
+    return recipe.epochs * math.ceil(rows / recipe.batch)
+
+
+def rows_of(step: int, rows: int, recipe: Recipe) -> np.ndarray:
+    """Positions of the battles of a step; every epoch draws a new order."""
+    epoch, place = divmod(step, math.ceil(rows / recipe.batch))
+    order = np.random.default_rng([SEED, epoch]).permutation(rows)
+    return order[place * recipe.batch : (place + 1) * recipe.batch]
+
+
+class Trainer:
+    """One training of one judge, with its checkpoints in one folder."""
+
+    def __init__(
+        self, judge: Judge, examples: Examples, recipe: Recipe, folder: Path, inputs: Inputs
+    ) -> None:
+        """Go to train mode, and to the checkpoint where there is one."""
+        self.judge, self.examples, self.recipe = judge.train(), examples, recipe
+        self.folder, self.inputs = folder, inputs
+        self.steps = steps_of(len(examples.targets), recipe)
+        self.on_cpu = judge.where.type == "cpu"
+        self.budget = 0 if self.on_cpu else recipe.batch_tokens
+        self.optimizer = self._optimizer()
+        self.step, self.seconds = 0, 0.0
+        self.losses: list[float] = []
+        if (folder / CHECKPOINT).exists():
+            self._restore(folder / CHECKPOINT)
+
+    def run(self, every: int, what: str) -> None:
+        """Train to the end; then write the weights and what there is to say about them.
+
+        Args:
+            every: steps between checkpoints.
+            what: for people.
+
+        Raises:
+            UserError: the loss or the gradient is not finite, or memory does not suffice for one
+                sequence.
+        """
+        last = time.monotonic()
+        with Progress(what, self.steps - self.step, unit="steps") as progress:
+            while self.step < self.steps:
+                rows = rows_of(self.step, len(self.examples.targets), self.recipe)
+                self.losses.append(self._step(self.examples.both_orders(rows)))
+                self.step += 1
+                progress.update()
+                if self.step % every == 0 and self.step < self.steps:
+                    self.seconds += time.monotonic() - last
+                    last = time.monotonic()
+                    self._checkpoint(self.folder / CHECKPOINT)
+                    print(
+                        f"{what}: step {self.step:,} of {self.steps:,}, mean loss of the last "
+                        f"{every}: {np.mean(self.losses[-every:]):.4f}",
+                        flush=True,
+                    )
+        self.seconds += time.monotonic() - last
+        epoch = self.steps // self.recipe.epochs
+        write_json(
+            self.folder / RECORD,
+            {
+                "steps": self.steps,
+                "battles": len(self.examples.targets),
+                "tokens": self.examples.pairs.tokens * self.recipe.epochs,
+                "seconds": round(self.seconds, 1),
+                "mean_loss_of_epoch": [
+                    round(float(np.mean(self.losses[i : i + epoch])), 4)
+                    for i in range(0, self.steps, epoch)
+                ],
+            },
+        )
+        self.judge.save(self.folder / WEIGHTS)
+        (self.folder / CHECKPOINT).unlink(missing_ok=True)
+
+    def _optimizer(self) -> Any:
+        trained = self.judge.trained
+        r = self.recipe
+        heads = [p for n, p in trained.items() if n.startswith("head.")]
+        loras = [p for n, p in trained.items() if not n.startswith("head.")]
+        groups = [
+            {"params": loras, "lr": r.lr, "peak": r.lr},
+            {"params": heads, "lr": r.head_lr, "peak": r.head_lr},
+        ]
+        if self.on_cpu:
+            return torch.optim.AdamW(groups, weight_decay=r.weight_decay)
+        # It takes seconds to load and speaks while it does: nothing for --help.
+        import bitsandbytes
+
+        return bitsandbytes.optim.PagedAdamW8bit(groups, weight_decay=r.weight_decay)
+
+    def _step(self, samples: list[_Sample]) -> float:
+        """One optimizer step; returns its mean loss."""
+        loss = self._gradients(samples)
+        while loss is None:
+            longest = len(samples[0].sequence.ids)
+            if self.budget <= longest:
+                raise UserError(
+                    f"out of GPU memory with a single sequence of {longest:,} tokens: lower "
+                    "--max-tokens or --top-layers, or add --gradient-checkpointing or "
+                    "--quantization nf4"
+                )
+            self.budget //= 2
+            print(f"out of GPU memory: going on with --batch-tokens {self.budget}", flush=True)
+            torch.cuda.empty_cache()
+            loss = self._gradients(samples)
+        norm = torch.nn.utils.clip_grad_norm_(list(self.judge.trained.values()), CLIP)
+        if not (math.isfinite(loss) and math.isfinite(float(norm))):
+            raise UserError(
+                f"step {self.step + 1}: the loss is {loss}, its gradient's norm {float(norm)}: "
+                f"lower --lr (now {self.recipe.lr}) and --head-lr (now {self.recipe.head_lr}), or "
+                "raise --warmup"
+            )
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["peak"] * rate(self.step, self.steps, self.recipe.warmup)
+        self.optimizer.step()
+        return loss
+
+    def _gradients(self, samples: list[_Sample]) -> float | None:
+        """Accumulate the step's gradients micro-batch by micro-batch; ``None``: out of memory."""
+        self.optimizer.zero_grad()
+        torch.manual_seed(SEED + self.step)
+        total = 0.0
+        lengths = [len(s.sequence.ids) for s in samples]
+        try:
+            for part in batches(lengths, self.budget):
+                loss = self._loss(samples[part]).sum() / len(samples)
+                torch.autograd.backward(loss)
+                total += float(loss.detach())
+        except torch.OutOfMemoryError:
+            return None
+        return total
+
+    def _loss(self, samples: list[_Sample]) -> torch.Tensor:
+        logits = self.judge([self.inputs(s.sequence) for s in samples])
+        targets = torch.from_numpy(np.stack([s.target for s in samples])).to(logits.device)
+        taught = [s.teacher for s in samples if s.teacher is not None]
+        teacher = torch.from_numpy(np.stack(taught)).to(logits.device) if taught else None
+        return losses(logits, targets, teacher, self.recipe)
+
+    def _checkpoint(self, path: Path) -> None:
+        tensors: dict[str, torch.Tensor] = {
+            "losses": torch.tensor(self.losses, dtype=torch.float64)
+        }
+        numbers: dict[str, int | float] = {}
+        for name, parameter in self.judge.trained.items():
+            tensors[f"weights/{name}"] = parameter.detach()
+            for key, value in self.optimizer.state[parameter].items():
+                if isinstance(value, torch.Tensor):
+                    tensors[f"optimizer/{name}/{key}"] = value.detach()
+                else:
+                    numbers[f"optimizer/{name}/{key}"] = value
+        state = {"step": self.step, "seconds": self.seconds, "numbers": numbers}
+        # Tensors that share memory (bitsandbytes' maps) cannot be written as they are.
+        tensors = {n: t.cpu().clone().contiguous() for n, t in tensors.items()}
+        with atomic(path) as temporary:
+            save_file(tensors, temporary, metadata={"state": json.dumps(state)})
+
+    def _restore(self, path: Path) -> None:
+        with safe_open(path, framework="pt") as file:
+            state: Mapping[str, Any] = json.loads(file.metadata()["state"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        self.step, self.seconds = state["step"], state["seconds"]
+        self.losses = tensors.pop("losses").tolist()
+        for name, parameter in self.judge.trained.items():
+            with torch.no_grad():
+                parameter.copy_(tensors[f"weights/{name}"])
+            begin = f"optimizer/{name}/"
+            values: dict[str, Any] = {
+                # torch's AdamW counts its steps on the CPU, wherever the parameters are.
+                n: t if n == f"{begin}step" else t.to(parameter.device)
+                for n, t in tensors.items()
+                if n.startswith(begin)
+            }
+            values |= {n: v for n, v in state["numbers"].items() if n.startswith(begin)}
+            self.optimizer.state[parameter] = {n[len(begin) :]: v for n, v in values.items()}
+        print(f"going on after step {self.step:,} of {self.steps:,}", flush=True)

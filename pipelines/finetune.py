@@ -1,0 +1,264 @@
+"""Stage one, its strongest evidence: the language model fine-tuned to say A, B or tie.
+
+    python pipelines/finetune.py                                        the sample
+    python pipelines/finetune.py --run runs/lmsys --backbone gemma2-9b --quantization nf4 --dry-run
+    python pipelines/finetune.py --run runs/lmsys --top-layers 8 --epochs 2       thrift on a CPU
+    python pipelines/finetune.py --run runs/lmsys                       after extract.py --test more
+
+Works on the battles of a run that extract.py made, and writes one view whose name holds "logits":
+each training battle gets the logits of a judge that never saw its prompt group, each test battle
+the mean over the judges. What is not given is taken from the run's last fine-tuning of that view,
+else from the backbone's YAML. Killed at any moment, the same command goes on from the last
+checkpoint; finished judges are never trained again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+import pandas as pd
+
+from arena.errors import UserError
+from arena.run import SPLITS, Run
+from arena.tables import read_battles_table
+from embeddings.backbone import load_tokenizer
+from embeddings.config import BackboneConfig, finetune_entries, load_config
+from embeddings.costs import estimate_finetuning
+from embeddings.crossfit import Judges, crossfit, held_out, unseen
+from embeddings.pairs import Pairs, pack_pairs
+from embeddings.recipe import Recipe
+from embeddings.targets import one_hot, read_probabilities, softmax
+from embeddings.training import Examples
+from meta.scores import log_loss
+from pipelines import cli
+from pipelines.extract import DEFAULT_BACKBONE, backbone, sound
+
+NONE = "none"
+"""Takes back a file or option that the run's last fine-tuning had."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is to be done, resolved: given, else as the last time, else the default."""
+
+    view: str
+    backbone: str
+    config: BackboneConfig
+    recipe: Recipe
+    folds: int
+    average_adapters: bool
+    soft_labels: str
+    teacher: str
+
+    def record(self) -> dict[str, Any]:
+        """The entry in run.json from which the next call starts."""
+        return {
+            "backbone": {"asked": self.backbone, "quantization": self.config.quantization},
+            "recipe": asdict(self.recipe),
+            **{
+                name: getattr(self, name)
+                for name in ("folds", "average_adapters", "soft_labels", "teacher")
+            },
+        }
+
+
+def resolve(arguments: argparse.Namespace, record: dict[str, Any]) -> Asked:
+    """Find out what is asked.
+
+    Raises:
+        UserError: the view's name lacks "logits", or an option is not sound.
+    """
+    views = record.get("finetune", {})
+    view = arguments.view or f"logits-{backbone(arguments, record).name}"
+    if "logits" not in view or "/" in view:
+        raise UserError(f'--view {view}: a name that holds "logits", such as logits-a')
+    before = views.get(view, {})
+    known = before or record
+    config = backbone(arguments, known)
+    name = arguments.backbone or known.get("backbone", {}).get("asked", DEFAULT_BACKBONE)
+    given = vars(arguments)
+    chosen = {f.name: given[f.name] for f in fields(Recipe) if f.name in given}
+
+    def option(key: str, default: Any) -> Any:
+        return given.get(key, before.get(key, default))
+
+    return Asked(
+        view=view,
+        backbone=name,
+        config=config,
+        recipe=Recipe.of({**(before.get("recipe") or finetune_entries(name)), **chosen}),
+        folds=option("folds", 5),
+        average_adapters=option("average_adapters", False),
+        soft_labels=option("soft_labels", NONE),
+        teacher=option("teacher", NONE),
+    )
+
+
+def read_sound(run: Run) -> dict[str, pd.DataFrame]:
+    """The battles of the run's splits that are not set aside.
+
+    Raises:
+        UserError: there are no training battles.
+    """
+    run.require_battles("train")
+    tables = {
+        s: sound(read_battles_table(run.battles(s))) for s in SPLITS if run.battles(s).exists()
+    }
+    if tables["train"].empty:
+        raise UserError(f"{run.folder} has no sound training battle")
+    return tables
+
+
+def plan(tables: dict[str, pd.DataFrame], asked: Asked) -> list[str]:
+    """What the fine-tuning will cost, with a stand-in where the backbone's tokenizer is missing."""
+    note = []
+    try:
+        tokenizer = load_tokenizer(asked.config)
+    except UserError as error:
+        if not asked.config.parameters or asked.config.source.startswith("package:"):
+            raise
+        stand_in = load_config(DEFAULT_BACKBONE)
+        tokenizer = load_tokenizer(stand_in)
+        note = [f"  counted with the tokenizer of {stand_in.name}: {error}"]
+    train, predict, test = pack(tables, tokenizer, asked.recipe)
+    return note + estimate_finetuning(
+        train,
+        predict,
+        test,
+        held_out(tables["train"]["group"], asked.folds),
+        asked.config,
+        asked.recipe,
+        average=asked.average_adapters,
+    )
+
+
+def pack(
+    tables: dict[str, pd.DataFrame], tokenizer: Any, recipe: Recipe
+) -> tuple[Pairs, Pairs, Pairs | None]:
+    """Training battles for training and for prediction, test battles for prediction."""
+    train = pack_pairs(tables["train"], tokenizer, recipe.max_tokens)
+    length = recipe.predict_tokens or recipe.max_tokens
+    same = length == recipe.max_tokens
+    predict = train if same else pack_pairs(tables["train"], tokenizer, length)
+    test = pack_pairs(tables["test"], tokenizer, length) if "test" in tables else None
+    return train, predict, test
+
+
+def examples_of(pairs: Pairs, labels: np.ndarray, asked: Asked) -> Examples:
+    """The training battles with what is to be learned."""
+    targets, teacher = one_hot(labels), None
+    if asked.soft_labels != NONE:
+        targets = read_probabilities(Path(asked.soft_labels), pairs.ids, logits=False)
+    if asked.teacher != NONE:
+        teacher = read_probabilities(Path(asked.teacher), pairs.ids, logits=True)
+        print(
+            "the teacher must not have learned from these votes, or they reach the judges that "
+            "leave them out: figures of the view would flatter"
+        )
+    return Examples(pairs, targets, teacher)
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Plan, or train every judge and write the view."""
+    run = Run(Path(arguments.run))
+    tables = read_sound(run)
+    asked = resolve(arguments, run.read_record())
+    shown = {**asked.record(), **asdict(asked.recipe)}
+    del shown["recipe"], shown["backbone"]
+    print(
+        f"view {asked.view}: backbone {asked.config.name}, {asked.config.quantization}, "
+        f"{asked.config.dtype}; " + " ".join(f"{k}={v}" for k, v in shown.items()),
+        flush=True,
+    )
+    if arguments.dry_run:
+        print("\n".join(plan(tables, asked)))
+        return
+    start = time.monotonic()
+    train, predict, test = pack(tables, load_tokenizer(asked.config), asked.recipe)
+    labels = tables["train"]["label"].to_numpy(dtype=np.int64)
+    examples = examples_of(train, labels, asked)
+    run.update_record(finetune={asked.view: asked.record()})
+    judges = Judges(asked.config, asked.recipe, run.folder / "finetune", arguments.checkpoint_steps)
+    judges.prepare(train, predict, *([test] if test else []))
+    left_out = held_out(tables["train"]["group"], asked.folds)
+    folders, view = crossfit(judges, examples, left_out, predict)
+    if test is not None:
+        if asked.average_adapters:
+            folders = [judges.average(folders)]
+        unseen(judges, folders, test).write(run.views / asked.view / "test.parquet")
+    view.write(run.views / asked.view / "train.parquet")
+    run.update_record(seconds={f"finetune_{asked.view}": round(time.monotonic() - start, 3)})
+    rows = np.flatnonzero(np.isfinite(view.values).all(axis=1))
+    if len(rows):
+        side, tie = view.values[rows, 0], view.values[rows, 1]
+        found = log_loss(softmax(np.stack([side / 2, -side / 2, tie], axis=1)), labels[rows])
+        print(
+            f"log loss of these logits alone, uncalibrated, on {len(rows):,} battles: {found:.4f}"
+        )
+    print(
+        f"view in {run.views / asked.view}; next: python pipelines/train_meta.py --run {run.folder}"
+    )
+
+
+def command(argv: list[str] | None = None) -> int:
+    """Parse ``argv`` (the process's arguments by default), run, return the exit code."""
+    p = cli.parser(__doc__)
+    p.add_argument("--run", metavar="DIR", default="runs/sample", help="run directory")
+    p.add_argument(
+        "--backbone", metavar="B", help=f"as for extract.py (the run's own, or {DEFAULT_BACKBONE})"
+    )
+    p.add_argument("--quantization", choices=("none", "nf4", "int8"), help="overrides the YAML")
+    p.add_argument("--view", metavar="NAME", help="name of the view (logits-<backbone>)")
+    p.add_argument("--dry-run", action="store_true", help="print the plan and its cost, do nothing")
+    p.add_argument(
+        "--checkpoint-steps", metavar="N", type=cli.positive, default=50, help="steps between them"
+    )
+
+    # What is not given stays out of the namespace: the run's last fine-tuning speaks then.
+    def add(name: str, default: object, what: str, **how: Any) -> None:
+        p.add_argument(
+            f"--{name.replace('_', '-')}",
+            default=argparse.SUPPRESS,
+            help=f"{what} (the run's last, else {default})".replace("%", "%%"),
+            **how,
+        )
+
+    add(
+        *("folds", 5, "judges, one a fold; 1: train on 80%, and only the other 20% get logits"),
+        metavar="K",
+        type=cli.positive,
+    )
+    flag = {"action": argparse.BooleanOptionalAction}
+    add(
+        "average_adapters",
+        False,
+        "test battles are read by the mean of the judges' weights",
+        **flag,
+    )
+    add(
+        *("soft_labels", NONE, "file of id and three probabilities to learn from instead of votes"),
+        metavar="FILE",
+    )
+    add(
+        "teacher",
+        NONE,
+        "file of id and three probabilities or logits, or a logits view",
+        metavar="FILE",
+    )
+    for f in fields(Recipe):
+        kind = {"int": int, "float": float, "str": str}.get(str(f.type))
+        how: dict[str, Any] = {"type": kind, "metavar": "X"} if kind else flag
+        add(f.name, f"the YAML's, else {f.default}", f.metadata["help"], **how)
+    return cli.run(main, p.parse_args(argv))
+
+
+if __name__ == "__main__":
+    sys.exit(command())

@@ -1,0 +1,71 @@
+"""Both answers in one sequence, in both orders, ending where the verdict would begin."""
+
+import hashlib
+
+import numpy as np
+import pytest
+from tiny import tiny_battles
+
+from arena.errors import UserError
+from arena.swap import swap_battles
+from embeddings.pairs import distinct, pack_pairs
+from embeddings.template import Encoder, comparison_template
+
+BATTLES = tiny_battles(
+    ("What is the capital of France?", "Paris.", "I'm sorry, I can't."),
+    (["Write a list", "Shorter"], ["- one\n- two", "- one"], [None, "12 things " * 60]),
+    ("Hi", "the same", "the same"),
+)
+
+
+def keys(sequences):
+    return [s.key for s in sequences]
+
+
+def test_swapped_battles_exchange_forward_and_swapped(tokenizer):
+    there = pack_pairs(BATTLES, tokenizer, 256)
+    back = pack_pairs(swap_battles(BATTLES), tokenizer, 256)
+    assert there.ids == back.ids == ["0", "1", "2"]
+    assert keys(there.forward) == keys(back.swapped)
+    assert keys(there.swapped) == keys(back.forward)
+    assert (there.cut == back.cut).all()
+
+
+def test_the_last_token_closes_the_template_whatever_was_cut(tokenizer):
+    encoder = Encoder(tokenizer)
+    closing = comparison_template(encoder).closing
+    for budget in (160, 256, 1024):
+        packed = pack_pairs(BATTLES, tokenizer, budget)
+        for sequence in (*packed.forward, *packed.swapped):
+            assert len(sequence.ids) <= budget
+            assert tuple(sequence.ids[-len(closing) :]) == closing
+            assert sequence.ids[-1] not in (tokenizer.eos_token_id, tokenizer.pad_token_id)
+    assert (packed.cut == 0).all()
+    assert pack_pairs(BATTLES, tokenizer, 160).cut[1] > 0
+
+
+def test_keys_are_of_the_content_and_equal_answers_are_read_once(tokenizer):
+    packed = pack_pairs(BATTLES, tokenizer, 256)
+    for sequence in packed.forward:
+        assert sequence.ids.dtype == np.int32
+        assert sequence.key == hashlib.sha256(sequence.ids.tobytes()).digest()
+    assert packed.forward[2].key == packed.swapped[2].key
+    found = distinct(packed, packed)
+    assert len(found) == len(set(keys(found))) == 5
+    lengths = [len(s.ids) for s in found]
+    assert lengths == sorted(lengths, reverse=True)
+
+
+def test_take_keeps_everything_together(tokenizer):
+    packed = pack_pairs(BATTLES, tokenizer, 256)
+    taken = packed.take(np.array([2, 0]))
+    assert taken.ids == ["2", "0"]
+    assert keys(taken.forward) == [packed.forward[2].key, packed.forward[0].key]
+    assert taken.tokens == sum(
+        len(side[i].ids) for side in (packed.forward, packed.swapped) for i in (0, 2)
+    )
+
+
+def test_a_budget_under_the_template_is_refused(tokenizer):
+    with pytest.raises(UserError, match="max_tokens 20 is too small"):
+        pack_pairs(BATTLES, tokenizer, 20)

@@ -1,0 +1,200 @@
+"""The training loop: what it minimises, what it moves, and that nothing stops it for good."""
+
+import math
+from dataclasses import replace
+
+import bitsandbytes
+import numpy as np
+import pytest
+import torch
+from planted import QUICK, examples, planted
+from safetensors.torch import load_file
+
+from arena.errors import UserError
+from embeddings import training
+from embeddings.backbone import load_backbone
+from embeddings.judge import Judge, token_ids
+from embeddings.targets import SWAP
+from embeddings.training import CHECKPOINT, RECORD, WEIGHTS, Trainer, losses, rate, rows_of
+
+SMALL = replace(QUICK, batch=2, epochs=2, dropout=0.2)
+BATTLES = planted(7)
+
+
+@pytest.fixture
+def config(configs):
+    return replace(configs["llama"], dtype="float32")
+
+
+def trainer(config, folder, recipe=SMALL, battles=BATTLES, **changes):
+    folder.mkdir(exist_ok=True)
+    learned = replace(examples(battles, config), **changes)
+    return Trainer(Judge(load_backbone(config), recipe), learned, recipe, folder, token_ids)
+
+
+def weights(folder):
+    return load_file(folder / WEIGHTS)
+
+
+def same(one, other):
+    return set(one) == set(other) and all(torch.equal(one[n], other[n]) for n in one)
+
+
+def test_the_loss_is_the_cross_entropy_of_soft_labels():
+    logits, targets = torch.tensor([[2.0, 0, 0]]), torch.tensor([[0.5, 0.5, 0]])
+    total = math.log(math.e**2 + 2)
+    assert losses(logits, targets, None, QUICK).tolist() == pytest.approx([total - 1])
+
+
+def test_a_teacher_adds_its_divergence_and_its_angle():
+    logits = torch.tensor([[1.0, 0, 0]])
+    own = torch.softmax(logits, dim=1)
+    vote = torch.tensor([[1.0, 0, 0]])
+    ce = -math.log(own[0, 0])
+    assert losses(logits, vote, own, QUICK).tolist() == pytest.approx([ce / 3], abs=1e-6)
+    other = torch.tensor([[0.0, 0.0, 1.0]])
+    kl, angle = -math.log(own[0, 2]), 1 - float(own[0, 2] / own.norm())
+    expected = (2 * ce + 3 * kl + 5 * angle) / 10
+    weighted = replace(QUICK, ce=2.0, kl=3.0, cosine=5.0)
+    assert losses(logits, vote, other, weighted).tolist() == pytest.approx([expected])
+
+
+def test_the_rate_rises_then_follows_half_a_cosine():
+    found = [rate(step, 12, 0.25) for step in range(12)]
+    assert found[:4] == pytest.approx([1 / 3, 2 / 3, 1, 1])
+    assert found[3:] == sorted(found[3:], reverse=True)
+    assert rate(3 + 9, 12, 0.25) == pytest.approx(0)
+    assert rate(0, 1, 0.0) == 1
+
+
+def test_every_epoch_reads_every_row_once_in_an_order_of_its_own():
+    recipe = replace(QUICK, batch=3, epochs=2)
+    orders = [
+        np.concatenate([rows_of(step, 8, recipe) for step in range(begin, begin + 3)]).tolist()
+        for begin in (0, 3)
+    ]
+    assert sorted(orders[0]) == sorted(orders[1]) == list(range(8))
+    assert orders[0] != orders[1]
+
+
+def test_a_row_and_its_twin_are_in_one_step_with_exchanged_targets(config, tmp_path, monkeypatch):
+    steps = []
+    monkeypatch.setattr(Trainer, "_step", lambda self, samples: steps.append(samples) or 0.0)
+    taught = np.random.default_rng(0).dirichlet([1, 1, 1], 7).astype(np.float32)
+    t = trainer(config, tmp_path, targets=taught, teacher=taught[:, ::-1].copy())
+    t.run(100, "x")
+    assert [len(s) for s in steps] == [4, 4, 4, 2] * 2
+    pairs = t.examples.pairs
+    row = {s.key: i for i, s in enumerate(pairs.forward)}
+    twin = {s.key: i for i, s in enumerate(pairs.swapped)}
+    for samples in steps:
+        there = {row[s.sequence.key]: s for s in samples if s.sequence.key in row}
+        back = {twin[s.sequence.key]: s for s in samples if s.sequence.key in twin}
+        assert set(there) == set(back)
+        for i, s in there.items():
+            assert s.target.tolist() == taught[i].tolist() == back[i].target[SWAP].tolist()
+            assert s.teacher.tolist() == back[i].teacher[SWAP].tolist()
+
+
+@pytest.mark.parametrize("quantization", ["none", "nf4", "int8"])
+def test_the_loss_falls(configs, architecture, quantization, tmp_path):
+    config = replace(configs[architecture], quantization=quantization)
+    recipe = replace(QUICK, batch=2, epochs=8, dropout=0.0)
+    t = trainer(config, tmp_path, recipe, planted(2))
+    t.run(100, "x")
+    assert np.mean(t.losses[-2:]) < 0.6 * t.losses[0]
+    assert set(weights(tmp_path)) == set(t.judge.trained)
+
+
+@pytest.mark.parametrize(("lr", "head_lr"), [(0.0, 1e-2), (1e-2, 0.0)])
+def test_each_learning_rate_moves_its_own_parameters(config, tmp_path, lr, head_lr):
+    t = trainer(config, tmp_path, replace(SMALL, lr=lr, head_lr=head_lr, weight_decay=0.0))
+    before = {n: p.detach().clone() for n, p in t.judge.trained.items()}
+    t.run(100, "x")
+    moved = {n: not torch.equal(before[n], w) for n, w in weights(tmp_path).items()}
+    assert all(m == (head_lr > 0) for n, m in moved.items() if n.startswith("head."))
+    # LoRA's A stands still while its B is 0, that is in the first step only.
+    assert all(m == (lr > 0) for n, m in moved.items() if "lora_" in n)
+
+
+def eight_bits(self):
+    """What a GPU would take, but for the paging."""
+    groups = torch.optim.AdamW(list(self.judge.trained.values())).param_groups
+    for group in groups:
+        group["peak"] = 1e-2
+    return bitsandbytes.optim.AdamW8bit([{k: groups[0][k] for k in ("params", "lr", "peak")}])
+
+
+@pytest.mark.parametrize("optimizer", ["AdamW", "AdamW8bit"])
+def test_stopped_and_resumed_gives_the_same_bits(config, tmp_path, monkeypatch, optimizer):
+    if optimizer == "AdamW8bit":
+        monkeypatch.setattr(Trainer, "_optimizer", eight_bits)
+    # LoRA matrices of 4,096 numbers and more: bitsandbytes keeps smaller ones in 32 bits.
+    recipe = replace(SMALL, rank=64)
+    trainer(config, tmp_path / "calm", recipe).run(3, "x")
+    step = Trainer._step
+
+    def dies(self, samples):
+        if self.step == 5:
+            raise KeyboardInterrupt
+        return step(self, samples)
+
+    monkeypatch.setattr(Trainer, "_step", dies)
+    with pytest.raises(KeyboardInterrupt):
+        trainer(config, tmp_path / "killed", recipe).run(3, "x")
+    assert sorted(p.name for p in (tmp_path / "killed").iterdir()) == [CHECKPOINT]
+    monkeypatch.setattr(Trainer, "_step", step)
+    again = trainer(config, tmp_path / "killed", recipe)
+    assert again.step == 3
+    again.run(3, "x")
+    assert same(weights(tmp_path / "calm"), weights(tmp_path / "killed"))
+    assert sorted(p.name for p in (tmp_path / "killed").iterdir()) == [RECORD, WEIGHTS]
+
+
+def crowded(most):
+    """A loss that runs out of memory with more than ``most`` sequences at once."""
+    real = Trainer._loss
+
+    def loss(self, samples):
+        if len(samples) > most:
+            raise torch.OutOfMemoryError("no memory")
+        return real(self, samples)
+
+    return loss
+
+
+def test_out_of_memory_halves_the_micro_batch_and_goes_on(config, tmp_path, monkeypatch, capsys):
+    recipe = replace(SMALL, batch=4, dropout=0.0)
+    roomy = trainer(config, tmp_path / "roomy", recipe)
+    roomy.budget = 10**4
+    roomy.run(100, "x")
+    monkeypatch.setattr(Trainer, "_loss", crowded(3))
+    tight = trainer(config, tmp_path / "tight", recipe)
+    tight.budget = 10**4
+    tight.run(100, "x")
+    assert "out of GPU memory: going on with --batch-tokens" in capsys.readouterr().out
+    assert tight.budget < 10**4
+    for name, weight in weights(tmp_path / "tight").items():
+        assert torch.allclose(weight, weights(tmp_path / "roomy")[name], atol=1e-4)
+
+
+def test_no_memory_for_one_sequence_is_one_line(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(Trainer, "_loss", crowded(0))
+    t = trainer(config, tmp_path)
+    t.budget = 10**4
+    with pytest.raises(UserError, match=r"with a single sequence of .* lower --max-tokens"):
+        t.run(100, "x")
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_loss_that_is_no_number_is_one_line_and_leaves_the_weights(
+    config, tmp_path, monkeypatch, value
+):
+    real = training.losses
+    monkeypatch.setattr(training, "losses", lambda *a: real(*a) * value)
+    t = trainer(config, tmp_path)
+    before = {n: p.detach().clone() for n, p in t.judge.trained.items()}
+    with pytest.raises(UserError, match=r"step 1: the loss is .* lower --lr"):
+        t.run(100, "x")
+    assert same(before, t.judge.trained)
+    assert not list(tmp_path.iterdir())

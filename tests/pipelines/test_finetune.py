@@ -1,0 +1,230 @@
+"""finetune.py as a user runs it, on a tiny random model: fast, and every layer is real."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from planted import save_shallow_model
+from safetensors.numpy import load_file
+from test_commands import lmsys
+
+from arena.battle import CLASSES
+from arena.groups import fold_of
+from arena.views import View
+from embeddings import backbone
+from embeddings.config import load_config
+from embeddings.training import CHECKPOINT, WEIGHTS, Trainer
+from pipelines import extract, finetune
+
+ROOT = Path(__file__).resolve().parents[2]
+QUICK = ["--folds", "2", "--rank", "4", "--max-tokens", "256", "--batch", "8", "--lr", "1e-3"]
+
+
+@pytest.fixture(scope="module")
+def model_folder(tmp_path_factory):
+    return save_shallow_model(tmp_path_factory.mktemp("models") / "toy")
+
+
+def extracted(folder, model, n=24):
+    """A run that extract.py made, with a test set."""
+    train, test = lmsys(folder / "train.csv", n), lmsys(folder / "test.csv", 5, 1, labelled=False)
+    run = folder / "run"
+    argv = ["--train", str(train), "--test", str(test), "--run", str(run)]
+    assert extract.command([*argv, "--backbone", str(model)]) == 0
+    return run
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory, model_folder):
+    run = extracted(tmp_path_factory.mktemp("run"), model_folder)
+    assert finetune.command(["--run", str(run), *QUICK]) == 0
+    return run
+
+
+@pytest.fixture
+def trainings(monkeypatch):
+    """The number of battles of every training."""
+    found, run = [], Trainer.run
+
+    def counted(self, *arguments):
+        found.append(len(self.examples.targets))
+        run(self, *arguments)
+
+    monkeypatch.setattr(Trainer, "run", counted)
+    return found
+
+
+def ids(run, split):
+    return pq.read_table(run / "battles" / f"{split}.parquet", columns=["id"])["id"].to_pylist()
+
+
+def test_the_view_is_of_both_splits_in_the_battles_order(tuned):
+    for split in ("train", "test"):
+        view = View.read(tuned / "views" / "logits-toy" / f"{split}.parquet")
+        assert view.ids == ids(tuned, split)
+        assert np.isfinite(view.values).all()
+        assert view.columns["side"].parity == "anti"
+        assert view.columns["tie"].parity == "sym"
+
+
+def test_another_test_set_is_only_read_with_the_settings_of_before(tuned, trainings, tmp_path):
+    before = (tuned / "views" / "logits-toy" / "train.parquet").read_bytes()
+    more = lmsys(tmp_path / "more.csv", 7, 2, labelled=False)
+    assert extract.command(["--test", str(more), "--run", str(tuned)]) == 0
+    assert finetune.command(["--run", str(tuned)]) == 0
+    assert trainings == []
+    view = View.read(tuned / "views" / "logits-toy" / "test.parquet")
+    assert view.ids == ids(tuned, "test")
+    assert len(view.ids) == 7
+    assert (tuned / "views" / "logits-toy" / "train.parquet").read_bytes() == before
+
+
+def test_changed_settings_and_a_second_view_train_anew(tuned, trainings):
+    argv = ["--run", str(tuned), "--view", "logits-b", *QUICK]
+    assert finetune.command([*argv, "--average-adapters", "--top-layers", "1"]) == 0
+    assert len(trainings) == 2
+    assert finetune.command(["--run", str(tuned), "--view", "logits-b"]) == 0
+    assert len(trainings) == 2
+    record = json.loads((tuned / "run.json").read_text())["finetune"]
+    assert record["logits-b"]["average_adapters"]
+    assert record["logits-b"]["recipe"]["top_layers"] == 1
+    assert not record["logits-toy"]["average_adapters"]
+    # Told again without the option, the judges stay and the test battles are read by each.
+    argv = ["--run", str(tuned), "--view", "logits-b", "--no-average-adapters"]
+    assert finetune.command(argv) == 0
+    assert len(trainings) == 2
+
+
+def test_one_fold_leaves_the_other_battles_without_logits(tuned, trainings):
+    argv = ["--run", str(tuned), "--view", "logits-thrifty", *QUICK, "--folds", "1"]
+    assert finetune.command(argv) == 0
+    view = View.read(tuned / "views" / "logits-thrifty" / "train.parquet")
+    groups = pq.read_table(tuned / "battles" / "train.parquet")["group"].to_pylist()
+    known = fold_of(groups, 5) == 0
+    assert np.isfinite(view.values[known]).all()
+    assert np.isnan(view.values[~known]).all()
+    assert trainings == [(~known).sum()]
+
+
+def test_soft_labels_and_a_teacher(tuned, tmp_path, trainings, capsys):
+    soft = pd.DataFrame(
+        np.random.default_rng(0).dirichlet([1, 1, 1], 24), columns=list(CLASSES)
+    ).assign(id=ids(tuned, "train"))
+    soft.to_csv(tmp_path / "soft.csv", index=False)
+    teacher = tuned / "views" / "logits-toy" / "train.parquet"
+    argv = ["--run", str(tuned), "--view", "logits-student", *QUICK, "--folds", "1"]
+    argv += ["--soft-labels", str(tmp_path / "soft.csv"), "--teacher", str(teacher)]
+    assert finetune.command(argv) == 0
+    assert "must not have learned from these votes" in capsys.readouterr().out
+    assert finetune.command([*argv[:-2], "--teacher", "none"]) == 0
+    assert len(trainings) == 2
+
+
+def test_dry_run_prints_the_plan_and_writes_nothing(tuned, capsys):
+    before = {p: p.stat().st_mtime_ns for p in tuned.rglob("*")}
+    argv = ["--run", str(tuned), "--view", "logits-toy", "--dry-run", "--top-layers", "1"]
+    assert finetune.command(argv) == 0
+    out = capsys.readouterr().out
+    assert before == {p: p.stat().st_mtime_ns for p in tuned.rglob("*")}
+    for word in ("steps", "tokens", "TFLOP", "A100 40 GB", "GiB", "disk", "max_tokens=256"):
+        assert word in out
+
+
+def test_a_model_that_is_not_here_is_planned_with_another_tokenizer(
+    tuned, model_folder, capsys, monkeypatch
+):
+    def no_hub(*_, **__):
+        raise ConnectionError
+
+    def stand_in(name):
+        return load_config(str(model_folder) if name == extract.DEFAULT_BACKBONE else name)
+
+    monkeypatch.setattr(backbone, "snapshot_download", no_hub)
+    monkeypatch.setattr(finetune, "load_config", stand_in)
+    assert finetune.command(["--run", str(tuned), "--backbone", "gemma2-9b", "--dry-run"]) == 0
+    out = capsys.readouterr().out
+    assert "counted with the tokenizer of toy" in out
+    assert "sizes guessed from 9.2 G parameters" in out
+    assert re.search(r"A100 40 GB: .* [\d.]+ GiB", out)
+
+
+@pytest.mark.parametrize(
+    ("argv", "complaint"),
+    [
+        (["--view", "mine"], "logits"),
+        (["--view", "../logits"], "logits"),
+        (["--rank", "0"], "rank"),
+        (["--head", "tail"], "head"),
+        (["--top-layers", "9", "--view", "logits-x"], "2 layers"),
+        (["--max-tokens", "4096", "--view", "logits-x"], "context"),
+        (["--max-tokens", "50", "--view", "logits-x"], "too small"),
+        (["--teacher", "none.csv", "--view", "logits-x"], "none.csv"),
+        (["--backbone", "gpt-9"], "gpt-9"),
+    ],
+)
+def test_a_mistake_is_one_line(tuned, argv, complaint, capsys):
+    assert finetune.command(["--run", str(tuned), *argv]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert complaint in err
+
+
+def test_a_run_that_is_not_there_is_one_line(tmp_path, capsys):
+    assert finetune.command(["--run", str(tmp_path / "none")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def start(run, *extra):
+    argv = ["--run", str(run), *QUICK, "--epochs", "3", "--checkpoint-steps", "2", *extra]
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / "pipelines" / "finetune.py"), *argv],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def judges(run):
+    return {p.parent.name: load_file(p) for p in sorted((run / "finetune").rglob(WEIGHTS))}
+
+
+@pytest.mark.slow
+def test_killed_twice_gives_the_same_bits(tmp_path, model_folder):
+    yaml = tmp_path / "exact.yaml"
+    yaml.write_text(f"source: {model_folder}\ndtype: float32\n")
+    for name in ("calm", "killed"):
+        (tmp_path / name).mkdir()
+    calm, run = (extracted(tmp_path / n, yaml, n=120) for n in ("calm", "killed"))
+    assert start(calm).wait() == 0
+    kills = 0
+    for finished in (0, 1):
+        process = start(run)
+        while process.poll() is None:
+            folders = list((run / "finetune").glob("*"))
+            done = sum((f / WEIGHTS).exists() for f in folders)
+            if done == finished and any((f / CHECKPOINT).exists() for f in folders):
+                os.killpg(process.pid, signal.SIGKILL)
+                kills += process.wait() == -signal.SIGKILL
+                break
+            time.sleep(0.001)
+    assert kills == 2
+    assert start(run).wait() == 0
+    expected, found = judges(calm), judges(run)
+    assert len(found) == 2
+    assert set(found) == set(expected)
+    for judge, weights in found.items():
+        for name, weight in weights.items():
+            assert np.array_equal(weight, expected[judge][name])
+    for split in ("train", "test"):
+        path = Path("views") / "logits-exact" / f"{split}.parquet"
+        assert (run / path).read_bytes() == (calm / path).read_bytes()
