@@ -99,7 +99,13 @@ class Judge(nn.Module):
         """
         padded = nn.utils.rnn.pad_sequence(list(batch), batch_first=True).to(self.where)
         name = "inputs_embeds" if padded.is_floating_point() else "input_ids"
-        with torch.autocast(self.where.type, torch.bfloat16, enabled=self.autocasts):
+        with torch.autocast(
+            self.where.type,
+            torch.bfloat16,
+            enabled=self.autocasts,
+            # The cache is one for all threads, and holds parts of their graphs.
+            cache_enabled=False,
+        ):
             states = self.model.get_decoder()(**{name: padded}, use_cache=False).last_hidden_state
         ends = torch.tensor([len(x) - 1 for x in batch], device=states.device)
         read: torch.Tensor = self.head(states[torch.arange(len(batch)), ends].float())

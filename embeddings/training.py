@@ -4,6 +4,11 @@ Whatever a step does is a function of its number: the rows (a permutation drawn 
 learning rates (linear warm-up, half a cosine) and the dropout (seeded for each step). So a
 checkpoint is the trained parameters, the optimizer's state and a number: tensors and JSON, no
 pickle.
+
+A GPU reads micro-batches one after the other. A CPU reads a step's sequences one by one, unpadded,
+on one thread each and on all its cores at once, and adds their gradients in the order of the
+sequences: the sum is the same to the bit on any number of cores. (With dropout it is one sequence
+at a time, since all threads draw from one generator.)
 """
 
 from __future__ import annotations
@@ -11,7 +16,8 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,8 +32,9 @@ from arena.battle import SEED
 from arena.errors import UserError
 from arena.files import atomic, write_json
 from arena.progress import Progress
+from embeddings import pairs
 from embeddings.judge import Inputs, Judge
-from embeddings.pairs import Pairs, Sequence
+from embeddings.pairs import Pairs
 from embeddings.recipe import Recipe
 from embeddings.shards import batches
 from embeddings.targets import SWAP
@@ -75,7 +82,7 @@ class Examples:
 
 @dataclass(frozen=True)
 class _Sample:
-    sequence: Sequence
+    sequence: pairs.Sequence
     target: np.ndarray
     teacher: np.ndarray | None
 
@@ -140,7 +147,9 @@ class Trainer:
         self.steps = steps_of(len(examples.targets), recipe)
         self.on_cpu = judge.where.type == "cpu"
         self.budget = 0 if self.on_cpu else recipe.batch_tokens
+        self.parameters = list(judge.trained.values())
         self.optimizer = self._optimizer()
+        self.map: Callable[..., Iterable[tuple[float, Sequence[torch.Tensor]]]] = map
         self.step, self.seconds = 0, 0.0
         self.losses: list[float] = []
         if (folder / CHECKPOINT).exists():
@@ -158,7 +167,16 @@ class Trainer:
                 sequence.
         """
         last = time.monotonic()
-        with Progress(what, self.steps - self.step, unit="steps") as progress:
+        threads = torch.get_num_threads()
+        workers = 1 if self.recipe.dropout else threads
+        with (
+            Progress(what, self.steps - self.step, unit="steps") as progress,
+            ThreadPoolExecutor(workers, initializer=_one_thread) as pool,
+        ):
+            if self.on_cpu:
+                self.map = pool.map
+                # bitsandbytes readies the weights in its first pass: no two threads at once.
+                self._gradients(self.examples.both_orders(np.arange(1))[:1])
             while self.step < self.steps:
                 rows = rows_of(self.step, len(self.examples.targets), self.recipe)
                 self.losses.append(self._step(self.examples.both_orders(rows)))
@@ -173,6 +191,7 @@ class Trainer:
                         f"{every}: {np.mean(self.losses[-every:]):.4f}",
                         flush=True,
                     )
+        torch.set_num_threads(threads)
         self.seconds += time.monotonic() - last
         epoch = self.steps // self.recipe.epochs
         write_json(
@@ -222,7 +241,7 @@ class Trainer:
             print(f"out of GPU memory: going on with --batch-tokens {self.budget}", flush=True)
             torch.cuda.empty_cache()
             loss = self._gradients(samples)
-        norm = torch.nn.utils.clip_grad_norm_(list(self.judge.trained.values()), CLIP)
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, CLIP)
         if not (math.isfinite(loss) and math.isfinite(float(norm))):
             raise UserError(
                 f"step {self.step + 1}: the loss is {loss}, its gradient's norm {float(norm)}: "
@@ -238,16 +257,25 @@ class Trainer:
         """Accumulate the step's gradients micro-batch by micro-batch; ``None``: out of memory."""
         self.optimizer.zero_grad()
         torch.manual_seed(SEED + self.step)
+        parts = [samples[s] for s in batches([len(s.sequence.ids) for s in samples], self.budget)]
         total = 0.0
-        lengths = [len(s.sequence.ids) for s in samples]
         try:
-            for part in batches(lengths, self.budget):
-                loss = self._loss(samples[part]).sum() / len(samples)
-                torch.autograd.backward(loss)
-                total += float(loss.detach())
+            for loss, gradients in self.map(self._part, parts):
+                total += loss / len(samples)
+                for parameter, gradient in zip(self.parameters, gradients, strict=True):
+                    gradient /= len(samples)
+                    if parameter.grad is None:
+                        parameter.grad = gradient
+                    else:
+                        parameter.grad += gradient
         except torch.OutOfMemoryError:
             return None
         return total
+
+    def _part(self, samples: list[_Sample]) -> tuple[float, Sequence[torch.Tensor]]:
+        """Summed loss of a micro-batch, and its gradients."""
+        loss = self._loss(samples).sum()
+        return float(loss.detach()), torch.autograd.grad(loss, self.parameters)
 
     def _loss(self, samples: list[_Sample]) -> torch.Tensor:
         logits = self.judge([self.inputs(s.sequence) for s in samples])
@@ -293,3 +321,7 @@ class Trainer:
             values |= {n: v for n, v in state["numbers"].items() if n.startswith(begin)}
             self.optimizer.state[parameter] = {n[len(begin) :]: v for n, v in values.items()}
         print(f"going on after step {self.step:,} of {self.steps:,}", flush=True)
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)

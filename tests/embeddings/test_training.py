@@ -151,6 +151,19 @@ def test_stopped_and_resumed_gives_the_same_bits(config, tmp_path, monkeypatch, 
     assert sorted(p.name for p in (tmp_path / "killed").iterdir()) == [RECORD, WEIGHTS]
 
 
+@pytest.mark.parametrize("dropout", [0.0, 0.2])
+def test_the_number_of_cores_changes_no_bit(config, tmp_path, dropout):
+    recipe = replace(SMALL, dropout=dropout)
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            trainer(config, tmp_path / str(threads), recipe).run(100, "x")
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(1)
+    assert same(weights(tmp_path / "1"), weights(tmp_path / "3"))
+
+
 def crowded(most):
     """A loss that runs out of memory with more than ``most`` sequences at once."""
     real = Trainer._loss
