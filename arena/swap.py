@@ -7,6 +7,9 @@ import pandas as pd
 
 from arena.battle import TIE, UNKNOWN, A, B, digest
 
+SWAP = np.array([B, A, TIE])
+"""Class order after A and B change places."""
+
 SWAPPED_LABEL = {A: B, B: A, TIE: TIE, UNKNOWN: UNKNOWN}
 
 

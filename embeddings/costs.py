@@ -34,10 +34,10 @@ from embeddings.planning import (
     A100_MFU,
     BYTES_A_WEIGHT,
     CPU_MFU,
+    duration,
+    gemm_speed,
+    parameters_of,
 )
-from embeddings.planning import _duration as duration
-from embeddings.planning import _gemm_speed as gemm_speed
-from embeddings.planning import _parameters as parameters_of
 from embeddings.recipe import Recipe
 from embeddings.training import steps_of
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +10,6 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 
 from arena.errors import UserError
 from arena.files import atomic
@@ -26,6 +24,7 @@ from embeddings.backbone import (
 )
 from embeddings.config import BackboneConfig
 from embeddings.planning import Plan, estimate, pack_battles, plan
+from embeddings.reading import in_shards
 from embeddings.scoring import (
     QUANTITIES,
     SCORING_VERSION,
@@ -89,32 +88,23 @@ def extract(battles: pd.DataFrame, config: BackboneConfig, folder: Path, split: 
 
 
 def fill(store: Store, items: Sequence[Item], config: BackboneConfig, packed: Plan) -> None:
-    """Read ``items`` of ``packed`` and add them to the store, shard by shard in their order.
-
-    A GPU reads batches of ``batch_tokens``. A CPU reads sequences one by one, unpadded, on one
-    thread each and on all its cores at once: twice as fast as one sequence on two threads, many
-    times where other processes run, and the numbers depend on neither mates nor cores.
-    """
+    """Read ``items`` of ``packed`` and add them to the store, shard by shard in their order."""
     backbone = load_backbone(config)
     scorer = Scorer(backbone, packed.end_token, packed.opening)
     if config.quantization != "none":
         # bitsandbytes rearranges the weights in its first pass: no two threads may do that at once.
         scorer.score(items[-1:])
-    on_cpu = backbone.device.type == "cpu"
-    threads = torch.get_num_threads()
     opening = len(packed.opening)
     total = sum(item.tokens(opening) for item in items)
-    with (
-        Progress(f"{config.name} reads", total, unit="tokens") as progress,
-        ThreadPoolExecutor(threads if on_cpu else 1, initializer=_one_thread) as pool,
-    ):
-        for begin in range(0, len(items), SHARD_ITEMS):
-            part = items[begin : begin + SHARD_ITEMS]
-            grouped = list(batches(part, 0 if on_cpu else config.batch_tokens))
-            scored = []
-            for batch, found in zip(grouped, pool.map(scorer.score, grouped), strict=True):
-                scored.append(found)
-                progress.update(sum(item.tokens(opening) for item in batch))
+    with Progress(f"{config.name} reads", total, unit="tokens") as progress:
+        for part, scored in in_shards(
+            items,
+            scorer.score,
+            size=SHARD_ITEMS,
+            length=lambda item: item.longest,
+            budget=0 if backbone.device.type == "cpu" else config.batch_tokens,
+            progress=lambda batch: progress.update(sum(i.tokens(opening) for i in batch)),
+        ):
             store.add(
                 Shard(
                     np.array([list(item.key) for item in part], dtype=np.uint8),
@@ -122,23 +112,6 @@ def fill(store: Store, items: Sequence[Item], config: BackboneConfig, packed: Pl
                     np.concatenate([values for _, values in scored]),
                 )
             )
-    torch.set_num_threads(threads)
-
-
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-
-
-def batches(items: Sequence[Item], budget: int) -> Iterator[Sequence[Item]]:
-    """Cut items into batches of at most ``budget`` tokens with padding, but at least one item."""
-    begin, longest = 0, 0
-    for end, item in enumerate(items):
-        longest = max(longest, len(item.ids), len(item.bare))
-        if end > begin and longest * (end + 1 - begin) > budget:
-            yield items[begin:end]
-            begin, longest = end, max(len(item.ids), len(item.bare))
-    if begin < len(items):
-        yield items[begin:]
 
 
 def likelihood_view(ids: Sequence[str], a: np.ndarray, b: np.ndarray) -> View:

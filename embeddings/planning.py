@@ -100,9 +100,6 @@ class Plan:
 def plan(battles: pd.DataFrame, config: BackboneConfig) -> Plan:
     """Pack battles as an extraction would, without the model's weights.
 
-    Where the backbone's own tokenizer cannot be had (gated, offline), tokens are counted with the
-    embedded model's, and the plan says so.
-
     Args:
         battles: rows of the canonical table with an empty ``reason``.
         config: the backbone.
@@ -110,14 +107,26 @@ def plan(battles: pd.DataFrame, config: BackboneConfig) -> Plan:
     Raises:
         UserError: no tokenizer can be had, or max_tokens is too small.
     """
+    tokenizer, note = counting_tokenizer(config)
+    return replace(pack_battles(battles, config, tokenizer, ""), note=note)
+
+
+def counting_tokenizer(config: BackboneConfig) -> tuple[Any, str]:
+    """The tokenizer that counts for a plan, and what a person should know of it; may be empty.
+
+    Where the backbone's own cannot be had (gated, offline), the embedded model's stands in.
+
+    Raises:
+        UserError: there is none to be had, or nothing could be estimated by its count.
+    """
     try:
-        return pack_battles(battles, config, load_tokenizer(config), "")
+        return load_tokenizer(config), ""
     except UserError as error:
         if not config.parameters or config.source.startswith("package:"):
             raise
         stand_in = load_config("smollm2-135m")
-        found = pack_battles(battles, config, load_tokenizer(stand_in), "")
-        return replace(found, note=f"  counted with the tokenizer of {stand_in.name}: {error}")
+        note = f"  counted with the tokenizer of {stand_in.name}: {error}"
+        return load_tokenizer(stand_in), note
 
 
 def pack_battles(
@@ -176,7 +185,7 @@ def estimate(plan: Plan, config: BackboneConfig) -> list[str]:
     plus activations (24 vectors of the hidden size a token of the largest batch, in 16 bits, and
     three float32 copies of one chunk of logits).
     """
-    parameters = _parameters(config)
+    parameters = parameters_of(config)
     if not parameters:
         return ["  no estimate: `parameters` is not in the backbone's YAML"]
     kind = config.dtype if config.quantization == "none" else config.quantization
@@ -189,20 +198,21 @@ def estimate(plan: Plan, config: BackboneConfig) -> list[str]:
     head = 3 * 128 * 256_000 * 4.0
     here = weights + longest * hidden * 24 * 2 + head
     there = weights + config.batch_tokens * hidden * 24 * 2 + head
-    speed = _gemm_speed(torch.float32 if kind == "float32" else torch.bfloat16)
+    speed = gemm_speed(torch.float32 if kind == "float32" else torch.bfloat16)
     return [
         f"  {config.name}: {parameters / 1e9:.2f} G parameters, {kind}; "
         f"2 x parameters x tokens = {operations / 1e12:,.0f} TFLOP",
-        f"  this machine's CPU: {_duration(operations / (CPU_MFU[kind] * speed))} at "
+        f"  this machine's CPU: {duration(operations / (CPU_MFU[kind] * speed))} at "
         f"{CPU_MFU[kind]:.0%} of {speed / 1e9:,.0f} GFLOP/s (matrix products measured just now), "
         f"{here / 2**30:.1f} GiB",
-        f"  A100 40 GB: {_duration(operations / (A100_MFU[kind] * A100_FLOPS))} at "
+        f"  A100 40 GB: {duration(operations / (A100_MFU[kind] * A100_FLOPS))} at "
         f"{A100_MFU[kind]:.0%} of 312 TFLOP/s (assumed, not measured), {there / 2**30:.1f} GiB"
         + (", which does not fit" if there > 40e9 else ""),
     ]
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Seconds in the unit that people would say."""
     if seconds < 120:
         return f"{seconds:,.0f} s"
     if seconds < 2 * 3600:
@@ -210,7 +220,7 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 3600:,.1f} h"
 
 
-def _parameters(config: BackboneConfig) -> int:
+def parameters_of(config: BackboneConfig) -> int:
     """Parameters as the YAML has them, else as a local folder's safetensors headers count them."""
     folder = Path(config.source).expanduser()
     if config.parameters or not folder.is_dir():
@@ -226,7 +236,7 @@ def _size(shape: Sequence[int]) -> int:
     return int(np.prod(shape, dtype=np.int64))
 
 
-def _gemm_speed(dtype: torch.dtype) -> float:
+def gemm_speed(dtype: torch.dtype) -> float:
     """Floating-point operations per second of matrix products of a small model's shapes."""
     x, w = torch.randn(512, 576).to(dtype), torch.randn(576, 1536).to(dtype)
     best = float("inf")

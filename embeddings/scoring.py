@@ -85,6 +85,11 @@ class Item:
     bare_length: int
     bare_start: int
 
+    @property
+    def longest(self) -> int:
+        """Tokens of the longer of its sequences."""
+        return max(len(self.ids), len(self.bare))
+
     def tokens(self, opening: int) -> int:
         """Tokens that the model reads for this item, without an opening of so many, read before."""
         return sum(len(x) - opening for x in (self.ids, self.bare) if len(x))

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +20,8 @@ from safetensors.torch import save_file
 from arena.files import atomic
 from arena.progress import Progress
 from embeddings import pairs
-
-SHARD_ITEMS = 64
+from embeddings.reading import in_shards
+from embeddings.store import SHARD_ITEMS
 
 
 class Shards:
@@ -71,25 +70,6 @@ class Shards:
             self._where[keys[row].numpy().tobytes()] = (file, begin, end)
 
 
-def batches(lengths: Sequence[int], budget: int) -> Iterator[slice]:
-    """Cut a row of sequences into batches of at most ``budget`` tokens with padding.
-
-    A sequence that alone exceeds the budget is a batch.
-
-    Args:
-        lengths: tokens of each sequence.
-        budget: most tokens; 0 makes every sequence a batch.
-    """
-    begin, longest = 0, 0
-    for end, length in enumerate(lengths):
-        longest = max(longest, length)
-        if end > begin and longest * (end + 1 - begin) > budget:
-            yield slice(begin, end)
-            begin, longest = end, length
-    if begin < len(lengths):
-        yield slice(begin, len(lengths))
-
-
 def fill(
     shards: Shards,
     todo: Sequence[pairs.Sequence],
@@ -104,27 +84,17 @@ def fill(
         todo: sequences that are not there yet.
         read: one batch, an item (rows, width) for each of its sequences.
         what: for people.
-        budget: tokens of a batch on a GPU; 0 on a CPU, which reads sequences one by one, on one
-            thread each and on all its cores at once (``embeddings.evidence.fill`` says why).
+        budget: tokens of a batch on a GPU, 0 on a CPU, see ``embeddings.reading``.
     """
-    threads = torch.get_num_threads()
-    total = sum(len(s.ids) for s in todo)
     # bitsandbytes rearranges the weights in its first pass: no two threads may do that at once.
     read(todo[-1:])
-    with (
-        Progress(what, total, unit="tokens") as progress,
-        ThreadPoolExecutor(1 if budget else threads, initializer=_one_thread) as pool,
-    ):
-        for begin in range(0, len(todo), SHARD_ITEMS):
-            part = todo[begin : begin + SHARD_ITEMS]
-            grouped = [part[s] for s in batches([len(s.ids) for s in part], budget)]
-            found: list[torch.Tensor] = []
-            for batch, items in zip(grouped, pool.map(read, grouped), strict=True):
-                found += items
-                progress.update(sum(len(s.ids) for s in batch))
-            shards.add([s.key for s in part], found)
-    torch.set_num_threads(threads)
-
-
-def _one_thread() -> None:
-    torch.set_num_threads(1)
+    with Progress(what, sum(len(s.ids) for s in todo), unit="tokens") as progress:
+        for part, found in in_shards(
+            todo,
+            read,
+            size=SHARD_ITEMS,
+            length=lambda s: len(s.ids),
+            budget=budget,
+            progress=lambda batch: progress.update(sum(len(s.ids) for s in batch)),
+        ):
+            shards.add([s.key for s in part], [item for items in found for item in items])

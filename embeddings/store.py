@@ -23,7 +23,6 @@ from arena.errors import UserError
 from arena.files import atomic, write_json
 
 SHARD_ITEMS = 64
-KEY_BYTES = 32
 
 
 def settings_hash(settings: Mapping[str, object]) -> str:

@@ -10,12 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.special import softmax
 
-from arena.battle import CLASSES, TIE, A, B
+from arena.battle import CLASSES
 from arena.errors import UserError
-
-SWAP = np.array([B, A, TIE])
-"""Class order after A and B change places."""
 
 LOG_ODDS = ("side", "tie")
 """Columns of a logits view (``embeddings.crossfit``), which give back its probabilities."""
@@ -26,10 +24,9 @@ def one_hot(labels: np.ndarray) -> np.ndarray:
     return np.asarray(np.eye(len(CLASSES), dtype=np.float32)[labels])
 
 
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Probabilities of logits (n, 3); float64."""
-    e = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(e / e.sum(axis=1, keepdims=True))
+def from_log_odds(side: np.ndarray, tie: np.ndarray) -> np.ndarray:
+    """Probabilities (n, 3), float64, of a logits view's columns ``side`` and ``tie``, (n,) each."""
+    return np.asarray(softmax(np.stack([side / 2, -side / 2, tie], axis=1), axis=1))
 
 
 def read_probabilities(path: Path, ids: Sequence[str], *, logits: bool) -> np.ndarray:
@@ -58,7 +55,7 @@ def read_probabilities(path: Path, ids: Sequence[str], *, logits: bool) -> np.nd
             triples = found[list(CLASSES)].to_numpy(dtype=np.float64)
         else:
             side, tie = (found[name].to_numpy(dtype=np.float64) for name in LOG_ODDS)
-            triples = softmax(np.stack([side / 2, -side / 2, tie], axis=1))
+            triples = from_log_odds(side, tie)
     except (ValueError, TypeError) as error:
         raise UserError(f"{path} holds something that is not a number: {error}") from error
     lacking = ~np.isfinite(triples).all(axis=1)
@@ -74,7 +71,7 @@ def read_probabilities(path: Path, ids: Sequence[str], *, logits: bool) -> np.nd
             f"{', '.join(CLASSES)} that sum to 1"
         )
     if wrong.any():
-        triples = softmax(triples)
+        triples = softmax(triples, axis=1)
     return np.asarray(triples / triples.sum(axis=1, keepdims=True), dtype=np.float32)
 
 

@@ -32,12 +32,12 @@ from arena.battle import SEED
 from arena.errors import UserError
 from arena.files import atomic, write_json
 from arena.progress import Progress
+from arena.swap import SWAP
 from embeddings import pairs
 from embeddings.judge import Inputs, Judge
 from embeddings.pairs import Pairs
+from embeddings.reading import batches, one_thread
 from embeddings.recipe import Recipe
-from embeddings.shards import batches
-from embeddings.targets import SWAP
 
 TRAINING_VERSION = 1
 
@@ -171,7 +171,7 @@ class Trainer:
         workers = 1 if self.recipe.dropout else threads
         with (
             Progress(what, self.steps - self.step, unit="steps") as progress,
-            ThreadPoolExecutor(workers, initializer=_one_thread) as pool,
+            ThreadPoolExecutor(workers, initializer=one_thread) as pool,
         ):
             if self.on_cpu:
                 self.map = pool.map
@@ -321,7 +321,3 @@ class Trainer:
             values |= {n: v for n, v in state["numbers"].items() if n.startswith(begin)}
             self.optimizer.state[parameter] = {n[len(begin) :]: v for n, v in values.items()}
         print(f"going on after step {self.step:,} of {self.steps:,}", flush=True)
-
-
-def _one_thread() -> None:
-    torch.set_num_threads(1)

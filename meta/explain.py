@@ -20,8 +20,7 @@ import pandas as pd
 
 from arena.battle import TIE, A, B
 from arena.views import View
-from meta.gbm import threads_inside
-from meta.scores import SWAP
+from meta.gbm import mean_of_orders
 
 WORTH_SAYING = 0.02
 """Log-odds below which a family is not named: half a percentage point in an even battle."""
@@ -102,16 +101,12 @@ def explain(boosters: Sequence[lgb.Booster], design: View) -> Reasons:
     for i, column in enumerate(design.columns.values()):
         member[i, families.index(column.family)] = 1.0
     member[d, -1] = 1.0
-    total = np.zeros((n, 3, len(families) + 1))
-    threads = threads_inside(2 * n)
-    for booster in boosters:
-        for values, order in (
-            (design.values, np.arange(3)),
-            (design.swapped_values(), SWAP),
-        ):
-            found = booster.predict(values, pred_contrib=True, num_threads=threads)
-            total += (np.asarray(found).reshape(n, 3, d + 1) @ member)[:, order]
-    total /= 2 * len(boosters)
+    total = mean_of_orders(
+        boosters,
+        design,
+        lambda found: found.reshape(n, 3, d + 1) @ member,
+        pred_contrib=True,
+    )
     side = total[:, A] - total[:, B]
     tie = total[:, TIE] - (total[:, A] + total[:, B]) / 2
     base = float(tie[0, -1]) if n else 0.0

@@ -16,8 +16,8 @@ import lightgbm as lgb
 import numpy as np
 
 from arena.battle import SEED
+from arena.swap import SWAP
 from arena.views import View
-from meta.scores import SWAP
 
 FIXED = {
     "objective": "multiclass",
@@ -88,14 +88,32 @@ def threads_inside(rows: int, beside: int = 1) -> int:
 
 def raw_scores(boosters: Sequence[lgb.Booster], view: View) -> np.ndarray:
     """Mean raw scores over boosters and both orders; float64 (n, 3), exactly equivariant."""
-    swapped = view.swapped_values()
-    total = np.zeros((len(view.ids), 3))
+    return mean_of_orders(boosters, view, lambda found: found, raw_score=True)
+
+
+def mean_of_orders(
+    boosters: Sequence[lgb.Booster],
+    view: View,
+    by_class: Callable[[np.ndarray], np.ndarray],
+    **how: bool,
+) -> np.ndarray:
+    """Mean over boosters and both orders of what they predict, the swapped order swapped back.
+
+    Args:
+        boosters: the bag.
+        view: the design matrix, n rows.
+        by_class: of a prediction, an array (n, 3, ...).
+        how: passed to ``lightgbm.Booster.predict``.
+    """
     threads = threads_inside(2 * len(view.ids))
-    for booster in boosters:
-        for values, order in ((view.values, np.arange(3)), (swapped, SWAP)):
-            found = booster.predict(values, raw_score=True, num_threads=threads)
-            total += np.asarray(found)[:, order]
-    return total / (2 * len(boosters))
+    orders = ((view.values, np.arange(3)), (view.swapped_values(), SWAP))
+    found = [
+        by_class(np.asarray(booster.predict(values, num_threads=threads, **how)))[:, order]
+        for booster in boosters
+        for values, order in orders
+    ]
+    total: np.ndarray = sum(found[1:], found[0])
+    return total / len(found)
 
 
 def cross_validate(

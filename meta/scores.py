@@ -10,13 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from arena.battle import SEED, A, B
+from arena.battle import SEED
+from arena.swap import SWAP
 
 FLOOR = 1e-15
 """Probabilities are clipped here before the logarithm, as Kaggle's scorer and scikit-learn do."""
-
-SWAP = np.array([B, A, 2])
-"""Class order after A and B change places."""
 
 
 def row_losses(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -56,6 +54,58 @@ def classwise_ece(probabilities: np.ndarray, labels: np.ndarray, bins: int = 10)
         ]
         errors.append(sum(gaps) / len(labels))
     return float(np.mean(errors))
+
+
+def clustered(values: np.ndarray, groups: np.ndarray) -> tuple[float, float]:
+    """Mean and its standard error where rows of one group are not independent.
+
+    The error is infinite where there is only one group, about which nothing can be said.
+
+    Args:
+        values: float (n,).
+        groups: group of each row, (n,).
+
+    Source: Liang and Zeger 1986 (the sandwich estimator), with the factor G / (G - 1).
+    """
+    mean = float(values.mean())
+    _, index = np.unique(groups, return_inverse=True)
+    totals = np.bincount(index, weights=values - mean)
+    if len(totals) < 2:
+        return mean, float("inf")
+    error = np.sqrt(len(totals) / (len(totals) - 1) * (totals**2).sum()) / len(values)
+    return mean, float(error)
+
+
+def ece_by_chance(
+    probabilities: np.ndarray, labels: np.ndarray, groups: np.ndarray, bins: int = 10
+) -> tuple[float, float]:
+    """Mean and standard deviation of :func:`classwise_ece` of a calibrated forecast.
+
+    Even a perfect forecast shows an ECE, the larger the fewer the rows. In a bin the sum of
+    forecast minus vote is about normal with variance v = sum of p (1 - p), so its absolute value
+    has mean sqrt(2 v / pi) and variance v (1 - 2 / pi). Votes of one prompt hang together: v is
+    multiplied by the design effect, the factor by which that widens the error of a mean. The
+    classes hang together too, so the deviation is an upper bound.
+
+    Args:
+        probabilities: float64 (n, 3).
+        labels: int (n,), for the design effect alone.
+        groups: group of each row, (n,).
+        bins: as in ``classwise_ece``.
+    """
+    n, residuals = len(labels), probabilities - np.eye(3)[labels]
+    means, deviations = [], []
+    for c in range(3):
+        variance = probabilities[:, c] * (1 - probabilities[:, c])
+        order = np.argsort(probabilities[:, c], kind="stable")
+        of_bins = np.array([variance[rows].sum() for rows in np.array_split(order, bins)])
+        scatter = residuals[:, c].std()
+        _, error = clustered(residuals[:, c], groups)
+        if scatter > 0 and np.isfinite(error):
+            of_bins *= max(1.0, n * (error / scatter) ** 2)
+        means.append(np.sqrt(2 * of_bins / np.pi).sum() / n)
+        deviations.append(np.sqrt(of_bins.sum() * (1 - 2 / np.pi)) / n)
+    return float(np.mean(means)), float(np.mean(deviations))
 
 
 def swap_gap(probabilities: np.ndarray, of_swapped: np.ndarray) -> float:

@@ -7,7 +7,7 @@ calibration work on the other folds only.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import sha256
 
 import numpy as np
@@ -26,16 +26,16 @@ MANY_ROWS = 20_000
 """From here on one outer fold tells enough, and nesting all of them would cost a day."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Scored:
     """Predictions of rows that nothing had seen."""
 
     rows: np.ndarray
     """Positions of the scored rows, (m,)."""
-    probabilities: dict[str, np.ndarray] = field(default_factory=dict)
+    probabilities: dict[str, np.ndarray]
     """By name (nulls, each view alone, ``meta_uncalibrated``, ``meta``): float64 (m, 3)."""
-    swap_gap: float = 0.0
-    design: View | None = None
+    swap_gap: float
+    design: View
     """What ``meta`` saw of the scored rows."""
 
 
@@ -96,14 +96,16 @@ def nested(
     """Score every row of the outer folds by models that saw nothing of its fold."""
     labels, groups = labels_of(evidence.battles), evidence.battles["group"].to_numpy()
     outer = outer_folds(folds)
-    scored = Scored(np.flatnonzero(np.isin(folds, outer)))
+    scored = np.flatnonzero(np.isin(folds, outer))
+    probabilities: dict[str, np.ndarray] = {}
+    gap = 0.0
     designs: list[tuple[np.ndarray, View]] = []
     place = np.full(len(labels), -1)
-    place[scored.rows] = np.arange(len(scored.rows))
+    place[scored] = np.arange(len(scored))
 
-    def put(name: str, rows: np.ndarray, probabilities: np.ndarray) -> None:
-        table = scored.probabilities.setdefault(name, np.full((len(scored.rows), 3), np.nan))
-        table[place[rows]] = probabilities
+    def put(name: str, rows: np.ndarray, found: np.ndarray) -> None:
+        table = probabilities.setdefault(name, np.full((len(scored), 3), np.nan))
+        table[place[rows]] = found
 
     for k in outer:
         train, held = np.flatnonzero(folds != k), np.flatnonzero(folds == k)
@@ -126,14 +128,12 @@ def nested(
             put(name, held, fusion.predict(design))
             if name == "meta":
                 put("meta_uncalibrated", held, fusion.uncalibrated(design))
-                gap = swap_gap(fusion.predict(design), fusion.predict(design.swap()))
-                scored.swap_gap = max(scored.swap_gap, gap)
+                gap = max(gap, swap_gap(fusion.predict(design), fusion.predict(design.swap())))
                 designs.append((held, design))
     order = np.argsort(np.concatenate([held for held, _ in designs]))
     values = np.concatenate([design.values for _, design in designs])[order]
-    ids = evidence.battles["id"].to_numpy()[scored.rows]
-    scored.design = View(ids.tolist(), values, designs[0][1].columns)
-    return scored
+    ids = evidence.battles["id"].to_numpy()[scored]
+    return Scored(scored, probabilities, gap, View(ids.tolist(), values, designs[0][1].columns))
 
 
 def final(

@@ -172,9 +172,10 @@ def main(arguments: argparse.Namespace) -> None:
     for split, table in tables.items():
         start = time.monotonic()
         write_battles(run.battles(split), table)
-        write_style(run, split, sound(table))
+        usable = sound(table)
+        write_style(run, split, usable)
         middle = time.monotonic()
-        extract(sound(table), config, run.views, split)
+        extract(usable, config, run.views, split)
         run.update_record(
             seconds={
                 f"style_{split}": round(middle - start, 3),

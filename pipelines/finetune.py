@@ -30,12 +30,13 @@ from arena.errors import UserError
 from arena.run import SPLITS, Run
 from arena.tables import read_battles_table
 from embeddings.backbone import load_tokenizer
-from embeddings.config import BackboneConfig, finetune_entries, load_config
+from embeddings.config import BackboneConfig, finetune_entries
 from embeddings.costs import estimate_finetuning
 from embeddings.crossfit import Judges, crossfit, held_out, unseen
 from embeddings.pairs import Pairs, pack_pairs
+from embeddings.planning import counting_tokenizer
 from embeddings.recipe import Recipe
-from embeddings.targets import one_hot, read_probabilities, softmax
+from embeddings.targets import from_log_odds, one_hot, read_probabilities
 from embeddings.training import Examples
 from meta.scores import log_loss
 from pipelines import cli
@@ -119,17 +120,9 @@ def read_sound(run: Run) -> dict[str, pd.DataFrame]:
 
 def plan(tables: dict[str, pd.DataFrame], asked: Asked) -> list[str]:
     """What the fine-tuning will cost, with a stand-in where the backbone's tokenizer is missing."""
-    note = []
-    try:
-        tokenizer = load_tokenizer(asked.config)
-    except UserError as error:
-        if not asked.config.parameters or asked.config.source.startswith("package:"):
-            raise
-        stand_in = load_config(DEFAULT_BACKBONE)
-        tokenizer = load_tokenizer(stand_in)
-        note = [f"  counted with the tokenizer of {stand_in.name}: {error}"]
+    tokenizer, note = counting_tokenizer(asked.config)
     train, predict, test = pack(tables, tokenizer, asked.recipe)
-    return note + estimate_finetuning(
+    lines = estimate_finetuning(
         train,
         predict,
         test,
@@ -138,6 +131,7 @@ def plan(tables: dict[str, pd.DataFrame], asked: Asked) -> list[str]:
         asked.recipe,
         average=asked.average_adapters,
     )
+    return [*([note] if note else []), *lines]
 
 
 def pack(
@@ -199,7 +193,7 @@ def main(arguments: argparse.Namespace) -> None:
     rows = np.flatnonzero(np.isfinite(view.values).all(axis=1))
     if len(rows):
         side, tie = view.values[rows, 0], view.values[rows, 1]
-        found = log_loss(softmax(np.stack([side / 2, -side / 2, tie], axis=1)), labels[rows])
+        found = log_loss(from_log_odds(side, tie), labels[rows])
         print(
             f"log loss of these logits alone, uncalibrated, on {len(rows):,} battles: {found:.4f}"
         )

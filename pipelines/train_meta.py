@@ -56,7 +56,6 @@ def audited(
     run: Run, evidence: Evidence, folds: np.ndarray, scored: Scored, stage: SecondStage
 ) -> dict[str, Any]:
     """The audit's findings and the figures of every slice, for metrics.json."""
-    assert scored.design is not None
     test_battles, test_design = test_rows(run, stage)
     case = audit.Case(
         evidence.battles,

@@ -12,7 +12,7 @@ from __future__ import annotations
 from arena.battle import TIE, A, B
 from meta.audit.case import Case, Result, not_applicable
 from meta.audit.statistics import SURE
-from meta.slices import clustered
+from meta.scores import clustered
 
 THRESHOLD = 0.04
 

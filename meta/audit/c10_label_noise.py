@@ -18,8 +18,9 @@ from collections import defaultdict
 import numpy as np
 
 from arena.battle import digest
+from arena.swap import SWAP
 from meta.audit.case import Case, Result, not_applicable
-from meta.scores import SWAP, paired_bootstrap
+from meta.scores import paired_bootstrap
 
 THRESHOLD = 0.01
 

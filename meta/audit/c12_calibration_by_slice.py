@@ -2,7 +2,7 @@
 
 In each slice of enough battles two things are tested: the mean gap between forecast and votes of
 each class, by its clustered error, and the class-wise ECE against what a calibrated forecast would
-show (``meta.slices.ece_by_chance``). All the tests together raise a false alarm in one audit of a
+show (``meta.scores.ece_by_chance``). All the tests together raise a false alarm in one audit of a
 hundred (Bonferroni). A slice fails where a test is significant and its gap is at least .02, which
 costs about .001 nats. Figure: the largest gap, or excess of ECE, among failing slices, else among
 all; threshold .02.
@@ -17,8 +17,8 @@ from scipy.stats import norm
 
 from arena.battle import TIE
 from meta.audit.case import Case, Result, not_applicable
-from meta.scores import classwise_ece
-from meta.slices import OUTCOMES, WINNER, clustered, ece_by_chance
+from meta.scores import classwise_ece, clustered, ece_by_chance
+from meta.slices import OUTCOMES, WINNER
 
 ROWS, GROUPS = 100, 40
 """A slice with fewer battles or prompt groups is not tested: its sums are not normal yet."""

@@ -7,7 +7,7 @@ from scipy.special import expit
 from scipy.stats import rankdata
 
 from arena.battle import SEED
-from meta.slices import clustered
+from meta.scores import clustered
 
 SURE = 2.576
 """Standard errors of a 99% interval, by which checks judge that hold a figure against one value: of

@@ -17,7 +17,7 @@ from arena.views import View
 from embeddings.config import load_config
 from embeddings.crossfit import COLUMNS, Judges, crossfit, held_out, unseen, view_values
 from embeddings.judge import Judge
-from embeddings.targets import softmax
+from embeddings.targets import from_log_odds
 from embeddings.training import Trainer
 
 BRIEF = replace(QUICK, batch=4)
@@ -68,7 +68,7 @@ def fit(battles, config, recipe, folder, folds=2, **changes):
 
 def probabilities(view):
     side, tie = view.values[:, 0], view.values[:, 1]
-    return softmax(np.stack([side / 2, -side / 2, tie], axis=1))
+    return from_log_odds(side, tie)
 
 
 def loss(view, labels):

@@ -18,8 +18,9 @@ from arena.views import Column, View
 from embeddings import evidence
 from embeddings.backbone import load_backbone
 from embeddings.config import load_config
-from embeddings.evidence import HiddenStates, Scorer, batches, extract, likelihood_view
+from embeddings.evidence import HiddenStates, Scorer, extract, likelihood_view
 from embeddings.planning import pack_battles
+from embeddings.reading import batches
 from embeddings.scoring import QUANTITIES, Item
 
 SHARD = 8
@@ -305,7 +306,8 @@ def item(length, bare=0):
 
 
 def lengths(items, budget):
-    return [[len(i.ids) for i in batch] for batch in batches(items, budget)]
+    found = batches([i.longest for i in items], budget)
+    return [[len(i.ids) for i in items[part]] for part in found]
 
 
 def test_batches_by_hand():

@@ -176,7 +176,7 @@ def test_a_table_without_battles_has_a_plan():
 
 
 def test_estimate_by_hand(monkeypatch):
-    monkeypatch.setattr(planning, "_gemm_speed", lambda dtype: 1e12)
+    monkeypatch.setattr(planning, "gemm_speed", lambda dtype: 1e12)
     found = packed(BATTLES)
     tokens = sum(found.tokens)
     # 2 x parameters / (share x speed) are 4 seconds a token here.
@@ -198,7 +198,7 @@ def test_estimate_counts_the_parameters_of_a_folder(folders, configs):
     model = AutoModelForCausalLM.from_pretrained(folders["llama"])
     parameters = sum(weight.numel() for weight in model.parameters())
     assert len(estimate(packed(BATTLES), configs["llama"])) == 3
-    assert planning._parameters(configs["llama"]) == parameters
+    assert planning.parameters_of(configs["llama"]) == parameters
 
 
 def test_without_parameters_there_is_no_estimate():

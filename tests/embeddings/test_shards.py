@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embeddings.pairs import Sequence
-from embeddings.shards import Shards, batches, fill
+from embeddings.reading import batches
+from embeddings.shards import Shards, fill
 
 
 def sequence(n):

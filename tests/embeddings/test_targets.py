@@ -7,7 +7,7 @@ import pytest
 from arena.battle import CLASSES
 from arena.errors import UserError
 from arena.views import Column, View
-from embeddings.targets import one_hot, read_probabilities, softmax
+from embeddings.targets import from_log_odds, one_hot, read_probabilities
 
 IDS = ["7", "8", "007"]
 TRIPLES = np.array([[0.5, 0.25, 0.25], [0, 1, 0], [0.2, 0.2, 0.6]])
@@ -78,6 +78,10 @@ def test_a_file_that_is_not_there(tmp_path):
         read_probabilities(tmp_path / "none.csv", IDS, logits=False)
 
 
-def test_one_hot_and_softmax():
+def test_one_hot_and_log_odds():
     assert one_hot(np.array([2, 0])).tolist() == [[0, 0, 1], [1, 0, 0]]
-    assert softmax(np.array([[1000.0, 1000, 1000]])) == pytest.approx(np.full((1, 3), 1 / 3))
+    zero, large = np.zeros(1), np.array([4000.0])
+    assert from_log_odds(zero, zero) == pytest.approx(np.full((1, 3), 1 / 3))
+    assert from_log_odds(large, zero).tolist() == [[1, 0, 0]]
+    # No trouble where a naive softmax overflows.
+    assert from_log_odds(large, large / 2) == pytest.approx(np.array([[0.5, 0, 0.5]]))

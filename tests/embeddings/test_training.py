@@ -11,10 +11,10 @@ from planted import QUICK, examples, planted
 from safetensors.torch import load_file
 
 from arena.errors import UserError
+from arena.swap import SWAP
 from embeddings import training
 from embeddings.backbone import load_backbone
 from embeddings.judge import Judge, token_ids
-from embeddings.targets import SWAP
 from embeddings.training import CHECKPOINT, RECORD, WEIGHTS, Trainer, losses, rate, rows_of
 
 SMALL = replace(QUICK, batch=2, epochs=2, dropout=0.2)

@@ -6,6 +6,7 @@ import pytest
 from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 
+from arena.swap import SWAP
 from meta.calibrate import (
     METHODS,
     ODIR,
@@ -15,7 +16,7 @@ from meta.calibrate import (
     cross_fitted,
     worth_keeping,
 )
-from meta.scores import SWAP, log_loss
+from meta.scores import log_loss
 
 EVERY = (*METHODS, "lean")
 

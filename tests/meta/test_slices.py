@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from meta.scores import classwise_ece, log_loss
-from meta.slices import clustered, ece_by_chance, name_slices, score_families, score_slices
+from meta.scores import classwise_ece, clustered, ece_by_chance, log_loss
+from meta.slices import name_slices, score_families, score_slices
 
 
 def table(rows):

@@ -20,7 +20,7 @@ from test_commands import lmsys
 from arena.battle import CLASSES
 from arena.groups import fold_of
 from arena.views import View
-from embeddings import backbone
+from embeddings import backbone, planning
 from embeddings.config import load_config
 from embeddings.training import CHECKPOINT, WEIGHTS, Trainer
 from pipelines import extract, finetune
@@ -149,7 +149,7 @@ def test_a_model_that_is_not_here_is_planned_with_another_tokenizer(
         return load_config(str(model_folder) if name == extract.DEFAULT_BACKBONE else name)
 
     monkeypatch.setattr(backbone, "snapshot_download", no_hub)
-    monkeypatch.setattr(finetune, "load_config", stand_in)
+    monkeypatch.setattr(planning, "load_config", stand_in)
     assert finetune.command(["--run", str(tuned), "--backbone", "gemma2-9b", "--dry-run"]) == 0
     out = capsys.readouterr().out
     assert "counted with the tokenizer of toy" in out
