@@ -1,7 +1,7 @@
 """The model on disk: LightGBM's text, JSON and safetensors. Nothing in it can execute.
 
 model/bundle.json                 class order, members, columns, calibrators, nulls
-model/probes.safetensors          weights of the hidden states' probes, by fold and slot
+model/learned/<view>.safetensors  weights of the views that learn, by fold
 model/<fusion>/booster-00.txt     LightGBM's own text format
 """
 
@@ -22,12 +22,12 @@ from arena.errors import UserError
 from arena.files import read_json, write_json
 from meta.calibrate import Calibrator
 from meta.fusion import Fusion
+from meta.learned import LEARNED, Model
 from meta.logistic import SymmetricLogistic
 from meta.nulls import Nulls
-from meta.probes import Probe
 from meta.stage import SecondStage
 
-FORMAT = 2
+FORMAT = 3
 
 
 def save(stage: SecondStage, folder: Path) -> None:
@@ -36,18 +36,13 @@ def save(stage: SecondStage, folder: Path) -> None:
     for leftover in (fresh, old):
         shutil.rmtree(leftover, ignore_errors=True)
     fresh.mkdir(parents=True)
-    length = stage.nulls.length
     bundle: dict[str, Any] = {
         "format": FORMAT,
         "class_order": list(CLASSES),
         "prior": stage.nulls.shares.tolist(),
-        "length": {
-            "side": length.side.tolist(),
-            "tie": length.tie.tolist(),
-            "tie_bias": length.tie_bias,
-        },
+        "length": {part: value.tolist() for part, value in stage.nulls.length.arrays().items()},
         "fusions": {},
-        "probes": [list(probes) for probes in stage.probes],
+        "learned": {name: len(models) for name, models in stage.learned.items()},
     }
     for name, fusion in stage.fusions.items():
         (fresh / name).mkdir()
@@ -62,18 +57,14 @@ def save(stage: SecondStage, folder: Path) -> None:
             "calibrator": asdict(fusion.calibrator),
             "calibration": fusion.calibration,
         }
-    tensors: dict[str, np.ndarray] = {}
-    for fold, probes in enumerate(stage.probes):
-        for slot, probe in probes.items():
-            for part, value in (
-                ("center", probe.center),
-                ("side", probe.logistic.side),
-                ("tie", probe.logistic.tie),
-                ("tie_bias", np.array([probe.logistic.tie_bias])),
-            ):
-                tensors[f"{fold}/{slot}/{part}"] = np.ascontiguousarray(value)
-    if tensors:
-        save_file(tensors, fresh / "probes.safetensors")
+    (fresh / "learned").mkdir()
+    for name, models in stage.learned.items():
+        arrays = {
+            f"{fold}/{part}": np.ascontiguousarray(value)
+            for fold, model in enumerate(models)
+            for part, value in model.items()
+        }
+        save_file(arrays, fresh / "learned" / f"{name}.safetensors")
     write_json(fresh / "bundle.json", bundle)
     if folder.exists():
         folder.rename(old)
@@ -94,21 +85,14 @@ def load(folder: Path) -> SecondStage:
         bundle = read_json(folder / "bundle.json")
         if bundle["format"] != FORMAT or tuple(bundle["class_order"]) != CLASSES:
             raise UserError(f"the model in {folder} is of another format: {again}")
+        length = {part: np.array(value) for part, value in bundle["length"].items()}
         return SecondStage(
             {name: _fusion(folder, entry) for name, entry in bundle["fusions"].items()},
-            _probes(folder, bundle["probes"]),
-            Nulls(np.array(bundle["prior"]), _logistic(bundle["length"])),
+            {name: _models(folder, name, n) for name, n in bundle["learned"].items()},
+            Nulls(np.array(bundle["prior"]), SymmetricLogistic.of(length)),
         )
-    except (KeyError, TypeError, ValueError, OSError, lgb.basic.LightGBMError, SafetensorError):
+    except (LookupError, TypeError, ValueError, OSError, lgb.basic.LightGBMError, SafetensorError):
         raise UserError(f"the model in {folder} is damaged: {again}") from None
-
-
-def _logistic(entry: dict[str, Any]) -> SymmetricLogistic:
-    return SymmetricLogistic(
-        np.array(entry["side"], dtype=np.float32),
-        np.array(entry["tie"], dtype=np.float32),
-        float(entry["tie_bias"]),
-    )
 
 
 def _fusion(folder: Path, entry: dict[str, Any]) -> Fusion:
@@ -125,12 +109,11 @@ def _fusion(folder: Path, entry: dict[str, Any]) -> Fusion:
     )
 
 
-def _probes(folder: Path, slots_by_fold: list[list[str]]) -> list[dict[str, Probe]]:
-    tensors = load_file(folder / "probes.safetensors") if slots_by_fold else {}
-
-    def probe(fold: int, slot: str) -> Probe:
-        part = {k: tensors[f"{fold}/{slot}/{k}"] for k in ("center", "side", "tie", "tie_bias")}
-        logistic = SymmetricLogistic(part["side"], part["tie"], float(part["tie_bias"][0]))
-        return Probe(part["center"], logistic)
-
-    return [{s: probe(fold, s) for s in slots} for fold, slots in enumerate(slots_by_fold)]
+def _models(folder: Path, name: str, count: int) -> list[Model]:
+    if name not in LEARNED:
+        raise ValueError(f"{name} is no view that learns")
+    models: list[Model] = [{} for _ in range(count)]
+    for key, value in load_file(folder / "learned" / f"{name}.safetensors").items():
+        fold, _, part = key.partition("/")
+        models[int(fold)][part] = value
+    return models

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,10 +12,8 @@ from arena.errors import UserError
 from arena.run import Run
 from arena.tables import read_battles_table
 from arena.views import View
-from embeddings.evidence import HiddenStates
-from meta.probes import CrossFittedProbes, Probe, as_view, unseen_values
+from meta.learned import LEARNED, CrossFitted, Learned, Model
 
-HIDDEN = "hidden"
 LOGITS = "logits"
 """Part of the name of every view of a fine-tuned model."""
 
@@ -27,28 +25,33 @@ class Evidence:
     battles: pd.DataFrame
     tables: dict[str, View]
     """Views that never saw a label, by name."""
-    hidden: HiddenStates | None
+    learned: dict[str, Learned]
+    """What the other views are learned from, by name."""
 
     @property
     def names(self) -> list[str]:
         """Names of all views, sorted."""
-        return sorted([*self.tables, *([HIDDEN] if self.hidden is not None else [])])
+        return sorted([*self.tables, *self.learned])
 
-    def crossfitted(self, probes: CrossFittedProbes | None, scored: int | None) -> dict[str, View]:
-        """Views of the training rows, the supervised ones out of fold, with ``scored`` held out."""
-        views = dict(self.tables)
-        if self.hidden is not None and probes is not None:
-            values = probes.out_of_fold(scored)
-            views[HIDDEN] = as_view(self.hidden.ids, values, self.hidden.slots)
-        return views
+    def fits(self, folds: np.ndarray) -> dict[str, CrossFitted]:
+        """The views that learn, ready to be fitted on these battles' votes; ``folds`` int (n,)."""
+        labels = labels_of(self.battles)
+        return {name: CrossFitted(found, labels, folds) for name, found in self.learned.items()}
 
-    def unseen(self, probes: Sequence[Mapping[str, Probe]]) -> dict[str, View]:
-        """Views of rows that no probe saw."""
-        views = dict(self.tables)
-        if self.hidden is not None and probes:
-            values = unseen_values(probes, self.hidden)
-            views[HIDDEN] = as_view(self.hidden.ids, values, self.hidden.slots)
-        return views
+    def crossfitted(self, fits: Mapping[str, CrossFitted], scored: int | None) -> dict[str, View]:
+        """Views of the training rows, the learned ones out of fold, with ``scored`` held out."""
+        return {**self.tables, **{name: fit.out_of_fold(scored) for name, fit in fits.items()}}
+
+    def unseen(self, models: Mapping[str, Sequence[Model]]) -> dict[str, View]:
+        """Views of rows that no model saw."""
+        return {
+            **self.tables,
+            **{
+                name: found.unseen(models[name])
+                for name, found in self.learned.items()
+                if name in models
+            },
+        }
 
 
 def without_seen(evidence: Evidence) -> Evidence:
@@ -63,42 +66,55 @@ def without_seen(evidence: Evidence) -> Evidence:
             rows &= ~np.isnan(view.values).all(axis=1)
     if rows.all():
         return evidence
-    hidden = evidence.hidden
     return Evidence(
         evidence.battles[rows].reset_index(drop=True),
         {name: view.take(rows) for name, view in evidence.tables.items()},
-        hidden.take(rows) if hidden is not None else None,
+        {name: found.take(rows) for name, found in evidence.learned.items()},
     )
 
 
-def read_evidence(run: Run, split: str) -> Evidence:
-    """Read the battles of ``split`` that are sound and all their views.
+def read_evidence(run: Run, split: str, views: Collection[str] | None = None) -> Evidence:
+    """Read the battles of ``split`` that are sound and their views.
+
+    Args:
+        run: the run.
+        split: ``train`` or ``test``.
+        views: names of the views to read; by default all that the run has.
 
     Raises:
         UserError: battles are missing, no view is there, or a view is of other battles.
     """
     battles = read_battles_table(run.require_battles(split))
     battles = battles[battles["reason"] == ""].reset_index(drop=True)
-    tables: dict[str, View] = {}
-    hidden: HiddenStates | None = None
-    for folder in sorted(run.views.iterdir()) if run.views.exists() else []:
-        path = folder / f"{split}.parquet"
-        if not path.exists():
-            continue
-        if folder.name == HIDDEN:
-            hidden = HiddenStates.read(run.views, split)
-        else:
-            tables[folder.name] = View.read(path)
-    evidence = Evidence(battles, tables, hidden)
-    again = f"run `python pipelines/extract.py --{split} FILE --run {run.folder}` again"
-    if not evidence.names:
-        raise UserError(f"{run.folder} has no views of its {split} battles: {again}")
+
+    def asked(name: str) -> bool:
+        return views is None or name in views
+
+    tables = {
+        folder.name: View.read(folder / f"{split}.parquet")
+        for folder in (sorted(run.views.iterdir()) if run.views.exists() else [])
+        if folder.name not in LEARNED
+        and asked(folder.name)
+        and (folder / f"{split}.parquet").exists()
+    }
     ids = battles["id"].tolist()
-    for name in evidence.names:
-        found = hidden.ids if name == HIDDEN and hidden is not None else tables[name].ids
+    again = f"run `python pipelines/extract.py --{split} FILE --run {run.folder}` again"
+
+    def check(name: str, found: list[str]) -> None:
         if found != ids:
             raise UserError(f"view {name} in {run.folder} is not of its {split} battles: {again}")
-    return evidence
+
+    for name, view in tables.items():
+        check(name, view.ids)
+    learned: dict[str, Learned] = {}
+    for name, kind in LEARNED.items():
+        evidence = kind.read(run, split, battles, tables) if asked(name) else None
+        if evidence is not None:
+            check(name, evidence.ids)
+            learned[name] = evidence
+    if not tables and not learned:
+        raise UserError(f"{run.folder} has no views of its {split} battles: {again}")
+    return Evidence(battles, tables, learned)
 
 
 def labels_of(battles: pd.DataFrame) -> np.ndarray:

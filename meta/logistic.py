@@ -10,6 +10,7 @@ A swap flips the sign of ``s`` and leaves ``t``, so P(A) and P(B) trade places t
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,6 +61,16 @@ class SymmetricLogistic:
             tie = (model.coef_[0] / scale).astype(np.float32)
             tie_bias = float(model.intercept_[0] - mean @ (model.coef_[0] / scale))
         return cls(side, tie, tie_bias)
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, np.ndarray], prefix: str = "") -> SymmetricLogistic:
+        """Take back what :meth:`arrays` gave, under names that begin with ``prefix``."""
+        side, tie, bias = (arrays[prefix + part] for part in ("side", "tie", "tie_bias"))
+        return cls(side, tie, float(bias[0]))
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The weights as arrays, for safetensors."""
+        return {"side": self.side, "tie": self.tie, "tie_bias": np.array([self.tie_bias])}
 
     def log_odds(self, anti: np.ndarray, sym: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Log-odds of A against B and of a tie against a decision; two float (n,)."""

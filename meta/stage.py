@@ -1,12 +1,12 @@
 """The second stage of a run: honest figures by nested cross-validation, then the final model.
 
-Scored rows are unseen by everything: for each outer fold, probes, early stopping, tuning and
+Scored rows are unseen by everything: for each outer fold, learned views, early stopping, tuning and
 calibration work on the other folds only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -18,8 +18,8 @@ from arena.run import Run
 from arena.views import View
 from meta.evidence import Evidence, labels_of
 from meta.fusion import Fusion, fit_fusion, sets_of_views
+from meta.learned import CrossFitted, Model
 from meta.nulls import Nulls
-from meta.probes import CrossFittedProbes, Probe
 from meta.scores import swap_gap
 
 MANY_ROWS = 20_000
@@ -44,8 +44,14 @@ class SecondStage:
     """Everything that ``submit.py`` needs."""
 
     fusions: dict[str, Fusion]
-    probes: list[dict[str, Probe]]
+    learned: dict[str, list[Model]]
+    """Of each view that learns, a model a fold."""
     nulls: Nulls
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """The views that it was trained on."""
+        return self.fusions["meta"].views
 
 
 @dataclass(frozen=True)
@@ -88,12 +94,25 @@ def outer_folds(folds: np.ndarray) -> list[int]:
 def nested(
     evidence: Evidence,
     folds: np.ndarray,
-    probes: CrossFittedProbes | None,
+    fits: Mapping[str, CrossFitted],
     settings: Settings,
     run: Run,
     progress: Callable[[], None],
+    sets: Mapping[str, Sequence[str]] | None = None,
 ) -> Scored:
-    """Score every row of the outer folds by models that saw nothing of its fold."""
+    """Score every row of the outer folds by models that saw nothing of its fold.
+
+    Args:
+        evidence: the training battles and their views.
+        folds: int (n,).
+        fits: ``evidence.fits(folds)``.
+        settings: how much work; only ``meta`` is tuned and bagged.
+        run: keeps the studies.
+        progress: called for each trial and each fusion.
+        sets: views of each fusion by its name, ``meta`` among them; by default each view alone and
+            ``meta`` of all.
+    """
+    sets = sets or sets_of_views(evidence.names)
     labels, groups = labels_of(evidence.battles), evidence.battles["group"].to_numpy()
     outer = outer_folds(folds)
     scored = np.flatnonzero(np.isin(folds, outer))
@@ -112,8 +131,8 @@ def nested(
         nulls = Nulls.fit(evidence.battles.iloc[train], labels[train])
         for name, table in nulls.predict(evidence.battles.iloc[held]).items():
             put(name, held, table)
-        views = evidence.crossfitted(probes, k)
-        for name, members in sets_of_views(evidence.names).items():
+        views = evidence.crossfitted(fits, k)
+        for name, members in sets.items():
             fusion = fit_fusion(
                 {v: views[v].take(train) for v in members},
                 labels[train],
@@ -139,14 +158,14 @@ def nested(
 def final(
     evidence: Evidence,
     folds: np.ndarray,
-    probes: CrossFittedProbes | None,
+    fits: Mapping[str, CrossFitted],
     settings: Settings,
     run: Run,
     progress: Callable[[], None],
 ) -> SecondStage:
     """Train on all rows, for rows that are not here yet."""
     labels = labels_of(evidence.battles)
-    views = evidence.crossfitted(probes, None)
+    views = evidence.crossfitted(fits, None)
     fusions = {
         name: fit_fusion(
             {v: views[v] for v in members},
@@ -160,9 +179,5 @@ def final(
         )
         for name, members in sets_of_views(evidence.names).items()
     }
-    fitted = (
-        [probes.without(frozenset({int(j)})) for j in np.unique(folds)]
-        if probes is not None
-        else []
-    )
-    return SecondStage(fusions, fitted, Nulls.fit(evidence.battles, labels))
+    models = {name: fit.models() for name, fit in fits.items()}
+    return SecondStage(fusions, models, Nulls.fit(evidence.battles, labels))

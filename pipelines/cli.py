@@ -26,6 +26,11 @@ def positive(text: str) -> int:
     return value
 
 
+def names(text: str) -> list[str]:
+    """An argument that lists names: parted by commas."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
 def run(command: Callable[[argparse.Namespace], None], arguments: argparse.Namespace) -> int:
     """Print the arguments, run the command, return the exit code.
 

@@ -84,7 +84,7 @@ def main(arguments: argparse.Namespace) -> None:
     """Predict with every fusion of the bundle, score, print."""
     run = Run(Path(arguments.run))
     stage = bundle.load(run.model)
-    evidence = read_evidence(run, "test")
+    evidence = read_evidence(run, "test", stage.views)
     battles = evidence.battles
     labels_file = arguments.labels
     if labels_file is None:
@@ -96,7 +96,7 @@ def main(arguments: argparse.Namespace) -> None:
     if not known.any():
         raise UserError(f"{labels_file} has the vote of no test battle of {run.folder}")
     predictions = stage.nulls.predict(battles)
-    views = evidence.unseen(stage.probes)
+    views = evidence.unseen(stage.learned)
     for name, fusion in stage.fusions.items():
         design = fusion.design(views)
         predictions[name] = fusion.predict(design)

@@ -39,7 +39,7 @@ def main(arguments: argparse.Namespace) -> None:
     sound = (table["reason"] == "").to_numpy()
     if sound.any():
         fusion = stage.fusions["meta"]
-        views = read_evidence(run, "test").unseen(stage.probes)
+        views = read_evidence(run, "test", stage.views).unseen(stage.learned)
         design = fusion.design(views)
         probabilities[sound] = fusion.predict(design)
         if arguments.explain:

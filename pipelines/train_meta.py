@@ -31,7 +31,6 @@ from arena.views import View
 from meta import audit, bundle
 from meta.evidence import Evidence, labels_of, read_evidence, without_seen
 from meta.fusion import sets_of_views
-from meta.probes import CrossFittedProbes
 from meta.report import add_truth, figures, table
 from meta.slices import score_families
 from meta.stage import Scored, SecondStage, Settings, final, folds_for, nested, outer_folds
@@ -43,10 +42,10 @@ def test_rows(run: Run, stage: SecondStage) -> tuple[pd.DataFrame | None, View |
     if not run.battles("test").exists():
         return None, None
     try:
-        test = read_evidence(run, "test")
+        test = read_evidence(run, "test", stage.views)
         if test.battles.empty:
             return None, None
-        return test.battles, stage.fusions["meta"].design(test.unseen(stage.probes))
+        return test.battles, stage.fusions["meta"].design(test.unseen(stage.learned))
     except UserError as error:
         print(f"the audit leaves out the test battles: {error}", file=sys.stderr)
         return None, None
@@ -79,7 +78,12 @@ def main(arguments: argparse.Namespace) -> None:
     run = Run(Path(arguments.run))
     settings = Settings(arguments.folds, arguments.trials, arguments.bags)
     start = time.monotonic()
-    read = read_evidence(run, "train")
+    read = read_evidence(run, "train", arguments.views)
+    missing = sorted(set(arguments.views or ()) - set(read.names))
+    if missing:
+        raise UserError(
+            f"{run.folder} has no view {', '.join(missing)}; it has {', '.join(read.names)}"
+        )
     evidence = without_seen(read)
     if len(evidence.battles) < len(read.battles):
         print(
@@ -88,9 +92,7 @@ def main(arguments: argparse.Namespace) -> None:
         )
     labels, battles = labels_of(evidence.battles), evidence.battles
     folds = folds_for(evidence, settings.folds)
-    probes = (
-        CrossFittedProbes(evidence.hidden, labels, folds) if evidence.hidden is not None else None
-    )
+    fits = evidence.fits(folds)
     print(
         f"{len(battles):,} battles of {battles['group'].nunique():,} prompt groups; "
         f"views: {', '.join(evidence.names)}"
@@ -100,10 +102,10 @@ def main(arguments: argparse.Namespace) -> None:
     total = steps * (settings.trials + len(sets_of_views(evidence.names)))
     with Progress("second stage", total, "trials and models") as progress:
         start = time.monotonic()
-        scored = nested(evidence, folds, probes, settings, run, progress.update)
+        scored = nested(evidence, folds, fits, settings, run, progress.update)
         seconds["nested"] = time.monotonic() - start
         start = time.monotonic()
-        stage = final(evidence, folds, probes, settings, run, progress.update)
+        stage = final(evidence, folds, fits, settings, run, progress.update)
         seconds["final"] = time.monotonic() - start
     found = figures(
         scored.probabilities, labels[scored.rows], battles["group"].to_numpy()[scored.rows]
@@ -140,6 +142,9 @@ def command(argv: list[str] | None = None) -> int:
     """Parse ``argv`` (the process's arguments by default), run, return the exit code."""
     p = cli.parser(__doc__)
     p.add_argument("--run", metavar="DIR", default="runs/sample", help="run directory")
+    p.add_argument(
+        "--views", metavar="A,B", type=cli.names, help="views to fuse (all that the run has)"
+    )
     p.add_argument("--trials", type=int, default=20, metavar="N", help="Optuna trials a study")
     p.add_argument("--folds", type=int, default=5, metavar="K", help="folds of prompt groups")
     p.add_argument("--bags", type=cli.positive, default=3, metavar="S", help="seeds a fold")

@@ -10,8 +10,8 @@ from arena.run import Run
 from arena.views import Column, View
 from meta import bundle
 from meta.evidence import labels_of, without_seen
+from meta.learned import CrossFitted
 from meta.nulls import Nulls
-from meta.probes import CrossFittedProbes
 from meta.scores import log_loss
 from meta.stage import Settings, final, folds_for, nested
 
@@ -20,13 +20,13 @@ SETTINGS = Settings(folds=4, trials=0, bags=1)
 
 def score(evidence, tmp_path):
     folds = folds_for(evidence, SETTINGS.folds)
-    probes = CrossFittedProbes(evidence.hidden, labels_of(evidence.battles), folds)
-    return nested(evidence, folds, probes, SETTINGS, Run(tmp_path), lambda: None), folds, probes
+    fits = evidence.fits(folds)
+    return nested(evidence, folds, fits, SETTINGS, Run(tmp_path), lambda: None), folds
 
 
 def test_the_whole_finds_the_planted_signal(tmp_path):
     evidence = toy_evidence(300)
-    scored, _, _ = score(evidence, tmp_path)
+    scored, _ = score(evidence, tmp_path)
     y = labels_of(evidence.battles)[scored.rows]
     losses = {name: log_loss(p, y) for name, p in scored.probabilities.items()}
     assert losses["meta"] < min(losses["style"], losses["hidden"]) < losses["prior"]
@@ -36,12 +36,12 @@ def test_the_whole_finds_the_planted_signal(tmp_path):
 
 def test_labels_of_a_scored_fold_reach_no_prediction_of_that_fold(tmp_path):
     evidence = toy_evidence(160)
-    scored, folds, _ = score(evidence, tmp_path / "a")
+    scored, folds = score(evidence, tmp_path / "a")
     k = 1
     battles = evidence.battles.copy()
     held = folds == k
     battles.loc[held, "label"] = (battles.loc[held, "label"] + 1) % 3
-    again, _, _ = score(replace(evidence, battles=battles), tmp_path / "b")
+    again, _ = score(replace(evidence, battles=battles), tmp_path / "b")
     for name, p in scored.probabilities.items():
         assert np.array_equal(p[held], again.probabilities[name][held]), name
         if name != "uniform":
@@ -53,13 +53,13 @@ def test_probes_of_a_training_row_never_saw_its_fold():
     folds = folds_for(evidence, 4)
     y = labels_of(evidence.battles)
     flipped = np.where(folds == 2, (y + 1) % 3, y)
-    one = CrossFittedProbes(evidence.hidden, y, folds)
-    two = CrossFittedProbes(evidence.hidden, flipped, folds)
+    one = CrossFitted(evidence.learned["hidden"], y, folds)
+    two = CrossFitted(evidence.learned["hidden"], flipped, folds)
     for scored in (None, 0):
-        first, second = one.out_of_fold(scored), two.out_of_fold(scored)
+        first, second = one.out_of_fold(scored).values, two.out_of_fold(scored).values
         assert np.array_equal(first[folds == 2], second[folds == 2])
         assert not np.array_equal(first[folds == 1], second[folds == 1])
-    assert np.array_equal(one.out_of_fold(2), two.out_of_fold(2))
+    assert np.array_equal(one.out_of_fold(2).values, two.out_of_fold(2).values)
 
 
 def test_shuffled_labels_land_on_the_prior(tmp_path):
@@ -67,7 +67,7 @@ def test_shuffled_labels_land_on_the_prior(tmp_path):
     battles = evidence.battles.copy()
     rng = np.random.default_rng(3)
     battles["label"] = rng.permutation(battles["label"].to_numpy())
-    scored, _, _ = score(replace(evidence, battles=battles), tmp_path)
+    scored, _ = score(replace(evidence, battles=battles), tmp_path)
     y = labels_of(battles)
     loss = {name: log_loss(p, y) for name, p in scored.probabilities.items()}
     assert abs(loss["meta"] - loss["prior"]) < 0.03
@@ -76,15 +76,15 @@ def test_shuffled_labels_land_on_the_prior(tmp_path):
 def test_bundle_round_trip(tmp_path):
     evidence = toy_evidence(120)
     folds = folds_for(evidence, 4)
-    probes = CrossFittedProbes(evidence.hidden, labels_of(evidence.battles), folds)
-    stage = final(evidence, folds, probes, SETTINGS, Run(tmp_path), lambda: None)
+    fits = evidence.fits(folds)
+    stage = final(evidence, folds, fits, SETTINGS, Run(tmp_path), lambda: None)
     bundle.save(stage, tmp_path / "model")
     loaded = bundle.load(tmp_path / "model")
     fresh = toy_evidence(30, seed=9)
     for name, fusion in stage.fusions.items():
-        before = fusion.predict(fusion.design(fresh.unseen(stage.probes)))
+        before = fusion.predict(fusion.design(fresh.unseen(stage.learned)))
         other = loaded.fusions[name]
-        after = other.predict(other.design(fresh.unseen(loaded.probes)))
+        after = other.predict(other.design(fresh.unseen(loaded.learned)))
         assert np.allclose(before, after, atol=1e-12), name
     assert np.array_equal(
         stage.nulls.predict(fresh.battles)["length"], loaded.nulls.predict(fresh.battles)["length"]
@@ -102,9 +102,9 @@ def test_a_damaged_bundle_is_the_users_error(tmp_path, text):
 def test_a_missing_view_is_named(tmp_path):
     evidence = toy_evidence(120)
     folds = folds_for(evidence, 4)
-    probes = CrossFittedProbes(evidence.hidden, labels_of(evidence.battles), folds)
-    stage = final(evidence, folds, probes, SETTINGS, Run(tmp_path), lambda: None)
-    without = replace(evidence, hidden=None).unseen([])
+    fits = evidence.fits(folds)
+    stage = final(evidence, folds, fits, SETTINGS, Run(tmp_path), lambda: None)
+    without = replace(evidence, learned={}).unseen({})
     with pytest.raises(UserError, match="hidden"):
         stage.fusions["meta"].design(without)
 
@@ -117,8 +117,12 @@ def test_battles_that_taught_the_language_model_are_left_out():
     logits = View(evidence.battles["id"].tolist(), values, {"side": Column("anti")})
     kept = without_seen(replace(evidence, tables={**evidence.tables, "logits-x": logits}))
     ids = evidence.battles["id"][left_out].tolist()
-    assert kept.battles["id"].tolist() == kept.hidden.ids == kept.tables["style"].ids == ids
-    assert np.array_equal(kept.hidden.a, evidence.hidden.a[left_out])
+    assert (
+        kept.battles["id"].tolist() == kept.learned["hidden"].ids == kept.tables["style"].ids == ids
+    )
+    assert np.array_equal(
+        kept.learned["hidden"].states.a, evidence.learned["hidden"].states.a[left_out]
+    )
     # They share a fold of five; they must be parted all the same, and groups kept together.
     folds = folds_for(kept, 5)
     assert len(np.unique(folds)) >= 3

@@ -8,6 +8,7 @@ import pandas as pd
 from arena.views import Column, View
 from embeddings.evidence import HiddenStates
 from meta.evidence import Evidence
+from meta.learned.hidden import HiddenProbes
 
 
 def toy_battles(n: int, rng: np.random.Generator) -> pd.DataFrame:
@@ -44,4 +45,5 @@ def toy_evidence(n: int = 200, seed: int = 0, signal: float = 2.0) -> Evidence:
     battles["label"] = raw.argmax(axis=1).astype(np.int8)
     ids = battles["id"].tolist()
     hidden = HiddenStates(ids=ids, a=a, b=b, slots=["layer1.mean", "layer1.last"])
-    return Evidence(battles, {"style": View(ids, values, columns)}, hidden)
+    tables = {"style": View(ids, values, columns)}
+    return Evidence(battles, tables, {"hidden": HiddenProbes(hidden)})

@@ -1,0 +1,102 @@
+"""Supervised projections of the hidden states: one small logistic model a layer and pooling.
+
+A gradient-boosted model on raw states over-fits; what it gets instead is, for each slot (a layer
+and a pooling), the log-odds of a regularised symmetric logistic model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from arena.errors import UserError
+from arena.run import Run
+from arena.views import Column, View
+from embeddings.evidence import HiddenStates
+from meta.learned import Learned, Model, register
+from meta.logistic import SymmetricLogistic
+
+STRENGTH = 3e-3
+"""Inverse penalty of the probes (scikit-learn's C for unit-scaled columns); docs/LOG.md."""
+
+
+def pair_columns(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Columns of a pair of states (n, d): a - b, and |a - b| beside a + b; float32."""
+    a, b = a.astype(np.float32), b.astype(np.float32)
+    return a - b, np.concatenate([np.abs(a - b), a + b], axis=1)
+
+
+@register
+@dataclass(frozen=True)
+class HiddenProbes(Learned):
+    """Probes of the pooled states.
+
+    A model has, for each slot, ``<slot>/center`` (the mean state, float32 (d,); raw cosines are
+    near 1 without it) and the weights of a :class:`meta.logistic.SymmetricLogistic`.
+    """
+
+    name = "hidden"
+    states: HiddenStates
+
+    @property
+    def ids(self) -> list[str]:
+        """Battle ids, n."""
+        return self.states.ids
+
+    @classmethod
+    def read(
+        cls, run: Run, split: str, battles: pd.DataFrame, tables: Mapping[str, View]
+    ) -> HiddenProbes | None:
+        """The states that ``extract.py`` made of these battles."""
+        if not (run.views / cls.name / f"{split}.parquet").exists():
+            return None
+        return cls(HiddenStates.read(run.views, split))
+
+    @property
+    def columns(self) -> dict[str, Column]:
+        """Side log-odds, tie log-odds and centred cosine of each slot, then their means."""
+        columns: dict[str, Column] = {}
+        for slot in [*self.states.slots, "mean"]:
+            columns[f"{slot}.side"] = Column("anti", "hidden")
+            columns[f"{slot}.tie"] = Column("sym", "hidden")
+            columns[f"{slot}.cosine"] = Column("sym", "hidden")
+        return columns
+
+    def fit(self, rows: np.ndarray, labels: np.ndarray) -> Model:
+        """Fit a probe a slot."""
+        model: Model = {}
+        for i, slot in enumerate(self.states.slots):
+            a, b = self.states.a[rows, i], self.states.b[rows, i]
+            center = (a.mean(axis=0, dtype=np.float32) + b.mean(axis=0, dtype=np.float32)) / 2
+            fitted = SymmetricLogistic.fit(*pair_columns(a, b), labels, STRENGTH)
+            model[f"{slot}/center"] = center
+            model |= {f"{slot}/{part}": value for part, value in fitted.arrays().items()}
+        return model
+
+    def values(self, model: Model, rows: np.ndarray) -> np.ndarray:
+        """Log-odds and cosines of these battles."""
+        blocks = [self._slot(model, i, slot, rows) for i, slot in enumerate(self.states.slots)]
+        return np.concatenate([*blocks, np.mean(blocks, axis=0)], axis=1)
+
+    def _slot(self, model: Model, i: int, slot: str, rows: np.ndarray) -> np.ndarray:
+        a, b = self.states.a[rows, i], self.states.b[rows, i]
+        try:
+            center = model[f"{slot}/center"]
+            logistic = SymmetricLogistic.of(model, f"{slot}/")
+            side, tie = logistic.log_odds(*pair_columns(a, b))
+        except (KeyError, ValueError):
+            raise UserError(
+                f"the model knows no states {slot} of this size: run extract.py with the backbone "
+                "that it was trained with"
+            ) from None
+        ca, cb = a.astype(np.float32) - center, b.astype(np.float32) - center
+        norm = np.linalg.norm(ca, axis=1) * np.linalg.norm(cb, axis=1)
+        cosine = (ca * cb).sum(axis=1) / np.maximum(norm, 1e-6)
+        return np.stack([side, tie, cosine], axis=1).astype(np.float32)
+
+    def take(self, rows: np.ndarray) -> HiddenProbes:
+        """The states of these battles."""
+        return HiddenProbes(self.states.take(rows))
