@@ -53,6 +53,11 @@ class Run:
         return self.folder / "metrics.json"
 
     @property
+    def comparison(self) -> Path:
+        """What ``compare.py`` found."""
+        return self.folder / "comparison.json"
+
+    @property
     def submission(self) -> Path:
         """Probabilities of the test rows."""
         return self.folder / "submission.csv"

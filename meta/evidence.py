@@ -90,12 +90,12 @@ def read_evidence(run: Run, split: str, views: Collection[str] | None = None) ->
     def asked(name: str) -> bool:
         return views is None or name in views
 
+    folders = sorted(run.views.iterdir()) if run.views.exists() else []
+    made = [folder.name for folder in folders if (folder / f"{split}.parquet").exists()]
     tables = {
-        folder.name: View.read(folder / f"{split}.parquet")
-        for folder in (sorted(run.views.iterdir()) if run.views.exists() else [])
-        if folder.name not in LEARNED
-        and asked(folder.name)
-        and (folder / f"{split}.parquet").exists()
+        name: View.read(run.views / name / f"{split}.parquet")
+        for name in made
+        if name not in LEARNED and asked(name)
     }
     ids = battles["id"].tolist()
     again = f"run `python pipelines/extract.py --{split} FILE --run {run.folder}` again"
@@ -112,8 +112,15 @@ def read_evidence(run: Run, split: str, views: Collection[str] | None = None) ->
         if evidence is not None:
             check(name, evidence.ids)
             learned[name] = evidence
-    if not tables and not learned:
+    if not made:
         raise UserError(f"{run.folder} has no views of its {split} battles: {again}")
+    for name in views or ():
+        if name not in tables and name not in learned:
+            command = "finetune.py" if LOGITS in name else "extract.py"
+            raise UserError(
+                f"{run.folder} has no view {name} of its {split} battles, but {', '.join(made)}: "
+                f"run {command} on them, with the same backbone"
+            )
     return Evidence(battles, tables, learned)
 
 

@@ -6,7 +6,7 @@ calibration work on the other folds only.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -62,6 +62,26 @@ class Settings:
     trials: int = 20
     bags: int = 3
 
+    def worth(self, name: str) -> Settings:
+        """What a fusion is worth: ``meta`` all of it, a view alone neither trials nor a bag."""
+        return self if name == "meta" else Settings(self.folds, 0, 1)
+
+
+class Table:
+    """Forecasts of the scored rows, filled fold by fold."""
+
+    def __init__(self, rows: np.ndarray, total: int) -> None:
+        """``rows`` (m,): positions of the scored rows among ``total``."""
+        self.rows = rows
+        self.probabilities: dict[str, np.ndarray] = {}
+        self._place = np.full(total, -1)
+        self._place[rows] = np.arange(len(rows))
+
+    def put(self, name: str, rows: np.ndarray, found: np.ndarray) -> None:
+        """Put in the forecast ``name``, (k, 3), of the rows at positions ``rows`` (k,)."""
+        shape = (len(self.rows), 3)
+        self.probabilities.setdefault(name, np.full(shape, np.nan))[self._place[rows]] = found
+
 
 def folds_for(evidence: Evidence, folds: int) -> np.ndarray:
     """Fold of each battle, int (n,), relabelled to those that occur.
@@ -91,6 +111,51 @@ def outer_folds(folds: np.ndarray) -> list[int]:
     return names[:1] if len(folds) > MANY_ROWS else names
 
 
+def trained(
+    evidence: Evidence,
+    folds: np.ndarray,
+    fits: Mapping[str, CrossFitted],
+    scored: int | None,
+    sets: Mapping[str, Sequence[str]],
+    work: Callable[[str], Settings],
+    run: Run,
+    progress: Callable[[], None],
+) -> Iterator[tuple[str, Fusion, dict[str, View]]]:
+    """Train a fusion of each set of views on all rows but those of the fold ``scored``.
+
+    Args:
+        evidence: the training battles and their views.
+        folds: int (n,).
+        fits: ``evidence.fits(folds)``.
+        scored: fold that nothing sees; ``None``: all rows are trained on.
+        sets: views of each fusion by its name.
+        work: how much work each fusion is worth, by its name.
+        run: keeps the studies.
+        progress: called for each trial and each fusion.
+
+    Yields:
+        Name, fusion, and the views of the rows of ``scored``.
+    """
+    labels, groups = labels_of(evidence.battles), evidence.battles["group"].to_numpy()
+    views = evidence.crossfitted(fits, scored)
+    held = folds == (-1 if scored is None else scored)
+    train = np.flatnonzero(~held)
+    unseen = {name: view.take(held) for name, view in views.items()}
+    for name, members in sets.items():
+        settings = work(name)
+        fusion = fit_fusion(
+            {v: views[v].take(train) for v in members},
+            labels[train],
+            folds[train],
+            groups[train],
+            trials=settings.trials,
+            bags=settings.bags,
+            storage=run.study,
+            progress=progress,
+        )
+        yield name, fusion, unseen
+
+
 def nested(
     evidence: Evidence,
     folds: np.ndarray,
@@ -98,61 +163,33 @@ def nested(
     settings: Settings,
     run: Run,
     progress: Callable[[], None],
-    sets: Mapping[str, Sequence[str]] | None = None,
 ) -> Scored:
-    """Score every row of the outer folds by models that saw nothing of its fold.
-
-    Args:
-        evidence: the training battles and their views.
-        folds: int (n,).
-        fits: ``evidence.fits(folds)``.
-        settings: how much work; only ``meta`` is tuned and bagged.
-        run: keeps the studies.
-        progress: called for each trial and each fusion.
-        sets: views of each fusion by its name, ``meta`` among them; by default each view alone and
-            ``meta`` of all.
-    """
-    sets = sets or sets_of_views(evidence.names)
-    labels, groups = labels_of(evidence.battles), evidence.battles["group"].to_numpy()
+    """Score every row of the outer folds by models that saw nothing of its fold."""
     outer = outer_folds(folds)
-    scored = np.flatnonzero(np.isin(folds, outer))
-    probabilities: dict[str, np.ndarray] = {}
+    table = Table(np.flatnonzero(np.isin(folds, outer)), len(folds))
+    labels = labels_of(evidence.battles)
     gap = 0.0
     designs: list[tuple[np.ndarray, View]] = []
-    place = np.full(len(labels), -1)
-    place[scored] = np.arange(len(scored))
-
-    def put(name: str, rows: np.ndarray, found: np.ndarray) -> None:
-        table = probabilities.setdefault(name, np.full((len(scored), 3), np.nan))
-        table[place[rows]] = found
-
+    sets = sets_of_views(evidence.names)
     for k in outer:
         train, held = np.flatnonzero(folds != k), np.flatnonzero(folds == k)
         nulls = Nulls.fit(evidence.battles.iloc[train], labels[train])
-        for name, table in nulls.predict(evidence.battles.iloc[held]).items():
-            put(name, held, table)
-        views = evidence.crossfitted(fits, k)
-        for name, members in sets.items():
-            fusion = fit_fusion(
-                {v: views[v].take(train) for v in members},
-                labels[train],
-                folds[train],
-                groups[train],
-                trials=settings.trials if name == "meta" else 0,
-                bags=settings.bags if name == "meta" else 1,
-                storage=run.study,
-                progress=progress,
-            )
-            design = fusion.design({v: views[v].take(held) for v in members})
-            put(name, held, fusion.predict(design))
+        for name, found in nulls.predict(evidence.battles.iloc[held]).items():
+            table.put(name, held, found)
+        for name, fusion, views in trained(
+            evidence, folds, fits, k, sets, settings.worth, run, progress
+        ):
+            design = fusion.design(views)
+            table.put(name, held, fusion.predict(design))
             if name == "meta":
-                put("meta_uncalibrated", held, fusion.uncalibrated(design))
+                table.put("meta_uncalibrated", held, fusion.uncalibrated(design))
                 gap = max(gap, swap_gap(fusion.predict(design), fusion.predict(design.swap())))
                 designs.append((held, design))
     order = np.argsort(np.concatenate([held for held, _ in designs]))
     values = np.concatenate([design.values for _, design in designs])[order]
-    ids = evidence.battles["id"].to_numpy()[scored]
-    return Scored(scored, probabilities, gap, View(ids.tolist(), values, designs[0][1].columns))
+    ids = evidence.battles["id"].to_numpy()[table.rows]
+    design = View(ids.tolist(), values, designs[0][1].columns)
+    return Scored(table.rows, table.probabilities, gap, design)
 
 
 def final(
@@ -164,20 +201,8 @@ def final(
     progress: Callable[[], None],
 ) -> SecondStage:
     """Train on all rows, for rows that are not here yet."""
-    labels = labels_of(evidence.battles)
-    views = evidence.crossfitted(fits, None)
-    fusions = {
-        name: fit_fusion(
-            {v: views[v] for v in members},
-            labels,
-            folds,
-            evidence.battles["group"].to_numpy(),
-            trials=settings.trials if name == "meta" else 0,
-            bags=settings.bags if name == "meta" else 1,
-            storage=run.study,
-            progress=progress,
-        )
-        for name, members in sets_of_views(evidence.names).items()
-    }
+    sets = sets_of_views(evidence.names)
+    found = trained(evidence, folds, fits, None, sets, settings.worth, run, progress)
+    fusions = {name: fusion for name, fusion, _ in found}
     models = {name: fit.models() for name, fit in fits.items()}
-    return SecondStage(fusions, models, Nulls.fit(evidence.battles, labels))
+    return SecondStage(fusions, models, Nulls.fit(evidence.battles, labels_of(evidence.battles)))

@@ -79,11 +79,6 @@ def main(arguments: argparse.Namespace) -> None:
     settings = Settings(arguments.folds, arguments.trials, arguments.bags)
     start = time.monotonic()
     read = read_evidence(run, "train", arguments.views)
-    missing = sorted(set(arguments.views or ()) - set(read.names))
-    if missing:
-        raise UserError(
-            f"{run.folder} has no view {', '.join(missing)}; it has {', '.join(read.names)}"
-        )
     evidence = without_seen(read)
     if len(evidence.battles) < len(read.battles):
         print(

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -9,7 +10,7 @@ import pytest
 from tiny import save_tiny_model
 
 from arena.battle import CLASSES
-from pipelines import evaluate, extract, submit, train_meta
+from pipelines import compare, evaluate, extract, submit, train_meta
 
 WORDS = np.array(["the", "cat", "dog", "runs", "green", "because", "however", "1", "2", "list"])
 
@@ -60,7 +61,7 @@ def test_metrics_hold_what_the_contract_asks(trained):
     found = json.loads((trained / "metrics.json").read_text())
     assert found["class_order"] == list(CLASSES)
     assert found["rows"] == 60
-    views = {"style", "hidden", "likelihood"}
+    views = {"style", "hidden", "likelihood", "lexical", "davidson"}
     assert {"uniform", "prior", "length", "meta_uncalibrated", "meta"} | views == set(
         found["log_loss"]
     )
@@ -74,6 +75,33 @@ def test_submission_is_in_the_order_of_the_file_and_sums_to_one(trained):
     assert list(found.columns) == ["id", *CLASSES]
     assert found["id"].tolist() == asked["id"].tolist()
     assert np.allclose(found[list(CLASSES)].sum(axis=1), 1.0)
+
+
+def test_views_can_be_chosen_and_a_wrong_name_says_which_there_are(trained, tmp_path, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    argv = ["--run", str(run), "--trials", "0", "--bags", "1", "--views"]
+    assert train_meta.command([*argv, "style,hidden"]) == 0
+    assert json.loads((run / "model" / "bundle.json").read_text())["learned"] == {"hidden": 5}
+    assert submit.command(["--run", str(run)]) == 0
+    assert train_meta.command([*argv, "style,smell"]) == 2
+    assert (
+        "no view smell of its train battles, but hidden, likelihood, style"
+        in capsys.readouterr().err
+    )
+
+
+def test_architectures_are_compared_on_training_and_test_battles(trained, tmp_path, capsys):
+    votes = pd.read_csv(lmsys(tmp_path / "t.csv", 12, 1))[["id", *CLASSES]]
+    votes.to_csv(tmp_path / "votes.csv", index=False)
+    argv = ["--run", str(trained), "--labels", str(tmp_path / "votes.csv"), "--folds", "3"]
+    argv += ["--views", "style,hidden"]
+    assert compare.command(argv) == 0
+    found = json.loads((trained / "comparison.json").read_text())
+    assert {"handcrafted", "frozen", "handcrafted + frozen", "hybrid"} <= set(found["nested"])
+    assert set(found["test"]) == set(found["nested"]) == set(found["sets"])
+    assert found["stage_one"]["handcrafted"]["seconds"] > 0
+    assert "12 test battles" in capsys.readouterr().out
 
 
 def test_reasons_of_every_sound_row(trained, tmp_path):

@@ -1,0 +1,112 @@
+"""Compare the architectures: handcrafted signals, frozen language model, fine-tuned one, hybrid.
+
+    python pipelines/compare.py
+    python pipelines/compare.py --run runs/votes --labels votes-test-labels.csv
+
+All get the same second stage, untuned by default, and are scored by nested cross-validation on the
+training battles; with --labels also on the test battles, by models that learned from all training
+battles. Each pair of architectures, and the hybrid without each view, stand beside them. Writes
+comparison.json, which the report shows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from arena.errors import UserError
+from arena.files import write_json
+from arena.progress import Progress
+from arena.run import Run
+from meta import compare
+from meta.evidence import labels_of, read_evidence, without_seen
+from meta.stage import Settings, folds_for, outer_folds
+from pipelines import cli
+from pipelines.evaluate import labels_for
+
+
+def table(found: dict[str, Any]) -> str:
+    """The sets, worst first, as lines of text."""
+    width = max(len(name) for name in found)
+    lines = [f"{'':<{width}} log loss   brier    ECE  accuracy   hybrid is lower by"]
+    for name, f in sorted(found.items(), key=lambda item: -item[1]["log_loss"]):
+        line = f"{name:<{width}}{f['log_loss']:>9.4f}{f['brier']:>8.4f}{f['ece']:>7.3f}"
+        line += f"{f['accuracy']:>10.3f}"
+        if "interval" in f:
+            low, high = f["interval"]
+            line += f"   {f['hybrid_lower_by']:.4f}  [{low:.4f}, {high:.4f}]"
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Train, score, print, write."""
+    run = Run(Path(arguments.run))
+    evidence = without_seen(read_evidence(run, "train", arguments.views))
+    settings = Settings(arguments.folds, arguments.trials, arguments.bags)
+    folds = folds_for(evidence, settings.folds)
+    fits = evidence.fits(folds)
+    sets = compare.sets_to_compare(evidence.names)
+    if len(sets) < 2:
+        raise UserError(f"{run.folder} has one view only: there is nothing to compare")
+    labels, battles = labels_of(evidence.battles), evidence.battles
+    rounds = len(outer_folds(folds)) + bool(arguments.labels)
+    with Progress("compare", rounds * len(sets) * (settings.trials + 1), "models") as progress:
+        scored, costs = compare.nested_sets(evidence, folds, fits, settings, run, progress.update)
+        if arguments.labels:
+            fusions = compare.final_sets(evidence, folds, fits, settings, run, progress.update)
+    rows = scored.rows
+    groups = battles["group"].to_numpy()
+    nested = compare.figures(scored.probabilities, labels[rows], groups[rows])
+    found: dict[str, Any] = {
+        "sets": {name: list(members) for name, members in sets.items()},
+        "nested": nested,
+        "strengths": compare.strengths(
+            scored.probabilities, labels[rows], groups[rows], battles.iloc[rows]
+        ),
+        "stage_one": compare.stage_one_costs(run.read_record(), evidence.names, len(battles)),
+        "stage_two": compare.as_json(costs),
+    }
+    print(f"nested, {len(rows):,} training battles\n{table(nested)}")
+    if arguments.labels:
+        test = read_evidence(run, "test", evidence.names)
+        views = test.unseen({name: fit.models() for name, fit in fits.items()})
+        votes = labels_for(test.battles["id"], arguments.labels)
+        known = votes >= 0
+        if not known.any():
+            raise UserError(f"{arguments.labels} has the vote of no test battle of {run.folder}")
+        forecasts = {n: f.predict(f.design(views))[known] for n, f in fusions.items()}
+        found["test"] = compare.figures(
+            forecasts, votes[known], test.battles["group"].to_numpy()[known]
+        )
+        print(f"\n{int(known.sum()):,} test battles\n{table(found['test'])}")
+    for kind, f in found["strengths"].items():
+        best = "; ".join(s["slice"] for s in f["best_slices"]) or "none"
+        print(
+            f"{kind}: right {f['right']:.3f}, alone with it {f['right_alone']:.3f}; "
+            f"surely best in: {best}"
+        )
+    write_json(run.comparison, found)
+    print(f"comparison: {run.comparison}")
+
+
+def command(argv: list[str] | None = None) -> int:
+    """Parse ``argv`` (the process's arguments by default), run, return the exit code."""
+    p = cli.parser(__doc__)
+    p.add_argument("--run", metavar="DIR", default="runs/sample", help="run directory")
+    p.add_argument("--labels", metavar="FILE", help="votes of the test battles, if known")
+    p.add_argument(
+        "--views", metavar="A,B", type=cli.names, help="views to compare (all that the run has)"
+    )
+    p.add_argument("--trials", type=int, default=0, metavar="N", help="Optuna trials of each set")
+    p.add_argument("--folds", type=int, default=5, metavar="K", help="folds of prompt groups")
+    p.add_argument("--bags", type=cli.positive, default=1, metavar="S", help="seeds a fold")
+    return cli.run(main, p.parse_args(argv))
+
+
+if __name__ == "__main__":
+    sys.exit(command())
