@@ -1,1 +1,1 @@
-"""The second stage: design matrix, probes, LightGBM, tuning, calibration, evaluation."""
+"""The second stage: design matrix, views that learn, LightGBM, tuning, calibration, evaluation."""

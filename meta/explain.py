@@ -27,11 +27,13 @@ WORTH_SAYING = 0.02
 
 PLAIN = {
     "arithmetic": "sums that are right or wrong",
+    "davidson": "a linear model of all signals",
     "diction": "choice of words",
     "endings": "how the answers end",
     "formatting": "lists, headers and bold type",
     "hidden": "what the language model's states say",
     "language": "language and script",
+    "lexical": "words and characters as voters like them",
     "likelihood": "how likely the language model finds them",
     "logits": "the fine-tuned language model's verdict",
     "overlap": "what they share with the prompt and each other",
