@@ -23,7 +23,7 @@ from arena.views import View
 from embeddings import backbone, planning
 from embeddings.config import load_config
 from embeddings.training import CHECKPOINT, WEIGHTS, Trainer
-from pipelines import extract, finetune, train_meta
+from pipelines import extract, finetune
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = ["--folds", "2", "--rank", "4", "--max-tokens", "256", "--batch", "8", "--lr", "1e-3"]
@@ -228,19 +228,3 @@ def test_killed_twice_gives_the_same_bits(tmp_path, model_folder):
     for split in ("train", "test"):
         path = Path("views") / "logits-exact" / f"{split}.parquet"
         assert (run / path).read_bytes() == (calm / path).read_bytes()
-
-
-@pytest.mark.slow
-def test_with_shuffled_votes_the_view_and_the_whole_land_on_the_prior(model_folder, tmp_path):
-    table = pd.read_csv(lmsys(tmp_path / "sound.csv", 500), dtype=str)
-    order = np.random.default_rng(5).permutation(len(table))
-    table[list(CLASSES)] = table[list(CLASSES)].to_numpy()[order]
-    table.to_csv(tmp_path / "train.csv", index=False)
-    run = tmp_path / "run"
-    argv = ["--train", str(tmp_path / "train.csv"), "--run", str(run)]
-    assert extract.command([*argv, "--backbone", str(model_folder)]) == 0
-    assert finetune.command(["--run", str(run), *QUICK, "--epochs", "2"]) == 0
-    assert train_meta.command(["--run", str(run), "--trials", "0", "--bags", "1"]) == 0
-    found = json.loads((run / "metrics.json").read_text())["log_loss"]
-    for name in ("logits-toy", "meta"):
-        assert found[name] == pytest.approx(found["prior"], abs=0.01)
