@@ -28,9 +28,9 @@ from embeddings.config import BackboneConfig
 from embeddings.judge import Judge, average, token_ids
 from embeddings.lower import fill_lower
 from embeddings.pairs import Pairs, distinct
+from embeddings.reading import fill
 from embeddings.recipe import Recipe
-from embeddings.shards import Shards, fill
-from embeddings.store import settings_hash
+from embeddings.store import Writer, as_keys, settings_hash
 from embeddings.template import TEMPLATE_VERSION
 from embeddings.training import TRAINING_VERSION, WEIGHTS, Examples, Trainer
 
@@ -133,12 +133,12 @@ class Judges:
             "quantization": config.quantization,
             "top_layers": recipe.top_layers,
         }
-        self.lower: Shards | None = None
+        self.lower: Writer | None = None
 
     def prepare(self, *tables: Pairs) -> None:
         """Store the output of the lower layers for these battles, where they stay as they are."""
         if self.recipe.top_layers:
-            self.lower = Shards(self.folder / f"lower-{settings_hash(self.reads)}")
+            self.lower = Writer(self.folder / f"lower-{settings_hash(self.reads)}")
             fill_lower(self.lower, distinct(*tables), self.config, self.recipe.top_layers)
             _free()
 
@@ -193,8 +193,8 @@ class Judges:
             Logits float32 (n, 3), A before B and B before A, each in its own sequence's class
             order.
         """
-        said = Shards(folder / "logits")
-        todo = [s for s in distinct(table) if s.key not in said]
+        said = Writer(folder / "logits")
+        todo = said.lacking(distinct(table))
         if todo:
             times = len(read_json(folder / SETTINGS).get(MEMBERS, [folder]))
             recipe = replace(
@@ -206,7 +206,7 @@ class Judges:
             del judge
             _free()
         forward, swapped = (
-            np.array([said.get(s.key)[0].numpy() for s in side], np.float32).reshape(-1, 3)
+            said.rows(said.require(as_keys([s.key for s in side])), "values").reshape(-1, 3)
             for side in (table.forward, table.swapped)
         )
         return forward, swapped

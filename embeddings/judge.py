@@ -112,7 +112,7 @@ class Judge(nn.Module):
         return read
 
     def read(self, batch: Sequence[pairs.Sequence], inputs: Inputs) -> list[torch.Tensor]:
-        """Logits of sequences without gradients, for ``embeddings.shards.fill``: (1, 3) each."""
+        """Logits of sequences without gradients, for ``embeddings.reading.fill``: (1, 3) each."""
         with torch.inference_mode():
             return list(self([inputs(s) for s in batch]).cpu().split(1))
 

@@ -8,6 +8,10 @@ from typing import TypeVar
 
 import torch
 
+from arena.progress import Progress
+from embeddings import pairs
+from embeddings.store import SHARD_ITEMS, Writer, ragged
+
 Item = TypeVar("Item")
 Found = TypeVar("Found")
 
@@ -75,3 +79,33 @@ def in_shards(
 def one_thread() -> None:
     """Let the calling thread compute alone: what a pool of reading threads begins with."""
     torch.set_num_threads(1)
+
+
+def fill(
+    store: Writer,
+    todo: Sequence[pairs.Sequence],
+    read: Callable[[Sequence[pairs.Sequence]], Sequence[torch.Tensor]],
+    what: str,
+    budget: int,
+) -> None:
+    """Read sequences with a model and add what it finds, shard by shard in their order.
+
+    Args:
+        store: where to.
+        todo: sequences that are not there yet.
+        read: one batch, an item (rows, width) for each of its sequences.
+        what: for people.
+        budget: tokens of a batch on a GPU, 0 on a CPU.
+    """
+    # bitsandbytes rearranges the weights in its first pass: no two threads may do that at once.
+    read(todo[-1:])
+    with Progress(what, sum(len(s.ids) for s in todo), unit="tokens") as progress:
+        for part, found in in_shards(
+            todo,
+            read,
+            size=SHARD_ITEMS,
+            length=lambda s: len(s.ids),
+            budget=budget,
+            progress=lambda batch: progress.update(sum(len(s.ids) for s in batch)),
+        ):
+            store.add([s.key for s in part], ragged([item for items in found for item in items]))

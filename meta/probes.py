@@ -36,7 +36,13 @@ class Probe:
 
     @classmethod
     def fit(cls, a: np.ndarray, b: np.ndarray, labels: np.ndarray) -> Probe:
-        """Fit on states (n, d) of both answers and labels (n,)."""
+        """Fit on the rows of states (n, d) of both answers, and labels (n,), that are finite."""
+        known = np.isfinite(a).all(axis=1) & np.isfinite(b).all(axis=1)
+        if not known.all():
+            a, b, labels = a[known], b[known], labels[known]
+        if not len(labels):
+            center = np.zeros(a.shape[1], dtype=np.float32)
+            return cls(center, SymmetricLogistic.fit(*pair_columns(a, b), labels, STRENGTH))
         center = (a.mean(axis=0, dtype=np.float32) + b.mean(axis=0, dtype=np.float32)) / 2
         return cls(center, SymmetricLogistic.fit(*pair_columns(a, b), labels, STRENGTH))
 
@@ -59,12 +65,8 @@ def probe_columns(slots: Sequence[str]) -> dict[str, Column]:
     return columns
 
 
-def probe_values(probes: Mapping[str, Probe], states: HiddenStates, rows: np.ndarray) -> np.ndarray:
-    """Values of ``probe_columns`` for the battles at positions ``rows``; float32 (n, d)."""
-    blocks = [
-        probes[slot].values(states.a[rows, i], states.b[rows, i])
-        for i, slot in enumerate(states.slots)
-    ]
+def with_mean(blocks: Sequence[np.ndarray]) -> np.ndarray:
+    """Values of ``probe_columns``, of those of each slot, (n, 3) each."""
     return np.concatenate([*blocks, np.mean(blocks, axis=0)], axis=1)
 
 
@@ -83,13 +85,18 @@ class CrossFittedProbes:
 
     def without(self, left_out: frozenset[int]) -> dict[str, Probe]:
         """Probes of all slots, fitted on every row outside the folds ``left_out``."""
-        if left_out not in self.fitted:
-            rows = np.flatnonzero(~np.isin(self.folds, list(left_out)))
-            self.fitted[left_out] = {
-                slot: Probe.fit(self.states.a[rows, i], self.states.b[rows, i], self.labels[rows])
-                for i, slot in enumerate(self.states.slots)
-            }
+        for i, slot in enumerate(self.states.slots):
+            if slot not in self.fitted.get(left_out, {}):
+                self._fit(left_out, slot, *self.states.slot(i))
         return self.fitted[left_out]
+
+    def _fit(self, left_out: frozenset[int], slot: str, a: np.ndarray, b: np.ndarray) -> Probe:
+        """The probe of a slot, of whose states (n, d) of all rows it learns from some."""
+        fitted = self.fitted.setdefault(left_out, {})
+        if slot not in fitted:
+            rows = np.flatnonzero(~np.isin(self.folds, list(left_out)))
+            fitted[slot] = Probe.fit(a[rows], b[rows], self.labels[rows])
+        return fitted[slot]
 
     def out_of_fold(self, scored: int | None) -> np.ndarray:
         """Values of all rows with fold ``scored`` held out (``None``: nothing is held out).
@@ -99,21 +106,32 @@ class CrossFittedProbes:
         """
         outer = frozenset() if scored is None else frozenset({scored})
         inner = [int(j) for j in np.unique(self.folds) if j not in outer]
-        values = np.zeros((len(self.labels), len(probe_columns(self.states.slots))), np.float32)
+        rows = {j: np.flatnonzero(self.folds == j) for j in inner}
         held = np.flatnonzero(self.folds == scored) if scored is not None else np.array([], int)
+        known: dict[int, list[np.ndarray]] = {j: [] for j in inner}
+        unknown: dict[int, list[np.ndarray]] = {j: [] for j in inner}
+        # Slot by slot: the states of all slots may be more than memory holds.
+        for i, slot in enumerate(self.states.slots):
+            a, b = self.states.slot(i)
+            for j in inner:
+                probe = self._fit(outer | {j}, slot, a, b)
+                known[j].append(probe.values(a[rows[j]], b[rows[j]]))
+                unknown[j].append(probe.values(a[held], b[held]))
+        values = np.zeros((len(self.labels), len(probe_columns(self.states.slots))), np.float32)
         for j in inner:
-            probes = self.without(outer | {j})
-            rows = np.flatnonzero(self.folds == j)
-            values[rows] = probe_values(probes, self.states, rows)
-            values[held] += probe_values(probes, self.states, held) / len(inner)
+            values[rows[j]] = with_mean(known[j])
+            values[held] += with_mean(unknown[j]) / len(inner)
         return values
 
 
 def unseen_values(models: Sequence[Mapping[str, Probe]], states: HiddenStates) -> np.ndarray:
     """Mean over the folds' probes, for battles none of them saw; float32 (n, d)."""
-    rows = np.arange(len(states.ids))
-    total = sum(probe_values(m, states, rows) for m in models)
-    return np.asarray(total / len(models), dtype=np.float32)
+    blocks: list[list[np.ndarray]] = [[] for _ in models]
+    for i, slot in enumerate(states.slots):
+        a, b = states.slot(i)
+        for model, found in zip(models, blocks, strict=True):
+            found.append(model[slot].values(a, b))
+    return np.asarray(sum(map(with_mean, blocks)) / len(models), dtype=np.float32)
 
 
 def as_view(ids: Sequence[str], values: np.ndarray, slots: Sequence[str]) -> View:

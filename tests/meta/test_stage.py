@@ -118,7 +118,8 @@ def test_battles_that_taught_the_language_model_are_left_out():
     kept = without_seen(replace(evidence, tables={**evidence.tables, "logits-x": logits}))
     ids = evidence.battles["id"][left_out].tolist()
     assert kept.battles["id"].tolist() == kept.hidden.ids == kept.tables["style"].ids == ids
-    assert np.array_equal(kept.hidden.a, evidence.hidden.a[left_out])
+    for side, every in zip(kept.hidden.slot(1), evidence.hidden.slot(1), strict=True):
+        assert np.array_equal(side, every[left_out])
     # They share a fold of five; they must be parted all the same, and groups kept together.
     folds = folds_for(kept, 5)
     assert len(np.unique(folds)) >= 3

@@ -1,4 +1,4 @@
-"""Arrays of different lengths by content: whole or not there, read in batches of a budget."""
+"""Batches of a budget lose nothing, and what is read is stored shard by shard."""
 
 import hashlib
 
@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embeddings.pairs import Sequence
-from embeddings.reading import batches
-from embeddings.shards import Shards, fill
+from embeddings.reading import batches, fill
+from embeddings.store import Writer
 
 
 def sequence(n):
@@ -34,27 +34,13 @@ def test_batches_lose_nothing_and_keep_to_the_budget(lengths, budget):
 @pytest.mark.parametrize("budget", [0, 40])
 def test_what_is_filled_is_found_again(tmp_path, budget):
     todo = [sequence(n) for n in range(90, 3, -1)]
-    fill(Shards(tmp_path), todo, double, "reading", budget)
+    fill(Writer(tmp_path), todo, double, "reading", budget)
     assert len(list(tmp_path.glob("*.safetensors"))) == 2
-    shards = Shards(tmp_path)
+    store = Writer(tmp_path)
+    assert store.lacking([*todo, sequence(3)])[0].key == sequence(3).key
     for s in todo:
-        assert s.key in shards
-        assert shards.get(s.key).dtype == torch.bfloat16
-        assert torch.equal(shards.get(s.key), double([s])[0])
-    assert sequence(3).key not in shards
-
-
-def test_a_broken_shard_and_leftovers_are_removed(tmp_path, capsys):
-    shards = Shards(tmp_path)
-    for n in (5, 6):
-        shards.add([sequence(n).key], double([sequence(n)]))
-    (tmp_path / ".x.1.tmp").write_bytes(b"half")
-    first, second = sorted(tmp_path.glob("*.safetensors"))
-    first.write_bytes(first.read_bytes()[:-3])
-    again = Shards(tmp_path)
-    assert list(tmp_path.iterdir()) == [second]
-    assert str(first) in capsys.readouterr().err
-    assert sum(sequence(n).key in again for n in (5, 6)) == 1
+        assert store.get(s.key).dtype == torch.bfloat16
+        assert torch.equal(store.get(s.key), double([s])[0])
 
 
 def test_a_crash_costs_one_shard(tmp_path):
@@ -66,9 +52,8 @@ def test_a_crash_costs_one_shard(tmp_path):
         return double(batch)
 
     with pytest.raises(RuntimeError):
-        fill(Shards(tmp_path), todo, dies, "reading", 0)
-    left = [s for s in todo if s.key not in Shards(tmp_path)]
+        fill(Writer(tmp_path), todo, dies, "reading", 0)
+    left = Writer(tmp_path).lacking(todo)
     assert len(left) == 150 - 128
-    fill(Shards(tmp_path), left, double, "reading", 0)
-    shards = Shards(tmp_path)
-    assert all(s.key in shards for s in todo)
+    fill(Writer(tmp_path), left, double, "reading", 0)
+    assert Writer(tmp_path).lacking(todo) == []
