@@ -11,10 +11,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from arena.errors import UserError
-from arena.files import atomic
+from arena.parquet import read_table, write_table
 from arena.progress import Progress
 from arena.views import Column, View
 from embeddings.backbone import (
@@ -160,8 +159,7 @@ def _write_keys(path: Path, packed: Plan, metadata: dict[str, str]) -> None:
             "key_b": pa.array(packed.key_b, pa.binary(32)),
         }
     )
-    with atomic(path) as temporary:
-        pq.write_table(table.replace_schema_metadata(metadata), temporary)
+    write_table(path, table.replace_schema_metadata(metadata))
 
 
 @dataclass(frozen=True)
@@ -189,7 +187,7 @@ class HiddenStates:
         path = folder / "hidden" / f"{split}.parquet"
         if not path.exists():
             raise UserError(f"{path} is missing: run `python pipelines/extract.py` first")
-        table = pq.read_table(path)
+        table = read_table(path)
         settings = table.schema.metadata[b"settings"].decode()
         if not re.fullmatch("[0-9a-f]{16}", settings):
             raise UserError(f"{path} is damaged: run `python pipelines/extract.py` again")

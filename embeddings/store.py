@@ -3,7 +3,7 @@
 A shard is a safetensors file of ``keys`` (uint8, n x 32) and arrays whose row i belongs to item i.
 Where items have different lengths the arrays are ``values`` (the rows of all items, one after the
 other) and ``ends`` (int64, n: where each item's rows end). A shard's name is the hash of its keys,
-and its only metadata entry (several would be written in no fixed order) the hash of its arrays.
+and it carries the checksum of its arrays (``embeddings.tensors``).
 
 Shards are read through memory maps, so a store may be far larger than memory. A process checks the
 hash of a shard before it first takes a value from it. One process at a time writes a store; any
@@ -23,10 +23,10 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from arena.errors import UserError
-from arena.files import atomic, write_json
+from arena.files import write_json
+from embeddings.tensors import DamagedError, read_tensors, write_tensors
 
 SHARD_ITEMS = 64
 
@@ -65,33 +65,19 @@ def ragged(items: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
     return {"ends": ends, "values": torch.cat(list(items))}
 
 
-def checksum(tensors: Mapping[str, torch.Tensor]) -> str:
-    """Hash of names, dtypes, shapes and bytes of all arrays."""
-    h = hashlib.sha256()
-    for name, tensor in sorted(tensors.items()):
-        dtype = str(tensor.dtype).removeprefix("torch.")
-        h.update(f"{name} {dtype} {tuple(tensor.shape)};".encode())
-        h.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return h.hexdigest()
-
-
-class DamagedShardError(Exception):
-    """A file of the store is not what was written."""
-
-
 def read_keys(path: Path) -> np.ndarray:
     """The keys of a shard, uint8 (n, 32); its arrays are not looked at.
 
     Raises:
-        DamagedShardError: it is cut short, or its keys are not those that its name says.
+        DamagedError: it is cut short, or its keys are not those that its name says.
     """
     try:
         with safe_open(path, framework="pt") as file:
             keys: np.ndarray = file.get_tensor("keys").numpy().copy()
     except (SafetensorError, OSError, ValueError) as error:
-        raise DamagedShardError(str(error)) from error
+        raise DamagedError(str(error)) from error
     if keys.dtype != np.uint8 or keys.shape[1:] != (32,) or path.name != _file_name(keys):
-        raise DamagedShardError("its keys are not those of its name")
+        raise DamagedError("its keys are not those of its name")
     return keys
 
 
@@ -102,21 +88,13 @@ def check(path: Path) -> None:
     all; they pass.
 
     Raises:
-        DamagedShardError: it is cut short, changed, or no shard at all.
+        DamagedError: it is cut short, changed, or no shard at all.
     """
     identity = _identity(path)
     if identity in _sound:
         return
     read_keys(path)
-    try:
-        with safe_open(path, framework="pt") as file:
-            written = file.metadata()
-            if written and written.get("sha256") != checksum(
-                {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            ):
-                raise DamagedShardError("its checksum does not fit")
-    except (SafetensorError, OSError, ValueError) as error:
-        raise DamagedShardError(str(error)) from error
+    read_tensors(path)
     _sound.add(identity)
 
 
@@ -124,7 +102,7 @@ def _identity(path: Path) -> Identity:
     try:
         found = path.stat()
     except OSError as error:
-        raise DamagedShardError(str(error)) from error
+        raise DamagedError(str(error)) from error
     return path.absolute(), found.st_ino, found.st_size, found.st_mtime_ns
 
 
@@ -154,7 +132,7 @@ class Store:
         for path in sorted(folder.glob("*.safetensors")):
             try:
                 self._take(path)
-            except DamagedShardError as error:
+            except DamagedError as error:
                 self._reject(path, error)
 
     def find(self, keys: np.ndarray) -> np.ndarray:
@@ -232,7 +210,7 @@ class Store:
         try:
             check(path)
             return safe_open(path, framework="pt")
-        except (DamagedShardError, SafetensorError, OSError) as error:
+        except (DamagedError, SafetensorError, OSError) as error:
             raise self._damaged(path, error) from error
 
     def _indexed(self) -> _Index:
@@ -244,7 +222,7 @@ class Store:
         self._keys.append(read_keys(path))
         self._paths.append(path)
 
-    def _reject(self, path: Path, error: DamagedShardError) -> None:
+    def _reject(self, path: Path, error: DamagedError) -> None:
         raise self._damaged(path, error) from error
 
     def _damaged(self, path: Path, error: Exception) -> UserError:
@@ -309,13 +287,8 @@ class Writer(Store):
             arrays: row i of each belongs to item i; or what ``ragged`` gives.
         """
         names = as_keys(keys).copy()
-        tensors = {
-            name: torch.from_numpy(array) if isinstance(array, np.ndarray) else array
-            for name, array in {"keys": names, **arrays}.items()
-        }
         path = self.folder / _file_name(names)
-        with atomic(path) as temporary:
-            save_file(tensors, temporary, metadata={"sha256": checksum(tensors)})
+        write_tensors(path, {"keys": names, **arrays})
         _sound.add(_identity(path))
         self._paths.append(path)
         self._keys.append(names)
@@ -325,6 +298,6 @@ class Writer(Store):
         check(path)
         super()._take(path)
 
-    def _reject(self, path: Path, error: DamagedShardError) -> None:
+    def _reject(self, path: Path, error: DamagedError) -> None:
         print(f"{path} is damaged ({error}): removed and made again", file=sys.stderr)
         path.unlink(missing_ok=True)

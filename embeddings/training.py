@@ -13,10 +13,10 @@ at a time, since all threads draw from one generator.)
 
 from __future__ import annotations
 
-import json
 import math
+import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,13 +24,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch.nn.functional import cosine_similarity, kl_div, log_softmax
 
 from arena.battle import SEED
 from arena.errors import UserError
-from arena.files import atomic, write_json
+from arena.files import write_json
 from arena.progress import Progress
 from arena.swap import SWAP
 from embeddings import pairs
@@ -38,6 +36,7 @@ from embeddings.judge import Inputs, Judge
 from embeddings.pairs import Pairs
 from embeddings.reading import batches, one_thread
 from embeddings.recipe import Recipe
+from embeddings.tensors import DamagedError, read_tensors, write_tensors
 
 TRAINING_VERSION = 1
 
@@ -299,13 +298,15 @@ class Trainer:
         state = {"step": self.step, "seconds": self.seconds, "numbers": numbers}
         # Tensors that share memory (bitsandbytes' maps) cannot be written as they are.
         tensors = {n: t.cpu().clone().contiguous() for n, t in tensors.items()}
-        with atomic(path) as temporary:
-            save_file(tensors, temporary, metadata={"state": json.dumps(state)})
+        write_tensors(path, tensors, state)
 
     def _restore(self, path: Path) -> None:
-        with safe_open(path, framework="pt") as file:
-            state: Mapping[str, Any] = json.loads(file.metadata()["state"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        try:
+            tensors, state = read_tensors(path)
+        except DamagedError as error:
+            print(f"{path} is damaged ({error}): removed, training begins anew", file=sys.stderr)
+            path.unlink()
+            return
         self.step, self.seconds = state["step"], state["seconds"]
         self.losses = tensors.pop("losses").tolist()
         for name, parameter in self.judge.trained.items():

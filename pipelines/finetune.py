@@ -23,10 +23,16 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from pipelines import cli
+
+if __name__ == "__main__":
+    cli.leave_on_interrupt()
+
 import numpy as np
 import pandas as pd
 
 from arena.errors import UserError
+from arena.lock import hold
 from arena.run import SPLITS, Run
 from arena.tables import read_battles_table
 from embeddings.backbone import load_tokenizer
@@ -39,7 +45,6 @@ from embeddings.recipe import Recipe
 from embeddings.targets import from_log_odds, one_hot, read_probabilities
 from embeddings.training import Examples
 from meta.scores import log_loss
-from pipelines import cli
 from pipelines.extract import DEFAULT_BACKBONE, backbone, sound
 
 NONE = "none"
@@ -160,10 +165,8 @@ def examples_of(pairs: Pairs, labels: np.ndarray, asked: Asked) -> Examples:
     return Examples(pairs, targets, teacher)
 
 
-def main(arguments: argparse.Namespace) -> None:
-    """Plan, or train every judge and write the view."""
-    run = Run(Path(arguments.run))
-    tables = read_sound(run)
+def announced(run: Run, arguments: argparse.Namespace) -> Asked:
+    """What is asked, shown before it is done."""
     asked = resolve(arguments, run.read_record())
     shown = {**asked.record(), **asdict(asked.recipe)}
     del shown["recipe"], shown["backbone"]
@@ -172,15 +175,32 @@ def main(arguments: argparse.Namespace) -> None:
         f"{asked.config.dtype}; " + " ".join(f"{k}={v}" for k, v in shown.items()),
         flush=True,
     )
+    return asked
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Plan, or train every judge and write the view."""
+    run = Run(Path(arguments.run))
+    run.require_battles("train")
     if arguments.dry_run:
-        print("\n".join(plan(tables, asked)))
+        asked = announced(run, arguments)
+        print("\n".join(plan(read_sound(run), asked)))
         return
+    run.judges.mkdir(exist_ok=True)
+    # Others may use the run's model in the hours that this takes.
+    with run.reading("finetune.py"), hold(run.judges, "finetune.py"):
+        finetune(run, announced(run, arguments), arguments.checkpoint_steps)
+
+
+def finetune(run: Run, asked: Asked, checkpoint_steps: int) -> None:
+    """Train every judge that is not there yet, and write the view."""
+    tables = read_sound(run)
     start = time.monotonic()
     train, predict, test = pack(tables, load_tokenizer(asked.config), asked.recipe)
     labels = tables["train"]["label"].to_numpy(dtype=np.int64)
     examples = examples_of(train, labels, asked)
     run.update_record(finetune={asked.view: asked.record()})
-    judges = Judges(asked.config, asked.recipe, run.folder / "finetune", arguments.checkpoint_steps)
+    judges = Judges(asked.config, asked.recipe, run.judges, checkpoint_steps)
     judges.prepare(train, predict, *([test] if test else []))
     left_out = held_out(tables["train"]["group"], asked.folds)
     folders, view = crossfit(judges, examples, left_out, predict)

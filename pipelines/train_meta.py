@@ -19,6 +19,11 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from pipelines import cli
+
+if __name__ == "__main__":
+    cli.leave_on_interrupt()
+
 import numpy as np
 import pandas as pd
 
@@ -35,7 +40,7 @@ from meta.probes import CrossFittedProbes
 from meta.report import add_truth, figures, table
 from meta.slices import score_families
 from meta.stage import Scored, SecondStage, Settings, final, folds_for, nested, outer_folds
-from pipelines import cli
+from meta.tune import set_aside_damaged
 
 
 def test_rows(run: Run, stage: SecondStage) -> tuple[pd.DataFrame | None, View | None]:
@@ -75,9 +80,15 @@ def audited(
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Score honestly, train on everything, save."""
+    """Train, with nobody else at work on the run."""
     run = Run(Path(arguments.run))
-    settings = Settings(arguments.folds, arguments.trials, arguments.bags)
+    with run.changing("train_meta.py"):
+        train(run, Settings(arguments.folds, arguments.trials, arguments.bags))
+
+
+def train(run: Run, settings: Settings) -> None:
+    """Score honestly, train on everything, save."""
+    set_aside_damaged(run.study)
     start = time.monotonic()
     read = read_evidence(run, "train")
     evidence = without_seen(read)
