@@ -224,18 +224,22 @@ def _hub_folder(config: BackboneConfig, weights: bool) -> Path:
     files = [*TOKENIZER_FILES, *(["*.safetensors"] if weights else [])]
     where = f"backbone {config.name}: {config.source} at revision {config.revision}"
 
-    def download(**how: bool) -> Path:
-        found = snapshot_download(
-            config.source, revision=config.revision, allow_patterns=files, **how
+    def download(offline: bool) -> Path:
+        return Path(
+            snapshot_download(
+                config.source,
+                revision=config.revision,
+                allow_patterns=files,
+                local_files_only=offline,
+            )
         )
-        return Path(found)
 
     try:
         try:
-            return download()
+            return download(offline=False)
         except PermissionError:
             # A cache that may only be read, and may hold the model.
-            return download(local_files_only=True)
+            return download(offline=True)
     except HFValidationError as error:
         raise UserError(f"{where} is neither a local folder nor a Hub id (owner/name)") from error
     except GatedRepoError as error:

@@ -85,7 +85,8 @@ def extract(battles: pd.DataFrame, config: BackboneConfig, folder: Path, split: 
         store.rows(store.require(as_keys(keys)), "likelihood").reshape(-1, len(QUANTITIES))
         for keys in (packed.key_a, packed.key_b)
     )
-    _name_the_lost(split, packed.ids, np.isnan(a).all(axis=1) | np.isnan(b).all(axis=1))
+    lost = np.isnan(a).all(axis=1) | np.isnan(b).all(axis=1)
+    name_the_lost(split, packed.ids, lost, "hidden and likelihood")
     likelihood_view(packed.ids, a, b).write(folder / "likelihood" / f"{split}.parquet")
     _write_keys(
         folder / "hidden" / f"{split}.parquet", packed, {"settings": name, "slots": ",".join(slots)}
@@ -138,14 +139,21 @@ def likelihood_view(ids: Sequence[str], a: np.ndarray, b: np.ndarray) -> View:
     return View(ids, np.stack(blocks, axis=1), columns)
 
 
-def _name_the_lost(split: str, ids: Sequence[str], lost: np.ndarray) -> None:
-    """Say which battles have an answer that the model gave no finite numbers for."""
+def name_the_lost(split: str, ids: Sequence[str], lost: np.ndarray, columns: str) -> None:
+    """Say for which battles the model gave no finite numbers.
+
+    Args:
+        split: ``train`` or ``test``.
+        ids: battle ids, n.
+        lost: bool (n,).
+        columns: which of theirs stay empty, for people.
+    """
     names = [ids[i] for i in np.flatnonzero(lost).tolist()]
     if names:
         shown = ", ".join(ascii(name) for name in names[:NAMED])
         print(
-            f"{split}: the model's states of {len(names):,} battles are not finite, their hidden "
-            f"and likelihood columns stay empty: id {shown}"
+            f"{split}: the model's numbers for {len(names):,} battles are not finite, their "
+            f"{columns} columns stay empty: id {shown}"
             + (f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""),
             file=sys.stderr,
         )

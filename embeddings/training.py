@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,14 +73,15 @@ class Examples:
             u = None if t is None else t[SWAP]
             target = self.targets[row]
             found += [
-                _Sample(self.pairs.forward[row], target, t),
-                _Sample(self.pairs.swapped[row], target[SWAP], u),
+                _Sample(self.pairs.ids[row], self.pairs.forward[row], target, t),
+                _Sample(self.pairs.ids[row], self.pairs.swapped[row], target[SWAP], u),
             ]
         return sorted(found, key=lambda s: -len(s.sequence.ids))
 
 
 @dataclass(frozen=True)
 class _Sample:
+    id: str
     sequence: pairs.Sequence
     target: np.ndarray
     teacher: np.ndarray | None
@@ -151,6 +152,7 @@ class Trainer:
         self.map: Callable[..., Iterable[tuple[float, Sequence[torch.Tensor]]]] = map
         self.step, self.seconds = 0, 0.0
         self.losses: list[float] = []
+        self.left_out: set[str] = set()
         if (folder / CHECKPOINT).exists():
             self._restore(folder / CHECKPOINT)
 
@@ -257,9 +259,10 @@ class Trainer:
         self.optimizer.zero_grad()
         torch.manual_seed(SEED + self.step)
         parts = [samples[s] for s in batches([len(s.sequence.ids) for s in samples], self.budget)]
-        total = 0.0
+        total, read = 0.0, False
         try:
-            for loss, gradients in self.map(self._part, parts):
+            for loss, gradients in self._finite(parts):
+                read = True
                 total += loss / len(samples)
                 for parameter, gradient in zip(self.parameters, gradients, strict=True):
                     gradient /= len(samples)
@@ -269,7 +272,20 @@ class Trainer:
                         parameter.grad += gradient
         except torch.OutOfMemoryError:
             return None
-        return total
+        return total if read else math.nan
+
+    def _finite(
+        self, parts: Sequence[list[_Sample]]
+    ) -> Iterator[tuple[float, Sequence[torch.Tensor]]]:
+        """What ``_part`` gives, without samples whose loss is not finite: each is said once."""
+        for part, found in zip(parts, self.map(self._part, parts), strict=True):
+            if math.isfinite(found[0]):
+                yield found
+            elif len(part) > 1:
+                yield from self._finite([[sample] for sample in part])
+            elif part[0].id not in self.left_out:
+                self.left_out.add(part[0].id)
+                print(f"no finite loss, left out of training: id {part[0].id!a}", file=sys.stderr)
 
     def _part(self, samples: list[_Sample]) -> tuple[float, Sequence[torch.Tensor]]:
         """Summed loss of a micro-batch, and its gradients."""

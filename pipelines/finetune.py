@@ -39,6 +39,7 @@ from embeddings.backbone import load_tokenizer
 from embeddings.config import BackboneConfig, finetune_entries
 from embeddings.costs import estimate_finetuning
 from embeddings.crossfit import Judges, crossfit, held_out, unseen
+from embeddings.evidence import name_the_lost
 from embeddings.pairs import Pairs, pack_pairs
 from embeddings.planning import counting_tokenizer
 from embeddings.recipe import Recipe
@@ -207,16 +208,18 @@ def finetune(run: Run, asked: Asked, checkpoint_steps: int) -> None:
     if test is not None:
         if asked.average_adapters:
             folders = [judges.average(folders)]
-        unseen(judges, folders, test).write(run.views / asked.view / "test.parquet")
+        found = unseen(judges, folders, test)
+        name_the_lost("test", found.ids, np.isnan(found.values[:, 0]), asked.view)
+        found.write(run.views / asked.view / "test.parquet")
+    known = np.stack(left_out).any(axis=0)
+    name_the_lost("train", view.ids, known & np.isnan(view.values[:, 0]), asked.view)
     view.write(run.views / asked.view / "train.parquet")
     run.update_record(seconds={f"finetune_{asked.view}": round(time.monotonic() - start, 3)})
     rows = np.flatnonzero(np.isfinite(view.values).all(axis=1))
     if len(rows):
         side, tie = view.values[rows, 0], view.values[rows, 1]
-        found = log_loss(from_log_odds(side, tie), labels[rows])
-        print(
-            f"log loss of these logits alone, uncalibrated, on {len(rows):,} battles: {found:.4f}"
-        )
+        loss = log_loss(from_log_odds(side, tie), labels[rows])
+        print(f"log loss of these logits alone, uncalibrated, on {len(rows):,} battles: {loss:.4f}")
     print(
         f"view in {run.views / asked.view}; next: python pipelines/train_meta.py --run {run.folder}"
     )
