@@ -39,9 +39,14 @@ NOBODY = 65534
 YEAR = 365 * 86400
 
 
+def script_of(name: str) -> list[str]:
+    """How a user calls a command."""
+    return [sys.executable, str(ROOT / "pipelines" / f"{name}.py")]
+
+
 def script(bench: Bench, name: str, run: Path) -> list[str]:
-    """The command as a user gives it."""
-    return [sys.executable, str(ROOT / "pipelines" / f"{name}.py"), *bench.argv(name, run)]
+    """The command with its arguments, as a user gives it."""
+    return [*script_of(name), *bench.argv(name, run)]
 
 
 def as_script(
@@ -209,8 +214,7 @@ def beyond_rounding(wanted: dict[str, bytes], found: dict[str, bytes]) -> list[s
 
 
 def infinite_token(bench: Bench, out: Outcome) -> None:
-    """Put infinity into the embedding of "cat" (ten of the words of the battles are equally
-    frequent), and compare the battles without it with what the sound model gave them."""
+    """Make the embedding of "2" infinite; the battles without it get what a sound model gives."""
     import numpy as np
     import pandas as pd
     from safetensors.torch import load_file, save_file
@@ -248,8 +252,7 @@ def infinite_token(bench: Bench, out: Outcome) -> None:
         for name in ("extract", "finetune", "train_meta", "submit"):
             options = argv.get(name) or bench.argv(name, run)[:-2]
             done = subprocess.run(
-                [sys.executable, str(ROOT / "pipelines" / f"{name}.py"), *options]
-                + ["--run", str(run)],
+                [*script_of(name), *options, "--run", str(run)],
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
@@ -273,7 +276,7 @@ def infinite_token(bench: Bench, out: Outcome) -> None:
             out.unequal.append(f"{split} {name}")
         if name == "likelihood" and not np.isnan(view.values[~known]).all():
             out.complaints.append(f"{split}: numbers where there should be none")
-        if name == "likelihood" and f"id {ascii(lost[split][0])}" not in said:
+        if name == "likelihood" and f"id {lost[split][0]!a}" not in said:
             out.complaints.append(f"{split}: {lost[split][0]} is not named: {said[-600:]}")
     shutil.rmtree(folder)
 

@@ -4,9 +4,9 @@
     python benchmarks/faults.py --times 5 --only killed --only full
 
 Prints one line a fault: how often it was injected, rows lost, whether the output came out equal to
-the undisturbed run's, byte by byte, once the same command was given again. Faults are real (signals,
-a file system that is full, damaged files, another process, a changed clock, no network, permissions)
-but for one: there is no GPU here whose memory could run out, a model says so instead.
+the undisturbed run's, byte by byte, once the same command was given again. Faults are real: a full
+file system, signals, damaged files, another process, a changed clock, no network, permissions. But
+for one: there is no GPU here whose memory could run out, a model says so instead.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def one_line(started: Started) -> bool:
 
 
 def killed(bench: Bench, rng: random.Random, out: Outcome) -> None:
-    """kill -9 at a random moment, each command."""
+    """End by kill -9 at a random moment, each command."""
     for name in COMMANDS:
         run = bench.copy(name)
         started = bench.start(name, run)

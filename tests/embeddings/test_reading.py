@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from arena.errors import UserError
 from embeddings.pairs import Sequence
 from embeddings.reading import batches, fill
 from embeddings.store import Writer
@@ -57,3 +58,31 @@ def test_a_crash_costs_one_shard(tmp_path):
     assert len(left) == 150 - 128
     fill(Writer(tmp_path), left, double, "reading", 0)
     assert Writer(tmp_path).lacking(todo) == []
+
+
+def with_memory_for(tokens, read):
+    """A GPU stands in: a read that says what PyTorch says there."""
+
+    def reading(batch):
+        if len(batch) * max(len(s.ids) for s in batch) > tokens:
+            raise torch.OutOfMemoryError("CUDA out of memory (simulated)")
+        read.append([len(s.ids) for s in batch])
+        return double(batch)
+
+    return reading
+
+
+def test_a_gpu_out_of_memory_gets_half_the_budget_and_loses_nothing(tmp_path, capsys):
+    todo = [sequence(n) for n in (9, 8, 7, 6, 5, 4, 3)]
+    read = []
+    fill(Writer(tmp_path), todo, with_memory_for(20, read), "reading", 40)
+    assert read == [[3], [9, 8], [7, 6], [5, 4, 3]]
+    assert capsys.readouterr().err.count("going on with batches of 20 tokens") == 1
+    store = Writer(tmp_path)
+    assert all(torch.equal(store.get(s.key), double([s])[0]) for s in todo)
+
+
+def test_a_sequence_that_memory_does_not_suffice_for_is_one_line(tmp_path):
+    todo = [sequence(9), sequence(3)]
+    with pytest.raises(UserError, match="single sequence of 9 tokens"):
+        fill(Writer(tmp_path), todo, with_memory_for(5, []), "reading", 40)
