@@ -145,6 +145,7 @@ class Bench:
         self.count += 1
         log = self.folder / f"{self.count}.log"
         argv = self.argv(name, run)
+        log.touch()
         process = self.context.Process(target=_child, args=(name, argv, str(log), before))
         process.start()
         return Started(process, log)

@@ -93,9 +93,11 @@ def on_a_small_disk(bench: Bench, name: str, run: Path, space: int) -> tuple[Any
     steps = f"""
         mount -t tmpfs -o size={size} small {small}
         cp -a {run} {small}/run
-        ({command}) > {bench.folder}/first.log 2>&1; echo $? > {bench.folder}/first.rc
+        code=0; ({command}) > {bench.folder}/first.log 2>&1 || code=$?
+        echo $code > {bench.folder}/first.rc
         mount -o remount,size=1g {small}
-        ({command}) > {bench.folder}/second.log 2>&1; echo $? > {bench.folder}/second.rc
+        code=0; ({command}) > {bench.folder}/second.log 2>&1 || code=$?
+        echo $code > {bench.folder}/second.rc
         rm -rf {run} && cp -a {small}/run {run}
     """
     subprocess.run(["unshare", "-rm", "bash", "-ec", steps], check=True)
