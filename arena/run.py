@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from arena.errors import UserError
 from arena.files import read_json, write_json
+from arena.lock import hold
 
 SPLITS = ("train", "test")
 
@@ -38,6 +40,11 @@ class Run:
         return self.folder / "views"
 
     @property
+    def judges(self) -> Path:
+        """Fine-tuned models and what they were made with."""
+        return self.folder / "finetune"
+
+    @property
     def study(self) -> Path:
         """Optuna's SQLite storage."""
         return self.folder / "study.db"
@@ -66,6 +73,14 @@ class Run:
     def explanations(self) -> Path:
         """Reasons for the predictions of the test rows."""
         return self.folder / "explanations.parquet"
+
+    def changing(self, who: str) -> AbstractContextManager[None]:
+        """Be the only command on this run; ``UserError`` where another is. See ``arena.lock``."""
+        return hold(self.folder, who)
+
+    def reading(self, who: str) -> AbstractContextManager[None]:
+        """Share the run with commands that leave its battles, views and model as they are."""
+        return hold(self.folder, who, shared=True)
 
     def read_record(self) -> dict[str, Any]:
         """``run.json`` as a dict, empty where there is none.

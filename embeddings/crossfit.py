@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 
 from arena.errors import UserError
-from arena.files import atomic, read_json, write_json
+from arena.files import read_json, write_json
 from arena.groups import fold_of
 from arena.views import Column, View
 from embeddings import pairs
@@ -28,10 +28,11 @@ from embeddings.config import BackboneConfig
 from embeddings.judge import Judge, average, token_ids
 from embeddings.lower import fill_lower
 from embeddings.pairs import Pairs, distinct
+from embeddings.reading import fill
 from embeddings.recipe import Recipe
-from embeddings.shards import Shards, fill
-from embeddings.store import settings_hash
+from embeddings.store import Writer, as_keys, settings_hash
 from embeddings.template import TEMPLATE_VERSION
+from embeddings.tensors import DamagedError, read_tensors, write_tensors
 from embeddings.training import TRAINING_VERSION, WEIGHTS, Examples, Trainer
 
 THRIFTY_FOLDS = 5
@@ -133,12 +134,12 @@ class Judges:
             "quantization": config.quantization,
             "top_layers": recipe.top_layers,
         }
-        self.lower: Shards | None = None
+        self.lower: Writer | None = None
 
     def prepare(self, *tables: Pairs) -> None:
         """Store the output of the lower layers for these battles, where they stay as they are."""
         if self.recipe.top_layers:
-            self.lower = Shards(self.folder / f"lower-{settings_hash(self.reads)}")
+            self.lower = Writer(self.folder / f"lower-{settings_hash(self.reads)}")
             fill_lower(self.lower, distinct(*tables), self.config, self.recipe.top_layers)
             _free()
 
@@ -157,7 +158,7 @@ class Judges:
             UserError: training failed; one line says what to change.
         """
         folder = self.address(examples)
-        if (folder / WEIGHTS).exists():
+        if _is_whole(folder / WEIGHTS):
             print(f"{what}: trained already, in {folder}", flush=True)
             return folder
         folder.mkdir(parents=True, exist_ok=True)
@@ -172,11 +173,10 @@ class Judges:
         """The folder of one judge whose matrices are the mean of these judges' matrices."""
         members = [folder.name for folder in folders]
         folder = self.folder / settings_hash({MEMBERS: members})
-        if not (folder / WEIGHTS).exists():
+        if not _is_whole(folder / WEIGHTS):
             folder.mkdir(parents=True, exist_ok=True)
             write_json(folder / SETTINGS, {MEMBERS: members})
-            with atomic(folder / WEIGHTS) as temporary:
-                save_file(average([f / WEIGHTS for f in folders]), temporary)
+            write_tensors(folder / WEIGHTS, average([f / WEIGHTS for f in folders]))
         return folder
 
     def logits(self, folder: Path, table: Pairs, what: str) -> tuple[np.ndarray, np.ndarray]:
@@ -193,20 +193,22 @@ class Judges:
             Logits float32 (n, 3), A before B and B before A, each in its own sequence's class
             order.
         """
-        said = Shards(folder / "logits")
-        todo = [s for s in distinct(table) if s.key not in said]
+        said = Writer(folder / "logits")
+        todo = said.lacking(distinct(table))
         if todo:
             times = len(read_json(folder / SETTINGS).get(MEMBERS, [folder]))
             recipe = replace(
                 self.recipe, rank=times * self.recipe.rank, alpha=times * self.recipe.alpha
             )
-            judge = Judge(load_backbone(self.config), recipe).load(load_file(folder / WEIGHTS))
+            judge = Judge(load_backbone(self.config), recipe).load(
+                read_tensors(folder / WEIGHTS)[0]
+            )
             budget = 0 if judge.where.type == "cpu" else self.config.batch_tokens
             fill(said, todo, lambda batch: judge.read(batch, self._inputs), what, budget)
             del judge
             _free()
         forward, swapped = (
-            np.array([said.get(s.key)[0].numpy() for s in side], np.float32).reshape(-1, 3)
+            said.rows(said.require(as_keys([s.key for s in side])), "values").reshape(-1, 3)
             for side in (table.forward, table.swapped)
         )
         return forward, swapped
@@ -281,6 +283,19 @@ def unseen(judges: Judges, folders: Sequence[Path], asked: Pairs) -> View:
         for k, f in enumerate(folders)
     ]
     return View(asked.ids, np.mean(values, axis=0), COLUMNS)
+
+
+def _is_whole(weights: Path) -> bool:
+    """Whether a judge's weights are there; damaged ones are removed, and said."""
+    if not weights.exists():
+        return False
+    try:
+        read_tensors(weights)
+    except DamagedError as error:
+        print(f"{weights} is damaged ({error}): removed and made again", file=sys.stderr)
+        weights.unlink()
+        return False
+    return True
 
 
 def _free() -> None:

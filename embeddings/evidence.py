@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from arena.errors import UserError
-from arena.files import atomic
+from arena.parquet import read_table, write_table
 from arena.progress import Progress
 from arena.views import Column, View
 from embeddings.backbone import (
@@ -33,10 +34,14 @@ from embeddings.scoring import (
     layer_numbers,
     slot_names,
 )
-from embeddings.store import SHARD_ITEMS, Shard, Store, gather, settings_hash
+from embeddings.store import SHARD_ITEMS, Store, Writer, as_keys, settings_hash
 from embeddings.template import TEMPLATE_VERSION
 
 __all__ = ["HiddenStates", "Plan", "estimate", "extract", "likelihood_view", "plan"]
+
+
+NAMED = 10
+"""Battles that one line names at most."""
 
 
 def extract(battles: pd.DataFrame, config: BackboneConfig, folder: Path, split: str) -> None:
@@ -67,8 +72,8 @@ def extract(battles: pd.DataFrame, config: BackboneConfig, folder: Path, split: 
     }
     name = settings_hash(settings)
     packed = pack_battles(battles, config, load_tokenizer(config), name)
-    store = Store(folder / "hidden" / name, settings)
-    todo = [item for item in packed.items if item.key not in store]
+    store = Writer(folder / "hidden" / name, settings)
+    todo = store.lacking(packed.items)
     print(
         f"{split}: {len(packed.items):,} distinct answers, {len(todo):,} to read, "
         f"{sum(item.tokens(len(packed.opening)) for item in todo):,} tokens",
@@ -76,18 +81,19 @@ def extract(battles: pd.DataFrame, config: BackboneConfig, folder: Path, split: 
     )
     if todo:
         fill(store, todo, config, packed)
-    keys = packed.key_a + packed.key_b
-    n = len(packed.ids)
-    values = gather(store.folder, keys, "likelihood") if n else np.empty((0, len(QUANTITIES)))
-    likelihood_view(packed.ids, values[:n], values[n:]).write(
-        folder / "likelihood" / f"{split}.parquet"
+    a, b = (
+        store.rows(store.require(as_keys(keys)), "likelihood").reshape(-1, len(QUANTITIES))
+        for keys in (packed.key_a, packed.key_b)
     )
+    lost = np.isnan(a).all(axis=1) | np.isnan(b).all(axis=1)
+    name_the_lost(split, packed.ids, lost, "hidden and likelihood")
+    likelihood_view(packed.ids, a, b).write(folder / "likelihood" / f"{split}.parquet")
     _write_keys(
         folder / "hidden" / f"{split}.parquet", packed, {"settings": name, "slots": ",".join(slots)}
     )
 
 
-def fill(store: Store, items: Sequence[Item], config: BackboneConfig, packed: Plan) -> None:
+def fill(store: Writer, items: Sequence[Item], config: BackboneConfig, packed: Plan) -> None:
     """Read ``items`` of ``packed`` and add them to the store, shard by shard in their order."""
     backbone = load_backbone(config)
     scorer = Scorer(backbone, packed.end_token, packed.opening)
@@ -106,11 +112,11 @@ def fill(store: Store, items: Sequence[Item], config: BackboneConfig, packed: Pl
             progress=lambda batch: progress.update(sum(i.tokens(opening) for i in batch)),
         ):
             store.add(
-                Shard(
-                    np.array([list(item.key) for item in part], dtype=np.uint8),
-                    np.concatenate([states for states, _ in scored]),
-                    np.concatenate([values for _, values in scored]),
-                )
+                [item.key for item in part],
+                {
+                    "states": np.concatenate([states for states, _ in scored]),
+                    "likelihood": np.concatenate([values for _, values in scored]),
+                },
             )
 
 
@@ -133,6 +139,26 @@ def likelihood_view(ids: Sequence[str], a: np.ndarray, b: np.ndarray) -> View:
     return View(ids, np.stack(blocks, axis=1), columns)
 
 
+def name_the_lost(split: str, ids: Sequence[str], lost: np.ndarray, columns: str) -> None:
+    """Say for which battles the model gave no finite numbers.
+
+    Args:
+        split: ``train`` or ``test``.
+        ids: battle ids, n.
+        lost: bool (n,).
+        columns: which of theirs stay empty, for people.
+    """
+    names = [ids[i] for i in np.flatnonzero(lost).tolist()]
+    if names:
+        shown = ", ".join(ascii(name) for name in names[:NAMED])
+        print(
+            f"{split}: the model's numbers for {len(names):,} battles are not finite, their "
+            f"{columns} columns stay empty: id {shown}"
+            + (f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""),
+            file=sys.stderr,
+        )
+
+
 def _write_keys(path: Path, packed: Plan, metadata: dict[str, str]) -> None:
     table = pa.table(
         {
@@ -141,28 +167,27 @@ def _write_keys(path: Path, packed: Plan, metadata: dict[str, str]) -> None:
             "key_b": pa.array(packed.key_b, pa.binary(32)),
         }
     )
-    with atomic(path) as temporary:
-        pq.write_table(table.replace_schema_metadata(metadata), temporary)
+    write_table(path, table.replace_schema_metadata(metadata))
 
 
 @dataclass(frozen=True)
 class HiddenStates:
-    """Pooled hidden states of a split's battles, in their order.
+    """Pooled hidden states of a split's battles, in their order, read slot by slot.
 
     Attributes:
         ids: battle ids, n.
-        a, b: states of either answer given the prompt, float16 (n, slots, d).
         slots: names of the slots, such as ``layer18.mean`` and ``layer18.last``.
+        slot: of a slot's number, the states of answers A and B given the prompt, float16 (n, d)
+            each; NaN where the model's were not finite.
     """
 
     ids: list[str]
-    a: np.ndarray
-    b: np.ndarray
     slots: list[str]
+    slot: Callable[[int], tuple[np.ndarray, np.ndarray]]
 
     @classmethod
     def read(cls, folder: Path, split: str) -> HiddenStates:
-        """Gather the states of ``folder/hidden/<split>.parquet`` from the store.
+        """The states of ``folder/hidden/<split>.parquet``; the store is read when a slot is.
 
         Raises:
             UserError: the split was not extracted, or the store lacks some of it.
@@ -170,16 +195,30 @@ class HiddenStates:
         path = folder / "hidden" / f"{split}.parquet"
         if not path.exists():
             raise UserError(f"{path} is missing: run `python pipelines/extract.py` first")
-        table = pq.read_table(path)
+        table = read_table(path)
         settings = table.schema.metadata[b"settings"].decode()
+        if not re.fullmatch("[0-9a-f]{16}", settings):
+            raise UserError(f"{path} is damaged: run `python pipelines/extract.py` again")
         slots = table.schema.metadata[b"slots"].decode().split(",")
-        n = table.num_rows
-        keys = table.column("key_a").to_pylist() + table.column("key_b").to_pylist()
-        states = gather(folder / "hidden" / settings, keys, "states")
-        return cls(table.column("id").to_pylist(), states[:n], states[n:], slots)
+        store = Store(folder / "hidden" / settings)
+        a, b = (store.require(_column_of_keys(table, name)) for name in ("key_a", "key_b"))
+        return cls(
+            table.column("id").to_pylist(),
+            slots,
+            lambda number: (store.rows(a, "states", number), store.rows(b, "states", number)),
+        )
 
     def take(self, rows: np.ndarray) -> HiddenStates:
         """The states of the battles at positions ``rows`` (integer array or boolean mask)."""
         positions = np.arange(len(self.ids))[rows]
-        ids = [self.ids[i] for i in positions]
-        return HiddenStates(ids, self.a[positions], self.b[positions], self.slots)
+
+        def slot(number: int) -> tuple[np.ndarray, np.ndarray]:
+            a, b = self.slot(number)
+            return a[positions], b[positions]
+
+        return HiddenStates([self.ids[i] for i in positions], self.slots, slot)
+
+
+def _column_of_keys(table: pa.Table, name: str) -> np.ndarray:
+    """A column of content addresses as uint8 (n, 32)."""
+    return as_keys(table.column(name).to_pylist())

@@ -13,16 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import nn
 
 from arena.battle import CLASSES, SEED
 from arena.errors import UserError
-from arena.files import atomic
 from embeddings import pairs
 from embeddings.backbone import Backbone
 from embeddings.lower import keep_top
 from embeddings.recipe import Recipe
+from embeddings.tensors import read_tensors, write_tensors
 
 Inputs = Callable[[pairs.Sequence], torch.Tensor]
 """What the decoder gets of a sequence: token ids, int64 (n,), or states of its lower layers,
@@ -112,14 +111,13 @@ class Judge(nn.Module):
         return read
 
     def read(self, batch: Sequence[pairs.Sequence], inputs: Inputs) -> list[torch.Tensor]:
-        """Logits of sequences without gradients, for ``embeddings.shards.fill``: (1, 3) each."""
+        """Logits of sequences without gradients, for ``embeddings.reading.fill``: (1, 3) each."""
         with torch.inference_mode():
             return list(self([inputs(s) for s in batch]).cpu().split(1))
 
     def save(self, path: Path) -> None:
         """Write the trained parameters as safetensors, atomically."""
-        with atomic(path) as temporary:
-            save_file({n: p.detach().contiguous() for n, p in self.trained.items()}, temporary)
+        write_tensors(path, {n: p.detach().cpu().contiguous() for n, p in self.trained.items()})
 
     def load(self, weights: Mapping[str, torch.Tensor]) -> Judge:
         """Take trained parameters, by name; go to eval mode.
@@ -146,8 +144,11 @@ def average(paths: Sequence[Path]) -> dict[str, torch.Tensor]:
     Args:
         paths: files that ``Judge.save`` wrote, of one recipe; the result fits a recipe with K times
             its ``rank`` and ``alpha``.
+
+    Raises:
+        DamagedError: a file is damaged.
     """
-    judges = [load_file(path) for path in paths]
+    judges = [read_tensors(path)[0] for path in paths]
     mean = {}
     for name in judges[0]:
         weights = [judge[name] for judge in judges]

@@ -17,7 +17,8 @@ from arena.errors import UserError
 from embeddings import pairs
 from embeddings.backbone import Backbone, load_backbone
 from embeddings.config import BackboneConfig
-from embeddings.shards import Shards, fill
+from embeddings.reading import fill
+from embeddings.store import Writer
 
 
 def keep_top(backbone: Backbone, count: int) -> None:
@@ -36,21 +37,21 @@ def keep_top(backbone: Backbone, count: int) -> None:
 
 
 def fill_lower(
-    shards: Shards, sequences: Sequence[pairs.Sequence], config: BackboneConfig, top: int
+    store: Writer, sequences: Sequence[pairs.Sequence], config: BackboneConfig, top: int
 ) -> None:
     """Store the input of the top ``top`` layers of every sequence that is not there yet.
 
     Raises:
         UserError: the disk has no room, or the backbone cannot be had.
     """
-    todo = [s for s in sequences if s.key not in shards]
+    todo = store.lacking(sequences)
     if not todo:
         return
     backbone = load_backbone(config)
     decoder = backbone.decoder
     width = backbone.model.get_input_embeddings().embedding_dim
     bytes_needed = sum(len(s.ids) for s in todo) * width * backbone.model.dtype.itemsize
-    _check_room(shards.folder, bytes_needed)
+    _check_room(store.folder, bytes_needed)
     total = len(decoder.layers)
     if not 0 < top < total:
         keep_top(backbone, top)
@@ -66,7 +67,7 @@ def fill_lower(
         return [states[row, : len(s.ids)] for row, s in enumerate(batch)]
 
     on_cpu = backbone.device.type == "cpu"
-    fill(shards, todo, read, f"{config.name} lower layers", 0 if on_cpu else config.batch_tokens)
+    fill(store, todo, read, f"{config.name} lower layers", 0 if on_cpu else config.batch_tokens)
 
 
 def _keep(decoder: Any, kept: slice) -> None:

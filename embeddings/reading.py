@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import torch
+
+from arena.errors import UserError
+from arena.progress import Progress
+from embeddings import pairs
+from embeddings.store import SHARD_ITEMS, Writer, ragged
 
 Item = TypeVar("Item")
 Found = TypeVar("Found")
@@ -54,6 +60,11 @@ def in_shards(
         budget: tokens of a batch on a GPU, 0 on a CPU.
         progress: called with each batch that is done.
 
+    A GPU that runs out of memory gets half the budget from there on.
+
+    Raises:
+        UserError: memory does not suffice for one sequence.
+
     Yields:
         The items of a shard, and what ``read`` returned of each batch of them.
     """
@@ -62,16 +73,70 @@ def in_shards(
         with ThreadPoolExecutor(1 if budget else threads, initializer=one_thread) as pool:
             for begin in range(0, len(items), size):
                 part = items[begin : begin + size]
-                grouped = [part[s] for s in batches([length(item) for item in part], budget)]
                 found: list[Found] = []
-                for batch, answer in zip(grouped, pool.map(read, grouped), strict=True):
-                    found.append(answer)
-                    progress(batch)
+                done = 0
+                while done < len(part):
+                    lengths = [length(item) for item in part[done:]]
+                    grouped = [part[done:][s] for s in batches(lengths, budget)]
+                    try:
+                        for batch, answer in zip(grouped, pool.map(read, grouped), strict=True):
+                            found.append(answer)
+                            done += len(batch)
+                            progress(batch)
+                    except torch.OutOfMemoryError:
+                        budget = _less(budget, max(lengths))
                 yield part, found
     finally:
         torch.set_num_threads(threads)
 
 
+def _less(budget: int, longest: int) -> int:
+    """Half the budget, after memory did not suffice for a batch.
+
+    Raises:
+        UserError: it did not suffice for one sequence.
+    """
+    if budget <= longest:
+        raise UserError(
+            f"out of memory with a single sequence of {longest:,} tokens: lower max_tokens in the "
+            "backbone's YAML, or take --quantization nf4"
+        )
+    print(f"out of GPU memory: going on with batches of {budget // 2:,} tokens", file=sys.stderr)
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return budget // 2
+
+
 def one_thread() -> None:
     """Let the calling thread compute alone: what a pool of reading threads begins with."""
     torch.set_num_threads(1)
+
+
+def fill(
+    store: Writer,
+    todo: Sequence[pairs.Sequence],
+    read: Callable[[Sequence[pairs.Sequence]], Sequence[torch.Tensor]],
+    what: str,
+    budget: int,
+) -> None:
+    """Read sequences with a model and add what it finds, shard by shard in their order.
+
+    Args:
+        store: where to.
+        todo: sequences that are not there yet.
+        read: one batch, an item (rows, width) for each of its sequences.
+        what: for people.
+        budget: tokens of a batch on a GPU, 0 on a CPU.
+    """
+    # bitsandbytes rearranges the weights in its first pass: no two threads may do that at once.
+    read(todo[-1:])
+    with Progress(what, sum(len(s.ids) for s in todo), unit="tokens") as progress:
+        for part, found in in_shards(
+            todo,
+            read,
+            size=SHARD_ITEMS,
+            length=lambda s: len(s.ids),
+            budget=budget,
+            progress=lambda batch: progress.update(sum(len(s.ids) for s in batch)),
+        ):
+            store.add([s.key for s in part], ragged([item for items in found for item in items]))

@@ -150,7 +150,8 @@ class Scorer:
 
         Returns:
             float16 (n, slots, d), clamped to float16's range, and float32 (n, len(QUANTITIES)); a
-            quantity of no tokens is NaN, their sum and number 0.
+            quantity of no tokens is NaN, their sum and number 0. All of an item is NaN where the
+            model gave an infinite number, or none, for any of it.
         """
         states: list[torch.Tensor] = []
         values = np.full((len(items), len(QUANTITIES)), np.nan, dtype=np.float32)
@@ -178,8 +179,9 @@ class Scorer:
                         item.content, np.arange(item.bare_start, item.bare_start + item.bare_length)
                     )
                     found["ratio"] = logs[places].mean()
-                for name, value in found.items():
-                    values[row, column[name]] = value
+                if np.isfinite(list(found.values())).all():
+                    for name, value in found.items():
+                        values[row, column[name]] = value
             bare_rows = [row for row, item in enumerate(items) if item.bare_length]
             if bare_rows:
                 final = self._read([items[row].bare for row in bare_rows])[-1]
@@ -190,7 +192,12 @@ class Scorer:
                     logs = self._log_probabilities(final[i], positions - 1, item.bare[positions])[0]
                     values[row, column["bare"]] = logs.mean()
                     values[row, column["ratio"]] -= logs.mean()
-        return torch.stack(states).cpu().numpy(), values
+                    if not np.isfinite(logs).all():
+                        values[row] = np.nan
+        pooled = torch.stack(states).cpu().numpy()
+        lost = np.isnan(pooled).any(axis=(1, 2)) | np.isnan(values[:, column["tokens"]])
+        pooled[lost], values[lost] = np.nan, np.nan
+        return pooled, values
 
     def _read(self, sequences: Sequence[np.ndarray]) -> list[torch.Tensor]:
         """States of the kept layers, then the final one; each (n, longest, d)."""
@@ -271,7 +278,8 @@ def _pool(layers: Sequence[torch.Tensor], row: int, item: Item) -> torch.Tensor:
             _mean(states[row], item.asked, last),
         ]
     limit = torch.finfo(torch.float16).max
-    return torch.stack([slot.to("cpu") for slot in slots]).clamp(-limit, limit).half()
+    pooled = torch.stack([slot.to("cpu") for slot in slots])
+    return pooled.where(pooled.isfinite(), torch.nan).clamp(-limit, limit).half()
 
 
 def _mean(states: torch.Tensor, positions: np.ndarray, empty: torch.Tensor) -> torch.Tensor:

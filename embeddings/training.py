@@ -13,10 +13,10 @@ at a time, since all threads draw from one generator.)
 
 from __future__ import annotations
 
-import json
 import math
+import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,13 +24,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch.nn.functional import cosine_similarity, kl_div, log_softmax
 
 from arena.battle import SEED
 from arena.errors import UserError
-from arena.files import atomic, write_json
+from arena.files import write_json
 from arena.progress import Progress
 from arena.swap import SWAP
 from embeddings import pairs
@@ -38,6 +36,7 @@ from embeddings.judge import Inputs, Judge
 from embeddings.pairs import Pairs
 from embeddings.reading import batches, one_thread
 from embeddings.recipe import Recipe
+from embeddings.tensors import DamagedError, read_tensors, write_tensors
 
 TRAINING_VERSION = 1
 
@@ -74,14 +73,15 @@ class Examples:
             u = None if t is None else t[SWAP]
             target = self.targets[row]
             found += [
-                _Sample(self.pairs.forward[row], target, t),
-                _Sample(self.pairs.swapped[row], target[SWAP], u),
+                _Sample(self.pairs.ids[row], self.pairs.forward[row], target, t),
+                _Sample(self.pairs.ids[row], self.pairs.swapped[row], target[SWAP], u),
             ]
         return sorted(found, key=lambda s: -len(s.sequence.ids))
 
 
 @dataclass(frozen=True)
 class _Sample:
+    id: str
     sequence: pairs.Sequence
     target: np.ndarray
     teacher: np.ndarray | None
@@ -152,6 +152,7 @@ class Trainer:
         self.map: Callable[..., Iterable[tuple[float, Sequence[torch.Tensor]]]] = map
         self.step, self.seconds = 0, 0.0
         self.losses: list[float] = []
+        self.left_out: set[str] = set()
         if (folder / CHECKPOINT).exists():
             self._restore(folder / CHECKPOINT)
 
@@ -258,9 +259,10 @@ class Trainer:
         self.optimizer.zero_grad()
         torch.manual_seed(SEED + self.step)
         parts = [samples[s] for s in batches([len(s.sequence.ids) for s in samples], self.budget)]
-        total = 0.0
+        total, read = 0.0, False
         try:
-            for loss, gradients in self.map(self._part, parts):
+            for loss, gradients in self._finite(parts):
+                read = True
                 total += loss / len(samples)
                 for parameter, gradient in zip(self.parameters, gradients, strict=True):
                     gradient /= len(samples)
@@ -270,7 +272,20 @@ class Trainer:
                         parameter.grad += gradient
         except torch.OutOfMemoryError:
             return None
-        return total
+        return total if read else math.nan
+
+    def _finite(
+        self, parts: Sequence[list[_Sample]]
+    ) -> Iterator[tuple[float, Sequence[torch.Tensor]]]:
+        """What ``_part`` gives, without samples whose loss is not finite: each is said once."""
+        for part, found in zip(parts, self.map(self._part, parts), strict=True):
+            if math.isfinite(found[0]):
+                yield found
+            elif len(part) > 1:
+                yield from self._finite([[sample] for sample in part])
+            elif part[0].id not in self.left_out:
+                self.left_out.add(part[0].id)
+                print(f"no finite loss, left out of training: id {part[0].id!a}", file=sys.stderr)
 
     def _part(self, samples: list[_Sample]) -> tuple[float, Sequence[torch.Tensor]]:
         """Summed loss of a micro-batch, and its gradients."""
@@ -299,13 +314,15 @@ class Trainer:
         state = {"step": self.step, "seconds": self.seconds, "numbers": numbers}
         # Tensors that share memory (bitsandbytes' maps) cannot be written as they are.
         tensors = {n: t.cpu().clone().contiguous() for n, t in tensors.items()}
-        with atomic(path) as temporary:
-            save_file(tensors, temporary, metadata={"state": json.dumps(state)})
+        write_tensors(path, tensors, state)
 
     def _restore(self, path: Path) -> None:
-        with safe_open(path, framework="pt") as file:
-            state: Mapping[str, Any] = json.loads(file.metadata()["state"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        try:
+            tensors, state = read_tensors(path)
+        except DamagedError as error:
+            print(f"{path} is damaged ({error}): removed, training begins anew", file=sys.stderr)
+            path.unlink()
+            return
         self.step, self.seconds = state["step"], state["seconds"]
         self.losses = tensors.pop("losses").tolist()
         for name, parameter in self.judge.trained.items():

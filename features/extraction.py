@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 
 import numpy as np
 import pandas as pd
@@ -60,9 +65,42 @@ def _run(jobs: Iterator[list[Texts]], workers: int) -> Iterator[np.ndarray]:
     if workers == 1:
         yield from map(compute, jobs)
         return
+    waiting = list(jobs)
+    done = 0
     # Not fork: the caller may hold threads of torch, which a forked process inherits broken.
-    with multiprocessing.get_context("spawn").Pool(workers) as pool:
-        yield from pool.imap(compute, jobs)
+    context = multiprocessing.get_context("spawn")
+    try:
+        with ProcessPoolExecutor(workers, context) as pool, _cancelling(pool):
+            with _ignoring_interrupts():
+                found = pool.map(compute, waiting)
+            for values in found:
+                yield values
+                done += 1
+    except BrokenProcessPool:
+        print("a process was killed, perhaps for want of memory: going on with one")
+        yield from map(compute, waiting[done:])
+
+
+@contextmanager
+def _cancelling(pool: ProcessPoolExecutor) -> Iterator[None]:
+    """Do not wait for what nobody will read."""
+    try:
+        yield
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+@contextmanager
+def _ignoring_interrupts() -> Iterator[None]:
+    """Start processes that ignore Ctrl-C, and leave it to the one that started them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def compute(rows: list[Texts]) -> np.ndarray:

@@ -7,6 +7,8 @@ model/<fusion>/booster-00.txt     LightGBM's own text format
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 from dataclasses import asdict
 from pathlib import Path
@@ -14,12 +16,11 @@ from typing import Any
 
 import lightgbm as lgb
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
 
 from arena.battle import CLASSES
 from arena.errors import UserError
-from arena.files import read_json, write_json
+from arena.files import atomic, read_json, write_json
+from embeddings.tensors import DamagedError, read_tensors, write_tensors
 from meta.calibrate import Calibrator
 from meta.fusion import Fusion
 from meta.learned import LEARNED, Model
@@ -33,9 +34,21 @@ FORMAT = 3
 def save(stage: SecondStage, folder: Path) -> None:
     """Write the bundle beside ``folder`` and move it into place, replacing an older one."""
     fresh, old = folder.with_name(f"{folder.name}.new"), folder.with_name(f"{folder.name}.old")
-    for leftover in (fresh, old):
-        shutil.rmtree(leftover, ignore_errors=True)
+    shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
+    try:
+        _write(stage, fresh)
+    except BaseException:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise
+    if folder.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        folder.rename(old)
+    fresh.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _write(stage: SecondStage, folder: Path) -> None:
     bundle: dict[str, Any] = {
         "format": FORMAT,
         "class_order": list(CLASSES),
@@ -45,10 +58,11 @@ def save(stage: SecondStage, folder: Path) -> None:
         "learned": {name: len(models) for name, models in stage.learned.items()},
     }
     for name, fusion in stage.fusions.items():
-        (fresh / name).mkdir()
+        (folder / name).mkdir()
         files = [f"{name}/booster-{i:02}.txt" for i in range(len(fusion.boosters))]
         for file, booster in zip(files, fusion.boosters, strict=True):
-            booster.save_model(fresh / file)
+            with atomic(folder / file) as temporary:
+                temporary.write_text(booster.model_to_string(), encoding="utf-8")
         bundle["fusions"][name] = {
             "views": list(fusion.views),
             "columns": list(fusion.columns),
@@ -57,19 +71,22 @@ def save(stage: SecondStage, folder: Path) -> None:
             "calibrator": asdict(fusion.calibrator),
             "calibration": fusion.calibration,
         }
-    (fresh / "learned").mkdir()
+    (folder / "learned").mkdir()
     for name, models in stage.learned.items():
         arrays = {
             f"{fold}/{part}": np.ascontiguousarray(value)
             for fold, model in enumerate(models)
             for part, value in model.items()
         }
-        save_file(arrays, fresh / "learned" / f"{name}.safetensors")
-    write_json(fresh / "bundle.json", bundle)
-    if folder.exists():
-        folder.rename(old)
-    fresh.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
+        write_tensors(folder / "learned" / f"{name}.safetensors", arrays)
+    boosters = [file for entry in bundle["fusions"].values() for file in entry["boosters"]]
+    bundle["sha256"] = {file: _hash((folder / file).read_bytes()) for file in boosters}
+    bundle["checksum"] = _hash(json.dumps(bundle).encode())
+    write_json(folder / "bundle.json", bundle)
+
+
+def _hash(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def load(folder: Path) -> SecondStage:
@@ -79,30 +96,42 @@ def load(folder: Path) -> SecondStage:
         UserError: it is missing, damaged, or of another format.
     """
     again = "run `python pipelines/train_meta.py` on this run first"
+    if not folder.exists():
+        # A crash fell between the two renames of ``save``.
+        folder = folder.with_name(f"{folder.name}.old")
     if not (folder / "bundle.json").exists():
         raise UserError(f"no model in {folder}: {again}")
     try:
         bundle = read_json(folder / "bundle.json")
+        # Bundles of before have no checksums.
+        checksum = bundle.pop("checksum", None)
+        if checksum is not None and checksum != _hash(json.dumps(bundle).encode()):
+            raise ValueError("the checksum does not fit")
+        hashes = bundle.get("sha256", {})
         if bundle["format"] != FORMAT or tuple(bundle["class_order"]) != CLASSES:
             raise UserError(f"the model in {folder} is of another format: {again}")
         length = {part: np.array(value) for part, value in bundle["length"].items()}
         return SecondStage(
-            {name: _fusion(folder, entry) for name, entry in bundle["fusions"].items()},
+            {name: _fusion(folder, entry, hashes) for name, entry in bundle["fusions"].items()},
             {name: _models(folder, name, n) for name, n in bundle["learned"].items()},
             Nulls(np.array(bundle["prior"]), SymmetricLogistic.of(length)),
         )
-    except (LookupError, TypeError, ValueError, OSError, lgb.basic.LightGBMError, SafetensorError):
+    except (LookupError, TypeError, ValueError, OSError, lgb.basic.LightGBMError, DamagedError):
         raise UserError(f"the model in {folder} is damaged: {again}") from None
 
 
-def _fusion(folder: Path, entry: dict[str, Any]) -> Fusion:
+def _fusion(folder: Path, entry: dict[str, Any], hashes: dict[str, str]) -> Fusion:
     files = [(folder / file).resolve() for file in entry["boosters"]]
     if not all(file.is_relative_to(folder.resolve()) for file in files):
         raise ValueError("a booster's path leaves the bundle")
+    texts = [file.read_bytes() for file in files]
+    for file, text in zip(entry["boosters"], texts, strict=True):
+        if hashes and hashes[file] != _hash(text):
+            raise ValueError(f"the checksum of {file} does not fit")
     return Fusion(
         tuple(entry["views"]),
         tuple(entry["columns"]),
-        [lgb.Booster(model_file=file) for file in files],
+        [lgb.Booster(model_str=text.decode()) for text in texts],
         entry["params"],
         Calibrator(**entry["calibrator"]),
         entry["calibration"],
@@ -113,7 +142,7 @@ def _models(folder: Path, name: str, count: int) -> list[Model]:
     if name not in LEARNED:
         raise ValueError(f"{name} is no view that learns")
     models: list[Model] = [{} for _ in range(count)]
-    for key, value in load_file(folder / "learned" / f"{name}.safetensors").items():
+    for key, value in read_tensors(folder / "learned" / f"{name}.safetensors")[0].items():
         fold, _, part = key.partition("/")
-        models[int(fold)][part] = value
+        models[int(fold)][part] = value.numpy()
     return models

@@ -7,10 +7,12 @@ the mean of the raw scores of both orders, swapped back, so it is exactly equiva
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 import lightgbm as lgb
 import numpy as np
@@ -139,6 +141,13 @@ def cross_validate(
     workers = min(os.cpu_count() or 1, len(names) * len(seeds))
     threads = threads_inside(2 * len(data.labels), workers)
 
+    stopped = threading.Event()
+
+    def give_up(_: Any) -> None:
+        # Nobody waits for boosters of a pruned trial, or after Ctrl-C.
+        if stopped.is_set():
+            raise lgb.callback.EarlyStopException(0, [])
+
     def fit(job: tuple[int, int]) -> lgb.Booster:
         fold, seed = job
         return lgb.train(
@@ -146,7 +155,7 @@ def cross_validate(
             data.subset(np.flatnonzero(folds != fold)),
             MAX_ROUNDS,
             valid_sets=[data.subset(np.flatnonzero(folds == fold))],
-            callbacks=[lgb.early_stopping(PATIENCE, verbose=False)],
+            callbacks=[give_up, lgb.early_stopping(PATIENCE, verbose=False)],
         )
 
     with ThreadPoolExecutor(workers) as pool:
@@ -160,5 +169,6 @@ def cross_validate(
                 if after_fold is not None:
                     after_fold(done, held, raw[held])
         finally:
+            stopped.set()
             pool.shutdown(cancel_futures=True)
     return CrossValidated(boosters, raw)

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import sqlite3
+import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import optuna
+from optuna.exceptions import StorageInternalError
 from scipy.special import softmax
+from sqlalchemy.exc import SQLAlchemyError
 
 from arena.battle import SEED
+from arena.errors import UserError
 from meta.gbm import BASELINE, BothOrders, cross_validate
 from meta.scores import log_loss, row_losses
 
@@ -56,9 +62,51 @@ def tune(
         trials: how many trials in all; 0 returns the baseline.
         storage: SQLite file that keeps the studies.
         progress: called once for each finished trial.
+
+    Raises:
+        UserError: the file cannot be used, or its disk is full.
     """
     if trials <= 0:
         return dict(BASELINE)
+    try:
+        return _tune(data, folds, trials, storage, progress)
+    except (StorageInternalError, SQLAlchemyError) as error:
+        raise UserError(
+            f"{storage} cannot be used ({error.__cause__ or error}): make room on its disk and "
+            "give the same command again, which goes on from the finished trials"
+        ) from error
+
+
+def set_aside_damaged(storage: Path) -> None:
+    """Move a file of studies that SQLite finds damaged out of the way, and say so."""
+    if not storage.exists():
+        return
+    try:
+        with closing(sqlite3.connect(storage)) as connection:
+            found = connection.execute("PRAGMA integrity_check").fetchone()[0]
+    except sqlite3.OperationalError:
+        # It cannot be opened now, which is said where it is needed.
+        return
+    except sqlite3.DatabaseError as error:
+        found = str(error)
+    if found != "ok":
+        aside = storage.with_name(f"{storage.name}.damaged")
+        storage.replace(aside)
+        storage.with_name(f"{storage.name}-journal").unlink(missing_ok=True)
+        print(
+            f"{storage} is damaged ({found.splitlines()[0]}): moved to {aside.name}, tuning begins "
+            "anew",
+            file=sys.stderr,
+        )
+
+
+def _tune(
+    data: BothOrders,
+    folds: np.ndarray,
+    trials: int,
+    storage: Path,
+    progress: Callable[[], None],
+) -> dict[str, float]:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     storage.parent.mkdir(parents=True, exist_ok=True)
     study = optuna.create_study(
@@ -68,7 +116,9 @@ def tune(
         load_if_exists=True,
         pruner=optuna.pruners.MedianPruner(n_startup_trials=4),
     )
-    if not study.trials:
+    finished = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
+    # A trial that was killed is not done, the baseline's among them.
+    if not study.get_trials(states=(*finished, optuna.trial.TrialState.WAITING)):
         study.enqueue_trial(BASELINE)
 
     def objective(trial: optuna.Trial) -> float:
@@ -85,7 +135,6 @@ def tune(
         found = cross_validate(data, folds, {**_suggest(trial), **QUICK}, after_fold=after_fold)
         return log_loss(softmax(found.raw, axis=1), data.labels)
 
-    finished = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
     for number in range(len(study.get_trials(deepcopy=False, states=finished)), trials):
         study.sampler = optuna.samplers.TPESampler(seed=SEED + number, n_startup_trials=8)
         study.optimize(objective, n_trials=1)

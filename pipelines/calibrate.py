@@ -40,6 +40,11 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from pipelines import cli
+
+if __name__ == "__main__":
+    cli.leave_on_interrupt()
+
 import numpy as np
 import pandas as pd
 
@@ -51,7 +56,6 @@ from arena.layouts import WINNERS, Cells, Damaged, DamagedRowError, decode_json,
 from arena.sources import Source, is_encodable, read_source
 from meta.calibrate import METHODS, SURE, WORTH_IT, Calibrator, cross_fitted, worth_keeping
 from meta.scores import FLOOR, classwise_ece, log_loss, paired_bootstrap, row_losses
-from pipelines import cli
 
 PROBABILITIES = (
     tuple(f"p_{name}" for name in CLASSES),

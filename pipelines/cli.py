@@ -3,14 +3,34 @@
 from __future__ import annotations
 
 import argparse
+import os
+import signal
 import sys
 from collections.abc import Callable
+from types import FrameType
 
 from arena.errors import UserError
+
+STOPPED = "\nstopped; the same command goes on where this one stopped"
 
 
 class Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
     """Shows every default, and a docstring as it stands."""
+
+
+def leave_on_interrupt() -> None:
+    """Let Ctrl-C end the process at once, in one line, until ``run`` takes over.
+
+    The libraries take seconds to load, and there is nothing to lose yet.
+    """
+    # Whoever starts a command in the background may have told it to ignore Ctrl-C.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _leave)
+
+
+def _leave(_: int, __: FrameType | None) -> None:
+    os.write(2, f"{STOPPED}\n".encode())
+    os._exit(130)
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
@@ -37,6 +57,8 @@ def run(command: Callable[[argparse.Namespace], None], arguments: argparse.Names
     A user's mistake, or a disk that is full or not to be written, is one line on stderr and exit
     code 2; Ctrl-C is exit code 130.
     """
+    if signal.getsignal(signal.SIGINT) is _leave:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     shown = " ".join(f"{k}={v}" for k, v in vars(arguments).items() if v is not None)
     print(f"settings: {shown}", flush=True)
     try:
@@ -45,9 +67,10 @@ def run(command: Callable[[argparse.Namespace], None], arguments: argparse.Names
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except OSError as error:
-        print(f"error: {error}: mend it and give the same command again", file=sys.stderr)
+        told = " ".join(str(error).split())
+        print(f"error: {told}: mend it and give the same command again", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\nstopped; the same command goes on where this one stopped", file=sys.stderr)
+        print(STOPPED, file=sys.stderr)
         return 130
     return 0

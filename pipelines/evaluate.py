@@ -18,6 +18,11 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from pipelines import cli
+
+if __name__ == "__main__":
+    cli.leave_on_interrupt()
+
 import numpy as np
 import pandas as pd
 
@@ -29,7 +34,6 @@ from arena.run import Run
 from meta import bundle
 from meta.evidence import read_evidence
 from meta.report import add_truth, figures, table
-from pipelines import cli
 
 SMALLEST_SLICE = 30
 
@@ -81,8 +85,14 @@ def sliced(
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Predict with every fusion of the bundle, score, print."""
+    """Do it while nobody changes the run."""
     run = Run(Path(arguments.run))
+    with run.reading("evaluate.py"):
+        evaluate(run, arguments)
+
+
+def evaluate(run: Run, arguments: argparse.Namespace) -> None:
+    """Predict with every fusion of the bundle, score, print."""
     stage = bundle.load(run.model)
     evidence = read_evidence(run, "test", stage.views)
     battles = evidence.battles

@@ -23,6 +23,11 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from pipelines import cli
+
+if __name__ == "__main__":
+    cli.leave_on_interrupt()
+
 import pandas as pd
 
 import features
@@ -34,7 +39,6 @@ from arena.run import SPLITS, Run
 from arena.tables import write_battles
 from embeddings.config import BackboneConfig, load_config
 from embeddings.evidence import estimate, extract, plan
-from pipelines import cli
 
 DEFAULT_BACKBONE = "smollm2-135m"
 VERSIONS = ("torch", "transformers", "bitsandbytes", "lightgbm", "scikit-learn", "optuna")
@@ -120,36 +124,28 @@ def code() -> str:
 def write_style(run: Run, split: str, table: pd.DataFrame) -> None:
     """Make the handcrafted view, unless it stands already for this text and this code."""
     path = run.views / "style" / f"{split}.parquet"
-    stamp = f"{features.FINGERPRINT} {content(table)}"
-    if path.exists() and run.read_record().get("style", {}).get(split) == stamp:
+
+    def stamp() -> str:
+        # A changed byte, which parquet's checksums of pages may miss, makes it anew too.
+        written = hashlib.sha256(path.read_bytes()).hexdigest()
+        return f"{features.FINGERPRINT} {content(table)} {written}"
+
+    if path.exists() and run.read_record().get("style", {}).get(split) == stamp():
         print(f"{split}: handcrafted signals stand already")
         return
     features.extract(table).write(path)
-    run.update_record(style={split: stamp})
+    run.update_record(style={split: stamp()})
 
 
-def main(arguments: argparse.Namespace) -> None:
-    """Read, validate, extract."""
-    files = sources(arguments)
-    run = run_of(arguments, files)
-    record = run.read_record()
-    config = backbone(arguments, record)
-    settings = json.loads(json.dumps(asdict(config)))
-    if run.model.exists() and "train" not in files:
-        trained = record.get("backbone", {}).get("config")
-        if trained is not None and trained != settings:
-            raise UserError(
-                f"the model of {run.folder} was trained on evidence of another backbone or "
-                "quantization: leave out --backbone and --quantization, or extract --train again"
-            )
-    tables = read(files, arguments.limit)
-    if arguments.dry_run:
-        for split, table in tables.items():
-            found = plan(sound(table), config)
-            print("\n".join([f"{split}:", *found.lines(), *estimate(found, config)]))
-        return
-    run.folder.mkdir(parents=True, exist_ok=True)
-    asked = str(arguments.backbone or record.get("backbone", {}).get("asked", DEFAULT_BACKBONE))
+def record_inputs(
+    run: Run,
+    arguments: argparse.Namespace,
+    files: dict[str, str],
+    tables: dict[str, pd.DataFrame],
+    config: BackboneConfig,
+) -> None:
+    """Write what was asked, of what, by which code, into ``run.json``."""
+    before = run.read_record().get("backbone", {}).get("asked", DEFAULT_BACKBONE)
     run.update_record(
         inputs={
             s: {
@@ -161,27 +157,63 @@ def main(arguments: argparse.Namespace) -> None:
             for s, f in files.items()
         },
         backbone={
-            "asked": asked,
+            "asked": str(arguments.backbone or before),
             "quantization": config.quantization,
-            "config": settings,
+            "config": as_json(config),
         },
         code=code(),
         versions={"python": platform.python_version(), **{p: version(p) for p in VERSIONS}},
     )
-    write_rejected(run, tables)
-    for split, table in tables.items():
-        start = time.monotonic()
-        write_battles(run.battles(split), table)
-        usable = sound(table)
-        write_style(run, split, usable)
-        middle = time.monotonic()
-        extract(usable, config, run.views, split)
-        run.update_record(
-            seconds={
-                f"style_{split}": round(middle - start, 3),
-                f"language_model_{split}": round(time.monotonic() - middle, 3),
-            }
-        )
+
+
+def as_json(config: BackboneConfig) -> Any:
+    """A configuration as ``run.json`` gives it back."""
+    return json.loads(json.dumps(asdict(config)))
+
+
+def make_evidence(run: Run, split: str, table: pd.DataFrame, config: BackboneConfig) -> None:
+    """Write the battles of a split and their views."""
+    start = time.monotonic()
+    write_battles(run.battles(split), table)
+    usable = sound(table)
+    write_style(run, split, usable)
+    middle = time.monotonic()
+    extract(usable, config, run.views, split)
+    run.update_record(
+        seconds={
+            f"style_{split}": round(middle - start, 3),
+            f"language_model_{split}": round(time.monotonic() - middle, 3),
+        }
+    )
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Read, validate, extract."""
+    files = sources(arguments)
+    run = run_of(arguments, files)
+    record = run.read_record()
+    config = backbone(arguments, record)
+    if run.model.exists() and "train" not in files:
+        trained = record.get("backbone", {}).get("config")
+        if trained is not None and trained != as_json(config):
+            raise UserError(
+                f"the model of {run.folder} was trained on evidence of another backbone or "
+                "quantization: leave out --backbone and --quantization, or extract --train again"
+            )
+    tables = read(files, arguments.limit)
+    if arguments.dry_run:
+        for split, table in tables.items():
+            found = plan(sound(table), config)
+            print("\n".join([f"{split}:", *found.lines(), *estimate(found, config)]))
+        return
+    run.folder.mkdir(parents=True, exist_ok=True)
+    with run.changing("extract.py"):
+        if run.read_record() != record:
+            raise UserError(f"{run.folder} has changed since: give the same command again")
+        record_inputs(run, arguments, files, tables, config)
+        write_rejected(run, tables)
+        for split, table in tables.items():
+            make_evidence(run, split, table, config)
     print(f"evidence in {run.views}; next: python pipelines/train_meta.py --run {run.folder}")
 
 

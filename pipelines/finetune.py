@@ -23,23 +23,29 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from pipelines import cli
+
+if __name__ == "__main__":
+    cli.leave_on_interrupt()
+
 import numpy as np
 import pandas as pd
 
 from arena.errors import UserError
+from arena.lock import hold
 from arena.run import SPLITS, Run
 from arena.tables import read_battles_table
 from embeddings.backbone import load_tokenizer
 from embeddings.config import BackboneConfig, finetune_entries
 from embeddings.costs import estimate_finetuning
 from embeddings.crossfit import Judges, crossfit, held_out, unseen
+from embeddings.evidence import name_the_lost
 from embeddings.pairs import Pairs, pack_pairs
 from embeddings.planning import counting_tokenizer
 from embeddings.recipe import Recipe
 from embeddings.targets import from_log_odds, one_hot, read_probabilities
 from embeddings.training import Examples
 from meta.scores import log_loss
-from pipelines import cli
 from pipelines.extract import DEFAULT_BACKBONE, backbone, sound
 
 NONE = "none"
@@ -160,10 +166,8 @@ def examples_of(pairs: Pairs, labels: np.ndarray, asked: Asked) -> Examples:
     return Examples(pairs, targets, teacher)
 
 
-def main(arguments: argparse.Namespace) -> None:
-    """Plan, or train every judge and write the view."""
-    run = Run(Path(arguments.run))
-    tables = read_sound(run)
+def announced(run: Run, arguments: argparse.Namespace) -> Asked:
+    """What is asked, shown before it is done."""
     asked = resolve(arguments, run.read_record())
     shown = {**asked.record(), **asdict(asked.recipe)}
     del shown["recipe"], shown["backbone"]
@@ -172,31 +176,50 @@ def main(arguments: argparse.Namespace) -> None:
         f"{asked.config.dtype}; " + " ".join(f"{k}={v}" for k, v in shown.items()),
         flush=True,
     )
+    return asked
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Plan, or train every judge and write the view."""
+    run = Run(Path(arguments.run))
+    run.require_battles("train")
     if arguments.dry_run:
-        print("\n".join(plan(tables, asked)))
+        asked = announced(run, arguments)
+        print("\n".join(plan(read_sound(run), asked)))
         return
+    run.judges.mkdir(exist_ok=True)
+    # Others may use the run's model in the hours that this takes.
+    with run.reading("finetune.py"), hold(run.judges, "finetune.py"):
+        finetune(run, announced(run, arguments), arguments.checkpoint_steps)
+
+
+def finetune(run: Run, asked: Asked, checkpoint_steps: int) -> None:
+    """Train every judge that is not there yet, and write the view."""
+    tables = read_sound(run)
     start = time.monotonic()
     train, predict, test = pack(tables, load_tokenizer(asked.config), asked.recipe)
     labels = tables["train"]["label"].to_numpy(dtype=np.int64)
     examples = examples_of(train, labels, asked)
     run.update_record(finetune={asked.view: asked.record()})
-    judges = Judges(asked.config, asked.recipe, run.folder / "finetune", arguments.checkpoint_steps)
+    judges = Judges(asked.config, asked.recipe, run.judges, checkpoint_steps)
     judges.prepare(train, predict, *([test] if test else []))
     left_out = held_out(tables["train"]["group"], asked.folds)
     folders, view = crossfit(judges, examples, left_out, predict)
     if test is not None:
         if asked.average_adapters:
             folders = [judges.average(folders)]
-        unseen(judges, folders, test).write(run.views / asked.view / "test.parquet")
+        found = unseen(judges, folders, test)
+        name_the_lost("test", found.ids, np.isnan(found.values[:, 0]), asked.view)
+        found.write(run.views / asked.view / "test.parquet")
+    known = np.stack(left_out).any(axis=0)
+    name_the_lost("train", view.ids, known & np.isnan(view.values[:, 0]), asked.view)
     view.write(run.views / asked.view / "train.parquet")
     run.update_record(seconds={f"finetune_{asked.view}": round(time.monotonic() - start, 3)})
     rows = np.flatnonzero(np.isfinite(view.values).all(axis=1))
     if len(rows):
         side, tie = view.values[rows, 0], view.values[rows, 1]
-        found = log_loss(from_log_odds(side, tie), labels[rows])
-        print(
-            f"log loss of these logits alone, uncalibrated, on {len(rows):,} battles: {found:.4f}"
-        )
+        loss = log_loss(from_log_odds(side, tie), labels[rows])
+        print(f"log loss of these logits alone, uncalibrated, on {len(rows):,} battles: {loss:.4f}")
     print(
         f"view in {run.views / asked.view}; next: python pipelines/train_meta.py --run {run.folder}"
     )

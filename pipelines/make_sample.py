@@ -25,6 +25,11 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from pipelines import cli
+
+if __name__ == "__main__":
+    cli.leave_on_interrupt()
+
 import numpy as np
 import torch
 
@@ -37,7 +42,6 @@ from arena.progress import Progress
 from arena.sample.settings import SETTINGS, Setting
 from embeddings.backbone import Backbone, fingerprint, load_backbone, model_folder
 from embeddings.config import load_config
-from pipelines import cli
 
 BATCH = 32
 THREADS = 1

@@ -17,6 +17,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from pipelines import cli
+
+if __name__ == "__main__":
+    cli.leave_on_interrupt()
+
 import numpy as np
 import pandas as pd
 
@@ -27,12 +32,17 @@ from arena.tables import read_battles_table
 from meta import bundle
 from meta.evidence import read_evidence
 from meta.explain import explain
-from pipelines import cli
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Load the model, score the test views, write the file."""
+    """Do it while nobody changes the run."""
     run = Run(Path(arguments.run))
+    with run.reading("submit.py"):
+        submit(run, arguments)
+
+
+def submit(run: Run, arguments: argparse.Namespace) -> None:
+    """Load the model, score the test views, write the file."""
     stage = bundle.load(run.model)
     table = read_battles_table(run.require_battles("test"))
     probabilities = np.tile(stage.nulls.shares, (len(table), 1))

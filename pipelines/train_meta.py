@@ -19,6 +19,11 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from pipelines import cli
+
+if __name__ == "__main__":
+    cli.leave_on_interrupt()
+
 import numpy as np
 import pandas as pd
 
@@ -34,7 +39,7 @@ from meta.fusion import sets_of_views
 from meta.report import add_truth, figures, table
 from meta.slices import score_families
 from meta.stage import Scored, SecondStage, Settings, final, folds_for, nested, outer_folds
-from pipelines import cli
+from meta.tune import set_aside_damaged
 
 
 def test_rows(run: Run, stage: SecondStage) -> tuple[pd.DataFrame | None, View | None]:
@@ -74,9 +79,16 @@ def audited(
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Score honestly, train on everything, save."""
+    """Train, with nobody else at work on the run."""
     run = Run(Path(arguments.run))
+    with run.changing("train_meta.py"):
+        train(run, arguments)
+
+
+def train(run: Run, arguments: argparse.Namespace) -> None:
+    """Score honestly, train on everything, save."""
     settings = Settings(arguments.folds, arguments.trials, arguments.bags)
+    set_aside_damaged(run.study)
     start = time.monotonic()
     read = read_evidence(run, "train", arguments.views)
     evidence = without_seen(read)

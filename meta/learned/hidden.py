@@ -66,12 +66,16 @@ class HiddenProbes(Learned):
         return columns
 
     def fit(self, rows: np.ndarray, labels: np.ndarray) -> Model:
-        """Fit a probe a slot."""
+        """Fit a probe a slot, on the battles whose states are finite."""
         model: Model = {}
         for i, slot in enumerate(self.states.slots):
-            a, b = self.states.a[rows, i], self.states.b[rows, i]
-            center = (a.mean(axis=0, dtype=np.float32) + b.mean(axis=0, dtype=np.float32)) / 2
-            fitted = SymmetricLogistic.fit(*pair_columns(a, b), labels, STRENGTH)
+            a, b = (states[rows] for states in self.states.slot(i))
+            known = np.isfinite(a).all(axis=1) & np.isfinite(b).all(axis=1)
+            a, b = a[known], b[known]
+            center = np.zeros(a.shape[1], dtype=np.float32)
+            if len(a):
+                center = (a.mean(axis=0, dtype=np.float32) + b.mean(axis=0, dtype=np.float32)) / 2
+            fitted = SymmetricLogistic.fit(*pair_columns(a, b), labels[known], STRENGTH)
             model[f"{slot}/center"] = center
             model |= {f"{slot}/{part}": value for part, value in fitted.arrays().items()}
         return model
@@ -82,7 +86,7 @@ class HiddenProbes(Learned):
         return np.concatenate([*blocks, np.mean(blocks, axis=0)], axis=1)
 
     def _slot(self, model: Model, i: int, slot: str, rows: np.ndarray) -> np.ndarray:
-        a, b = self.states.a[rows, i], self.states.b[rows, i]
+        a, b = (states[rows] for states in self.states.slot(i))
         try:
             center = model[f"{slot}/center"]
             logistic = SymmetricLogistic.of(model, f"{slot}/")

@@ -52,6 +52,12 @@ def files(folder):
     }
 
 
+def states(folder, split="train"):
+    """All states of a split; (2, n, slots, d)."""
+    found = HiddenStates.read(folder, split)
+    return np.stack([np.stack(found.slot(i), axis=0) for i in range(len(found.slots))], axis=2)
+
+
 def stores(folder):
     return sorted(path.name for path in (folder / "hidden").iterdir() if path.is_dir())
 
@@ -118,17 +124,18 @@ def test_rows_are_those_of_the_scorer(calm, config):
     found = HiddenStates.read(calm, "train")
     view = View.read(calm / "likelihood" / "train.parquet")
     assert found.ids == view.ids == BATTLES["id"].tolist()
-    assert found.a.shape == found.b.shape == (10, 12, 64)
-    assert found.a.dtype == np.float16
+    stored = states(calm)
+    assert stored.shape == (2, 10, 12, 64)
+    assert stored.dtype == np.float16
     names = ["mean", "last", "prompt"]
     assert found.slots == [f"layer{n}.{name}" for n in (1, 2, 3, 4) for name in names]
     packed = pack_battles(BATTLES, config, backbone.tokenizer, "")
     by_key = {item.key: item for item in packed.items}
     scorer = Scorer(backbone, packed.end_token, packed.opening)
     for row in (0, 1, 9):
-        for side, key in ((found.a, packed.key_a[row]), (found.b, packed.key_b[row])):
-            states, _ = scorer.score([by_key[key]])
-            np.testing.assert_array_equal(side[row], states[0])
+        for side, keys in zip(stored, (packed.key_a, packed.key_b), strict=True):
+            scored, _ = scorer.score([by_key[keys[row]]])
+            np.testing.assert_array_equal(side[row], scored[0])
         _, (a,) = scorer.score([by_key[packed.key_a[row]]])
         _, (b,) = scorer.score([by_key[packed.key_b[row]]])
         frame = view.frame().iloc[row]
@@ -177,10 +184,10 @@ def test_a_corrupt_shard_is_made_again(calm, config, tmp_path, counted, capsys):
     folder = shutil.copytree(calm, tmp_path / "run")
     path = min(folder.rglob("*.safetensors"))
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(UserError, match=r"is corrupt .*extract\.py"):
+    with pytest.raises(UserError, match=r"is damaged .*extract\.py"):
         HiddenStates.read(folder, "train")
     extract(BATTLES, config, folder, "train")
-    assert "is corrupt" in capsys.readouterr().err
+    assert "is damaged" in capsys.readouterr().err
     assert 0 < counted.items <= SHARD
     assert files(folder) == files(calm)
 
@@ -211,8 +218,7 @@ def test_another_setting_has_a_store_of_its_own(config, tmp_path, counted, chang
     assert counted.items >= 6
     assert len(stores(tmp_path)) == 2
     assert files(tmp_path / "hidden" / first) == shards
-    found = HiddenStates.read(tmp_path, "train")
-    assert found.a.shape[1] == len(found.slots) == (3 if "layers" in changes else 12)
+    assert states(tmp_path).shape[2] == (3 if "layers" in changes else 12)
 
 
 def test_another_model_has_a_store_of_its_own(config, configs, tmp_path):
@@ -233,10 +239,9 @@ def test_a_swap_swaps_to_the_last_bit(calm, config, tmp_path):
     view = View.read(calm / "likelihood" / "train.parquet")
     swapped = View.read(tmp_path / "likelihood" / "train.parquet")
     np.testing.assert_array_equal(swapped.values, view.swapped_values())
-    found, other = HiddenStates.read(calm, "train"), HiddenStates.read(tmp_path, "train")
-    assert not np.array_equal(found.a, found.b)
-    np.testing.assert_array_equal(other.a, found.b)
-    np.testing.assert_array_equal(other.b, found.a)
+    a, b = states(calm)
+    assert not np.array_equal(a, b)
+    np.testing.assert_array_equal(states(tmp_path), np.stack([b, a]))
     # The distinct answers are the same, and so is all that was read.
     store = stores(calm)[0]
     assert files(tmp_path / "hidden" / store) == files(calm / "hidden" / store)
@@ -245,10 +250,8 @@ def test_a_swap_swaps_to_the_last_bit(calm, config, tmp_path):
 def test_order_and_mates_of_the_battles_do_not_matter(calm, config, tmp_path):
     rows = [9, 3, 3, 0]
     extract(BATTLES.iloc[rows], config, tmp_path, "test")
-    found, wanted = HiddenStates.read(tmp_path, "test"), HiddenStates.read(calm, "train")
-    assert found.ids == ["9", "3", "3", "0"]
-    np.testing.assert_array_equal(found.a, wanted.a[rows])
-    np.testing.assert_array_equal(found.b, wanted.b[rows])
+    assert HiddenStates.read(tmp_path, "test").ids == ["9", "3", "3", "0"]
+    np.testing.assert_array_equal(states(tmp_path, "test"), states(calm)[:, rows])
     likelihood = View.read(tmp_path / "likelihood" / "test.parquet")
     everything = View.read(calm / "likelihood" / "train.parquet")
     np.testing.assert_array_equal(likelihood.values, everything.values[rows])
@@ -257,7 +260,7 @@ def test_order_and_mates_of_the_battles_do_not_matter(calm, config, tmp_path):
 def test_a_table_without_battles(config, tmp_path):
     extract(BATTLES[:0], config, tmp_path, "test")
     assert View.read(tmp_path / "likelihood" / "test.parquet").ids == []
-    assert HiddenStates.read(tmp_path, "test").a.shape[0] == 0
+    assert [len(side) for side in HiddenStates.read(tmp_path, "test").slot(0)] == [0, 0]
 
 
 def test_states_that_were_never_made(tmp_path, calm):
@@ -341,7 +344,6 @@ def test_the_embedded_model_prefers_sense_to_its_words_shuffled(tmp_path):
     frame = View.read(tmp_path / "first" / "likelihood" / "train.parquet").frame()
     for quantity in ("mean", "bare", "sum", "greedy"):
         assert (frame[f"{quantity}.diff"] > 0).all(), quantity
-    states = HiddenStates.read(tmp_path / "first", "train")
-    assert states.slots[1] == "layer10.last"
-    assert states.a.shape == (2, 12, 576)
+    assert HiddenStates.read(tmp_path / "first", "train").slots[1] == "layer10.last"
+    assert states(tmp_path / "first").shape == (2, 2, 12, 576)
     assert files(tmp_path / "first") == files(tmp_path / "second")

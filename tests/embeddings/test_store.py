@@ -5,92 +5,159 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 
 from arena.errors import UserError
 from embeddings import store as module
-from embeddings.store import CorruptShardError, Shard, Store, gather, read_shard, settings_hash
+from embeddings import tensors
+from embeddings.store import Store, Writer, as_keys, check, ragged, settings_hash
+from embeddings.tensors import DamagedError
 
 SETTINGS = {"model": "toy", "slots": ["layer1.mean"]}
 
 
-def shard(first=0, n=3):
-    """Items ``first``, ``first + 1`` …; every number of an item begins with the item's."""
-    items = np.arange(first, first + n)
-    keys = np.zeros((n, 32), dtype=np.uint8)
-    keys[:, 31] = items
-    states = (items[:, None, None] + np.arange(8).reshape(2, 4) / 16).astype(np.float16)
-    likelihood = (items[:, None] + np.array([0.25, np.nan])).astype(np.float32)
-    return Shard(keys, states, likelihood)
-
-
 def key(item):
-    return bytes([*[0] * 31, item])
+    # Zeros at both ends: keys are numbers of a fixed width and no texts.
+    return bytes([*[0] * 30, item, 0])
+
+
+def items(first=0, n=3):
+    """Items ``first``, ``first + 1`` …; every number of an item begins with the item's."""
+    numbers = np.arange(first, first + n)
+    states = (numbers[:, None, None] + np.arange(8).reshape(2, 4) / 16).astype(np.float16)
+    likelihood = (numbers[:, None] + np.array([0.25, np.nan])).astype(np.float32)
+    return [key(i) for i in numbers], {"states": states, "likelihood": likelihood}
+
+
+def long(item):
+    """An item of as many rows as its number, in the dtype that numpy does not have."""
+    return torch.full((item, 2), item + 0.5, dtype=torch.bfloat16)
+
+
+def shard_of(folder, item):
+    """The path of the shard that holds an item."""
+    (path,) = (p for p in folder.glob("*.safetensors") if key(item) in p.read_bytes())
+    return path
 
 
 @pytest.fixture
 def folder(tmp_path):
     """A store of two shards: items 0 to 2 and 3 to 5."""
-    store = Store(tmp_path / "store", SETTINGS)
-    store.add(shard(0))
-    store.add(shard(3))
+    store = Writer(tmp_path / "store", SETTINGS)
+    store.add(*items(0))
+    store.add(*items(3))
     return store.folder
 
 
-def test_round_trip(folder):
-    store = Store(folder, SETTINGS)
-    assert all(key(item) in store for item in range(6))
-    assert key(6) not in store
+def gather(folder, numbers, name, column=None):
+    store = Store(folder)
+    return store.rows(store.require(as_keys([key(i) for i in numbers])), name, column)
+
+
+def there(store, numbers):
+    return (store.find(as_keys([key(i) for i in numbers])) >= 0).tolist()
+
+
+@pytest.mark.parametrize("kind", [Store, Writer])
+def test_round_trip(folder, kind):
+    store = kind(folder)
+    assert there(store, range(7)) == [True] * 6 + [False]
     for first in (0, 3):
-        found = read_shard(folder / shard(first).file_name())
-        for name, array in shard(first).tensors.items():
-            assert found.tensors[name].dtype == array.dtype
-            np.testing.assert_array_equal(found.tensors[name], array)
+        keys, arrays = items(first)
+        for name, array in arrays.items():
+            found = store.rows(store.require(as_keys(keys)), name)
+            assert found.dtype == array.dtype
+            np.testing.assert_array_equal(found, array)
 
 
 def test_what_is_added_is_there_at_once(tmp_path):
-    store = Store(tmp_path, SETTINGS)
-    assert key(1) not in store
-    store.add(shard())
-    assert key(1) in store
+    store = Writer(tmp_path, SETTINGS)
+    assert there(store, [1, 4]) == [False, False]
+    store.add(*items())
+    before = store.require(as_keys([key(1)]))
+    store.add(*items(3))
+    assert there(store, [1, 4]) == [True, True]
+    # Places stay.
+    assert store.rows(before, "states")[0, 0, 0] == 1
 
 
-def test_gather_keeps_order_and_repeats(folder):
-    keys = [key(item) for item in (5, 0, 5, 2, 0)]
-    assert gather(folder, keys, "states")[:, 0, 0].tolist() == [5, 0, 5, 2, 0]
-    assert gather(folder, keys, "states").shape == (5, 2, 4)
-    assert gather(folder, keys, "states").dtype == np.float16
-    found = gather(folder, keys, "likelihood")
+def test_rows_keep_order_and_repeats(folder):
+    numbers = [5, 0, 5, 2, 0]
+    assert gather(folder, numbers, "states")[:, 0, 0].tolist() == numbers
+    assert gather(folder, numbers, "states").shape == (5, 2, 4)
+    found = gather(folder, numbers, "likelihood")
     assert found[:, 0].tolist() == [5.25, 0.25, 5.25, 2.25, 0.25]
     assert np.isnan(found[:, 1]).all()
-    assert found.dtype == np.float32
+    assert gather(folder, [], "states").size == 0
 
 
-def test_gather_says_what_is_missing_and_what_to_do(folder, tmp_path):
-    with pytest.raises(UserError, match=r"lacks evidence of 2 answers: run .*extract\.py"):
-        gather(folder, [key(1), key(6), key(7), key(6)], "states")
-    with pytest.raises(UserError, match=r"lacks evidence of 1 answers: run .*extract\.py"):
-        gather(tmp_path / "nowhere", [key(1)], "states")
-    path = folder / shard().file_name()
+def test_one_column_alone(folder):
+    found = gather(folder, [4, 1], "states", 1)
+    assert found.tolist() == [[4.25, 4.3125, 4.375, 4.4375], [1.25, 1.3125, 1.375, 1.4375]]
+    assert found.dtype == np.float16
+
+
+@given(st.sets(st.binary(min_size=32, max_size=32), max_size=40), st.data())
+def test_any_keys_are_found_and_no_others(tmp_path_factory, keys, data):
+    known = data.draw(st.sets(st.sampled_from(sorted(keys)))) if keys else set()
+    store = Writer(tmp_path_factory.mktemp("keys"))
+    for part in (sorted(known)[::2], sorted(known)[1::2]):
+        if part:
+            store.add(part, {"x": np.array([list(k) for k in part])})
+    places = store.find(as_keys(sorted(keys)))
+    assert [k for k, place in zip(sorted(keys), places, strict=True) if place >= 0] == sorted(known)
+    found = store.rows(places[places >= 0], "x")
+    assert [bytes(row) for row in found.astype(np.uint8)] == sorted(known)
+
+
+def test_items_of_different_lengths(tmp_path):
+    store = Writer(tmp_path)
+    store.add([key(3), key(0), key(2)], ragged([long(3), long(0), long(2)]))
+    store.add([key(5)], ragged([long(5)]))
+    for found in (store, Writer(tmp_path), Store(tmp_path)):
+        for item in (0, 2, 3, 5):
+            assert torch.equal(found.get(key(item)), long(item))
+            assert found.get(key(item)).dtype == torch.bfloat16
+    with pytest.raises(KeyError):
+        store.get(key(4))
+
+
+def test_shards_written_before_there_was_a_checksum_are_read(tmp_path, capsys):
+    store = Writer(tmp_path)
+    store.add([key(3), key(2)], ragged([long(3), long(2)]))
+    (path,) = tmp_path.glob("*.safetensors")
+    arrays = {"keys": torch.tensor([list(key(3)), list(key(2))], dtype=torch.uint8)}
+    save_file(arrays | ragged([long(3), long(2)]), path)
+    assert torch.equal(Writer(tmp_path).get(key(2)), long(2))
+    assert torch.equal(Store(tmp_path).get(key(3)), long(3))
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(UserError, match=r"is corrupt .*: run .*extract\.py"):
-        gather(folder, [key(4)], "states")
+    assert there(Writer(tmp_path), [2, 3]) == [False, False]
+    assert "is damaged" in capsys.readouterr().err
 
 
-def test_no_keys_gather_nothing(folder, tmp_path):
-    assert gather(folder, [], "states").shape == (0, 2, 4)
-    assert gather(tmp_path / "nowhere", [], "states").shape == (0, 0, 0)
+def test_what_is_missing_is_said_and_what_to_do(folder, tmp_path):
+    with pytest.raises(UserError, match=r"lacks evidence of 2 answers: run .*extract\.py"):
+        gather(folder, [1, 6, 7, 6], "states")
+    with pytest.raises(UserError, match=r"lacks evidence of 1 answers: run .*extract\.py"):
+        gather(tmp_path / "nowhere", [1], "states")
 
 
 def truncate(path):
     path.write_bytes(path.read_bytes()[:-10])
 
 
-def flip(path):
+def flip(path, place=-100):
+    """Change a bit; the keys are the last 96 bytes."""
     content = bytearray(path.read_bytes())
-    content[-1] ^= 1
+    content[place] ^= 1
     path.write_bytes(content)
+
+
+def flip_key(path):
+    flip(path, -1)
 
 
 def empty(path):
@@ -99,40 +166,68 @@ def empty(path):
 
 def exchange(path):
     """Put in a sound shard of other items."""
-    other = path.with_name(shard(3).file_name())
-    shutil.copy(other, path)
+    shutil.copy(shard_of(path.parent, 3), path)
 
 
 def foreign(path):
-    from safetensors.numpy import save_file
-
-    save_file({"weight": np.zeros(3)}, path)
+    save_file({"weight": torch.zeros(3)}, path)
 
 
 def junk(path):
     path.write_bytes(bytes(range(256)))
 
 
-@pytest.mark.parametrize("damage", [truncate, flip, empty, exchange, foreign, junk])
+DAMAGES = [truncate, flip, flip_key, empty, exchange, foreign, junk]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_shard_is_removed_and_said(folder, damage, capsys):
-    path = folder / shard().file_name()
+    path = shard_of(folder, 0)
     damage(path)
-    store = Store(folder, SETTINGS)
+    store = Writer(folder, SETTINGS)
     assert not path.exists()
-    assert key(0) not in store
-    assert key(3) in store
+    assert there(store, [0, 3]) == [False, True]
     err = capsys.readouterr().err
     assert str(path) in err
-    assert "corrupt" in err
-    store.add(shard())
-    assert gather(folder, [key(0)], "states")[0, 0, 0] == 0
+    assert err.count("\n") == 1
+    store.add(*items())
+    assert gather(folder, [0], "states")[0, 0, 0] == 0
 
 
-@pytest.fixture(scope="module")
-def written(tmp_path_factory):
-    store = Store(tmp_path_factory.mktemp("store"), SETTINGS)
-    store.add(shard())
-    return store.folder / shard().file_name()
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_who_reads_is_told_of_a_damaged_shard_and_removes_nothing(folder, damage):
+    path = shard_of(folder, 0)
+    damage(path)
+    with pytest.raises(UserError, match=rf"{path.name} is damaged .*: run .*extract\.py"):
+        gather(folder, [0], "states")
+    assert path.exists()
+
+
+def test_a_shard_is_hashed_once_in_a_process(folder, monkeypatch):
+    calls = []
+    monkeypatch.setattr(module, "_sound", set())
+    read = module.read_tensors
+    monkeypatch.setattr(module, "read_tensors", lambda path: calls.append(path) or read(path))
+    # Who reads a few items does not wait for all shards.
+    gather(folder, [0], "states")
+    assert len(calls) == 1
+    Writer(folder)
+    gather(folder, range(6), "states")
+    assert len(calls) == 2
+    flip(shard_of(folder, 0))
+    Writer(folder)
+    assert len(calls) == 3
+
+
+@pytest.fixture(scope="module", params=["fixed", "ragged"])
+def written(request, tmp_path_factory):
+    store = Writer(tmp_path_factory.mktemp("store"))
+    if request.param == "fixed":
+        store.add(*items())
+    else:
+        store.add([key(1), key(2)], ragged([long(1), long(2)]))
+    (path,) = store.folder.glob("*.safetensors")
+    return path
 
 
 @settings(max_examples=300, deadline=None)
@@ -143,8 +238,8 @@ def test_no_changed_byte_goes_unnoticed(written, tmp_path_factory, data):
     content[place] ^= data.draw(st.integers(1, 255))
     path = tmp_path_factory.getbasetemp() / written.name
     path.write_bytes(content)
-    with pytest.raises(CorruptShardError):
-        read_shard(path)
+    with pytest.raises(DamagedError):
+        check(path)
 
 
 @settings(max_examples=100, deadline=None)
@@ -153,14 +248,16 @@ def test_no_cut_goes_unnoticed(written, tmp_path_factory, data):
     content = written.read_bytes()
     path = tmp_path_factory.getbasetemp() / written.name
     path.write_bytes(content[: data.draw(st.integers(0, len(content) - 1))])
-    with pytest.raises(CorruptShardError):
-        read_shard(path)
+    with pytest.raises(DamagedError):
+        check(path)
 
 
-def test_what_a_crash_left_is_removed(folder):
-    leftover = folder / f".{shard(9).file_name()}.4711.tmp"
+def test_what_a_crash_left_is_removed_by_who_writes(folder):
+    leftover = folder / ".x.safetensors.4711.tmp"
     leftover.write_bytes(b"half")
-    Store(folder, SETTINGS)
+    Store(folder)
+    assert leftover.exists()
+    Writer(folder)
     assert not leftover.exists()
     assert len(list(folder.glob("*.safetensors"))) == 2
 
@@ -170,33 +267,23 @@ def test_a_crash_while_writing_leaves_no_shard(tmp_path, monkeypatch):
         path.write_bytes(b"half")
         raise KeyboardInterrupt
 
-    store = Store(tmp_path, SETTINGS)
-    monkeypatch.setattr(module, "save_file", crash)
+    store = Writer(tmp_path, SETTINGS)
+    monkeypatch.setattr(tensors, "save_file", crash)
     with pytest.raises(KeyboardInterrupt):
-        store.add(shard())
-    assert key(0) not in store
+        store.add(*items())
+    assert there(store, [0]) == [False]
     assert [path.name for path in tmp_path.iterdir()] == ["settings.json"]
 
 
 def test_the_same_items_give_the_same_bytes(folder, tmp_path):
-    other = Store(tmp_path / "other", SETTINGS)
-    other.add(shard(3))
-    other.add(shard(0))
+    other = Writer(tmp_path / "other", SETTINGS)
+    other.add(*items(3))
+    other.add(*items(0))
     names = sorted(path.name for path in folder.iterdir())
     assert names == sorted(path.name for path in other.folder.iterdir())
     assert len(names) == 3
     for name in names:
         assert (folder / name).read_bytes() == (other.folder / name).read_bytes()
-
-
-def test_the_checksum_is_of_dtypes_and_shapes_too():
-    keys, states, likelihood = shard().keys, shard().states, shard().likelihood
-    other = [
-        Shard(keys, states.view(np.int16), likelihood),
-        Shard(keys, states.reshape(3, 4, 2), likelihood),
-        Shard(keys.view(np.int8), states, likelihood),
-    ]
-    assert len({s.checksum() for s in [shard(), *other]}) == 4
 
 
 def test_settings_are_kept_for_people(folder):

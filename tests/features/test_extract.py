@@ -1,5 +1,7 @@
 """The whole view: parity, order, finiteness, speed, independence of the workers."""
 
+import multiprocessing
+import threading
 import time
 
 import numpy as np
@@ -160,3 +162,25 @@ def test_a_new_signal_is_one_function(monkeypatch):
 def test_fingerprint_is_sixteen_hex_digits():
     assert len(features.FINGERPRINT) == 16
     assert int(features.FINGERPRINT, 16) >= 0
+
+
+def test_a_killed_process_costs_nothing(capsys):
+    texts = [[f"yes {i}, because"] for i in range(900)]
+    battles = pd.DataFrame({"prompt": [["Why?"]] * 900, "response_a": texts, "response_b": texts})
+    battles.insert(0, "id", range(900))
+    wanted = features.extract(battles, workers=1)
+    killed = []
+
+    def kill():
+        while not killed:
+            for child in multiprocessing.active_children():
+                child.kill()
+                killed.append(child.pid)
+            time.sleep(0.001)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    found = features.extract(battles, workers=2)
+    thread.join()
+    assert np.array_equal(found.values, wanted.values, equal_nan=True)
+    assert "a process was killed" in capsys.readouterr().out

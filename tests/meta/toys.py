@@ -44,6 +44,6 @@ def toy_evidence(n: int = 200, seed: int = 0, signal: float = 2.0) -> Evidence:
     raw = np.stack([utility / 2, -utility / 2, tie], axis=1) + rng.gumbel(size=(n, 3))
     battles["label"] = raw.argmax(axis=1).astype(np.int8)
     ids = battles["id"].tolist()
-    hidden = HiddenStates(ids=ids, a=a, b=b, slots=["layer1.mean", "layer1.last"])
+    hidden = HiddenStates(ids, ["layer1.mean", "layer1.last"], lambda i: (a[:, i], b[:, i]))
     tables = {"style": View(ids, values, columns)}
     return Evidence(battles, tables, {"hidden": HiddenProbes(hidden)})

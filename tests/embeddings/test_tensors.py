@@ -1,0 +1,62 @@
+"""Tensors come back as they were written, with their notes, or not at all."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+
+from embeddings.tensors import DamagedError, checksum, read_tensors, write_tensors
+
+NOTES = {"step": 3, "seconds": 1.5}
+
+
+@pytest.mark.parametrize("notes", [None, NOTES])
+def test_round_trip(tmp_path, notes):
+    tensors = {"a": torch.arange(6.0).reshape(2, 3).bfloat16(), "b": np.arange(3, dtype=np.int8)}
+    write_tensors(tmp_path / "x", tensors, notes)
+    found, said = read_tensors(tmp_path / "x")
+    assert said == notes
+    assert torch.equal(found["a"], tensors["a"])
+    assert torch.equal(found["b"], torch.arange(3, dtype=torch.int8))
+    first = (tmp_path / "x").read_bytes()
+    write_tensors(tmp_path / "x", dict(reversed(tensors.items())), notes)
+    assert (tmp_path / "x").read_bytes() == first
+
+
+def test_a_file_without_metadata_is_read(tmp_path):
+    save_file({"a": torch.ones(2)}, tmp_path / "x")
+    found, said = read_tensors(tmp_path / "x")
+    assert torch.equal(found["a"], torch.ones(2))
+    assert said is None
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    path = tmp_path_factory.mktemp("tensors") / "x"
+    write_tensors(path, {"a": torch.arange(6.0)}, NOTES)
+    return path
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_no_changed_byte_goes_unnoticed(written, data):
+    content = bytearray(written.read_bytes())
+    place = data.draw(st.integers(0, len(content) - 1))
+    content[place] ^= data.draw(st.integers(1, 255))
+    path = written.with_name("changed")
+    path.write_bytes(content)
+    with pytest.raises(DamagedError):
+        read_tensors(path)
+
+
+def test_the_checksum_is_of_names_dtypes_and_shapes_too():
+    states = torch.arange(24, dtype=torch.float16)
+    tables = [
+        {"states": states},
+        {"states": states.view(torch.int16)},
+        {"states": states.reshape(4, 6)},
+        {"other": states},
+    ]
+    assert len({checksum(t) for t in tables}) == 4

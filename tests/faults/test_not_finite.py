@@ -1,0 +1,96 @@
+"""A model whose embedding of one token is infinite: its battles are named, all others as before."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from planted import QUICK, planted, save_shallow_model
+from safetensors.torch import load_file, save_file
+from tiny import tiny_battles
+
+from arena.views import View
+from embeddings.backbone import load_tokenizer
+from embeddings.config import load_config
+from embeddings.crossfit import Judges, crossfit, held_out
+from embeddings.evidence import HiddenStates, extract
+from embeddings.pairs import pack_pairs
+from embeddings.targets import one_hot
+from embeddings.training import Examples
+from meta.probes import Probe
+
+SOUND = [("Why?", "the cat runs", "a green dog"), ("How?", "", "the dog"), ("So?", "1", "a list")]
+BROKEN = [("Why?", "the Ж cat", "a dog"), ("How? Ж", "yes", "no"), ("So?", "1", "a Ж")]
+
+
+def spoil(folder):
+    """Make infinite what stands for the letters in the model's embedding."""
+    tokens = load_tokenizer(load_config(str(folder))).encode("Ж", add_special_tokens=False)
+    weights = load_file(folder / "model.safetensors")
+    weights["model.embed_tokens.weight"][tokens[0]] = torch.inf
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory):
+    return save_shallow_model(tmp_path_factory.mktemp("sound") / "model")
+
+
+@pytest.fixture(scope="module")
+def spoiled(tmp_path_factory):
+    folder = save_shallow_model(tmp_path_factory.mktemp("spoiled") / "model")
+    spoil(folder)
+    return folder
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_evidence_of_sound_battles_stays_and_the_others_are_named(
+    sound, spoiled, tmp_path, capsys, dtype
+):
+    battles = tiny_battles(*(row for both in zip(SOUND, BROKEN, strict=True) for row in both))
+    views, states = [], []
+    for folder in (sound, spoiled):
+        config = replace(load_config(str(folder)), dtype=dtype)
+        extract(battles, config, tmp_path / folder.parent.name, "train")
+        views.append(View.read(tmp_path / folder.parent.name / "likelihood" / "train.parquet"))
+        states.append(HiddenStates.read(tmp_path / folder.parent.name, "train"))
+    assert "3 battles are not finite" in capsys.readouterr().err
+    was, found = views
+    assert np.array_equal(found.values[::2], was.values[::2], equal_nan=True)
+    assert np.isnan(found.values[1::2]).all()
+    assert not np.isnan(was.values).all(axis=1).any()
+    for slot in range(len(states[0].slots)):
+        for before, after in zip(states[0].slot(slot), states[1].slot(slot), strict=True):
+            assert np.array_equal(before[::2], after[::2])
+    a, b = states[1].slot(0)
+    assert np.isnan(a).all(axis=1).tolist() == [False, True, False, True, False, False]
+    assert np.isnan(b).all(axis=1).tolist() == [False, False, False, True, False, True]
+
+
+def test_probes_learn_from_finite_rows_alone_and_say_nothing_of_the_others():
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(2, 60, 4)).astype(np.float16)
+    labels = rng.integers(0, 3, 60)
+    rows = np.arange(60) % 5 != 0
+    wanted = Probe.fit(a[rows], b[rows], labels[rows])
+    a[~rows] = np.nan
+    found = Probe.fit(a, b, labels)
+    assert np.array_equal(found.values(a[rows], b[rows]), wanted.values(a[rows], b[rows]))
+    assert np.isnan(found.values(a, b)[~rows]).all()
+    nothing = Probe.fit(a[~rows], b[~rows], labels[~rows])
+    assert np.isfinite(nothing.values(b, b)).all()
+
+
+def test_a_judge_learns_without_them_and_the_others_get_their_logits(spoiled, tmp_path, capsys):
+    config = replace(load_config(str(spoiled)), dtype="float32")
+    battles = planted(12)
+    battles.at[3, "response_a"] = ["the Ж cat"]
+    pairs = pack_pairs(battles, load_tokenizer(config), QUICK.max_tokens)
+    learned = Examples(pairs, one_hot(battles["label"].to_numpy()))
+    judges = Judges(config, replace(QUICK, batch=4), tmp_path, every=100)
+    _, view = crossfit(judges, learned, held_out(battles["group"], 2), pairs)
+    assert np.isnan(view.values).all(axis=1).tolist() == [i == 3 for i in range(12)]
+    assert "no finite loss, left out of training: id '3'" in capsys.readouterr().err
+    records = [json.loads(path.read_text()) for path in tmp_path.glob("*/training.json")]
+    assert np.isfinite([record["mean_loss_of_epoch"] for record in records]).all()

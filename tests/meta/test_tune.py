@@ -1,0 +1,73 @@
+"""Tuning goes on where it was stopped, and ends with what an undisturbed study finds."""
+
+import numpy as np
+import optuna
+import pytest
+from toys import toy_evidence
+
+from arena.errors import UserError
+from arena.groups import fold_of
+from meta import tune as module
+from meta.evidence import labels_of
+from meta.gbm import BASELINE, BothOrders, cross_validate
+from meta.tune import fingerprint, set_aside_damaged, tune
+
+
+@pytest.fixture(scope="module")
+def data():
+    evidence = toy_evidence(80)
+    folds = fold_of(evidence.battles["group"], 3)
+    return BothOrders(evidence.tables["style"], labels_of(evidence.battles)), folds
+
+
+@pytest.fixture(scope="module")
+def calm(data, tmp_path_factory):
+    storage = tmp_path_factory.mktemp("calm") / "study.db"
+    return tune(*data, 3, storage), finished(data, storage)
+
+
+def finished(data, storage):
+    study = optuna.load_study(study_name=fingerprint(*data), storage=f"sqlite:///{storage}")
+    states = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
+    return [trial.params for trial in study.get_trials(states=states)]
+
+
+@pytest.mark.parametrize("stop", [0, 1, 2])
+def test_interrupted_in_any_trial(data, calm, tmp_path, monkeypatch, stop):
+    trials = []
+
+    def stopping(*arguments, **how):
+        trials.append(1)
+        if len(trials) > stop:
+            raise KeyboardInterrupt
+        return cross_validate(*arguments, **how)
+
+    storage = tmp_path / "study.db"
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "cross_validate", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            tune(*data, 3, storage)
+    assert tune(*data, 3, storage) == calm[0]
+    assert finished(data, storage) == calm[1]
+    assert finished(data, storage)[0] == BASELINE
+
+
+@pytest.mark.parametrize("content", [b"no database" * 500, b"SQLite format 3\0" + bytes(5000)])
+def test_a_damaged_study_is_moved_out_of_the_way(data, calm, tmp_path, capsys, content):
+    storage = tmp_path / "study.db"
+    storage.write_bytes(content)
+    with pytest.raises(UserError, match=r"study\.db cannot be used"):
+        tune(*data, 3, storage)
+    set_aside_damaged(storage)
+    assert "is damaged" in capsys.readouterr().err
+    assert (tmp_path / "study.db.damaged").read_bytes() == content
+    assert tune(*data, 3, storage) == calm[0]
+
+
+def test_a_sound_study_stays(data, tmp_path):
+    storage = tmp_path / "study.db"
+    set_aside_damaged(storage)
+    tune(*data, 1, storage)
+    set_aside_damaged(storage)
+    assert [path.name for path in tmp_path.iterdir()] == ["study.db"]
+    assert np.isfinite(list(tune(*data, 1, storage).values())).all()

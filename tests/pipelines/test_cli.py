@@ -1,0 +1,106 @@
+"""Ctrl-C, locks and damaged files are one line each; real processes and signals."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from test_commands import lmsys
+
+from pipelines import calibrate, evaluate, extract, finetune, submit, train_meta
+
+ROOT = Path(__file__).resolve().parents[2]
+HOLD = """
+import sys, time
+from pathlib import Path
+from arena.run import Run
+run = Run(Path(sys.argv[1]))
+with run.changing("extract.py") if sys.argv[2] == "alone" else run.reading("submit.py"):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def run(tmp_path):
+    folder = tmp_path / "run"
+    (folder / "battles").mkdir(parents=True)
+    (folder / "battles" / "train.parquet").write_bytes(b"not read while another works")
+    return folder
+
+
+def holder(run, how):
+    argv = [sys.executable, "-c", HOLD, str(run), how]
+    process = subprocess.Popen(argv, stdout=subprocess.PIPE, cwd=ROOT, text=True)
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+def given(command, run, train):
+    if command is extract:
+        return ["--train", str(train), "--run", str(run)]
+    return ["--run", str(run)]
+
+
+@pytest.mark.parametrize("command", [extract, finetune, train_meta, submit, evaluate])
+def test_no_command_works_beside_one_that_changes_the_run(command, run, tmp_path, capsys):
+    process = holder(run, "alone")
+    try:
+        assert command.command(given(command, run, lmsys(tmp_path / "train.csv", 5))) == 2
+    finally:
+        process.kill()
+        process.wait()
+    err = capsys.readouterr().err
+    assert f"is in use (extract.py, process {process.pid})" in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(("command", "blocked"), [(train_meta, True), (submit, False)])
+def test_who_reads_keeps_out_only_who_changes(command, blocked, run, capsys):
+    process = holder(run, "shared")
+    try:
+        assert command.command(["--run", str(run)]) == 2
+    finally:
+        process.kill()
+        process.wait()
+    assert ("is in use (submit.py" in capsys.readouterr().err) == blocked
+
+
+@pytest.mark.parametrize(
+    "name", [m.__name__.rsplit(".")[-1] for m in (calibrate, extract, finetune, train_meta, submit)]
+)
+def test_ctrl_c_while_the_libraries_load(name, tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-X", "importtime", str(ROOT / "pipelines" / f"{name}.py"), "--help"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    # Once the first of the heavy libraries has begun to load, the command's own lines have run.
+    heard = []
+    while not any("numpy" in line for line in heard[-1:]):
+        heard.append(process.stderr.readline())
+        assert heard[-1], "it ended before it loaded numpy"
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate()
+    assert process.returncode == 130
+    assert "stopped; the same command" in err
+    assert "Traceback" not in err
+    assert out == ""
+
+
+def test_a_command_in_the_background_of_a_script_ignores_ctrl_c(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "pipelines" / "submit.py"), "--run", str(tmp_path / "none")],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+    )
+    time.sleep(0.2)
+    os.kill(process.pid, signal.SIGINT)
+    assert "error: " in process.communicate()[1]
+    assert process.returncode == 2
