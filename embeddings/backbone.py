@@ -55,6 +55,19 @@ class Backbone:
         """The model without its head; its ``layers`` are the decoder layers."""
         return self.model.get_decoder()
 
+    def next_token(self, states: torch.Tensor) -> torch.Tensor:
+        """Log-probabilities of the token that follows, float32 (n, vocabulary).
+
+        Args:
+            states: final states, (n, d).
+        """
+        logits = self.model.lm_head(states)
+        cap = getattr(self.model.config, "final_logit_softcapping", None)
+        if cap is not None:
+            # Gemma-2 squashes its logits after the head (Gemma Team 2024, section 2).
+            logits = torch.tanh(logits / cap) * cap
+        return torch.log_softmax(logits.float(), dim=-1)
+
 
 def model_folder(config: BackboneConfig, weights: bool = True) -> Path:
     """The local folder of a backbone; downloads or converts what is not there yet.
