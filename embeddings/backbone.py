@@ -14,6 +14,7 @@ import logging
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,18 +56,32 @@ class Backbone:
         """The model without its head; its ``layers`` are the decoder layers."""
         return self.model.get_decoder()
 
-    def next_token(self, states: torch.Tensor) -> torch.Tensor:
-        """Log-probabilities of the token that follows, float32 (n, vocabulary).
+    def logits(self, states: torch.Tensor) -> torch.Tensor:
+        """Logits of the token that follows, (n, vocabulary), in the model's dtype.
 
         Args:
             states: final states, (n, d).
         """
-        logits = self.model.lm_head(states)
+        return self._capped(self.model.lm_head(states))
+
+    def exact_logits(self, states: torch.Tensor, tokens: Sequence[int]) -> torch.Tensor:
+        """Logits of a few tokens, float32 (n, tokens): bfloat16 tells no 16 from 16.06.
+
+        Args:
+            states: final states, (n, d).
+            tokens: ids.
+        """
+        head = self.model.lm_head
+        # bitsandbytes leaves the head as it is.
+        found = states.float() @ head.weight[list(tokens)].float().T
+        if head.bias is not None:
+            found = found + head.bias[list(tokens)].float()
+        return self._capped(found)
+
+    def _capped(self, logits: torch.Tensor) -> torch.Tensor:
+        """Gemma-2 squashes its logits after the head (Gemma Team 2024, section 2)."""
         cap = getattr(self.model.config, "final_logit_softcapping", None)
-        if cap is not None:
-            # Gemma-2 squashes its logits after the head (Gemma Team 2024, section 2).
-            logits = torch.tanh(logits / cap) * cap
-        return torch.log_softmax(logits.float(), dim=-1)
+        return logits if cap is None else torch.tanh(logits / cap) * cap
 
 
 def model_folder(config: BackboneConfig, weights: bool = True) -> Path:

@@ -243,7 +243,7 @@ class Scorer:
         for begin in range(0, len(positions), CHUNK):
             rows = torch.from_numpy(positions[begin : begin + CHUNK]).to(states.device)
             wanted = torch.from_numpy(targets[begin : begin + CHUNK].astype(np.int64))
-            logs = self.backbone.next_token(states[rows])
+            logs = torch.log_softmax(self.backbone.logits(states[rows]).float(), dim=-1)
             wanted = wanted.to(logs.device)
             picked = logs.gather(1, wanted[:, None])[:, 0]
             entropy = -(logs.exp() * logs).sum(dim=-1)

@@ -102,8 +102,10 @@ def read_letters(
     with torch.inference_mode():
         states = backbone.decoder(input_ids=padded, use_cache=False).last_hidden_state
         ends = torch.tensor([len(s.ids) - 1 for s in batch], device=states.device)
-        logs = backbone.next_token(states[torch.arange(len(batch)), ends])
-        found = torch.stack([logs[:, list(tokens)].logsumexp(dim=1) for tokens in letters], dim=1)
+        last = states[torch.arange(len(batch)), ends]
+        total = backbone.logits(last).float().logsumexp(dim=1)
+        said = [backbone.exact_logits(last, tokens).logsumexp(dim=1) - total for tokens in letters]
+        found = torch.stack(said, dim=1)
     return [found[row : row + 1].cpu() for row in range(len(batch))]
 
 
