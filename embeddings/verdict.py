@@ -7,7 +7,6 @@ content. No vote is seen, so there is nothing to cross-fit.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +78,6 @@ def ask_backbone(tables: Sequence[Pairs], config: BackboneConfig, folder: Path) 
     write_json(said.folder / "settings.json", settings)
     todo = [s for s in distinct(*tables) if s.key not in said]
     if todo:
-        config = replace(config, batch_tokens=max(config.batch_tokens, config.max_tokens))
         backbone = load_backbone(config)
         budget = 0 if backbone.device.type == "cpu" else config.batch_tokens
         what = f"{config.name} answers"

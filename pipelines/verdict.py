@@ -94,13 +94,14 @@ def resolve(arguments: argparse.Namespace, record: dict[str, Any]) -> Asked:
             raise UserError("--quantization is for a local model, not for an --endpoint")
         asked = asked or ""
         config = load_config(asked) if asked else None
-        title = re.sub(r"[^\w.]+", "-", model.rsplit("/", 1)[-1]).strip("-.")
+        title = model.rsplit("/", 1)[-1]
     else:
         known = named if named and not named["endpoint"] else record
         config = backbone(arguments, known)
         asked = asked or known.get("backbone", {}).get("asked", DEFAULT_BACKBONE)
         title = config.name
-    view = arguments.view or f"verdict-{title}".rstrip("-")
+    slug = re.sub(r"[^\w.]+", "-", title).strip("-.")
+    view = arguments.view or f"verdict-{slug}".rstrip("-")
     if not VIEW.fullmatch(view):
         raise UserError(f"--view {view}: give verdict, or a name such as verdict-b")
     before = views.get(view, {})
@@ -112,7 +113,8 @@ def resolve(arguments: argparse.Namespace, record: dict[str, Any]) -> Asked:
         how = {name: given.get(name, old.get(name, value)) for name, value in HOW.items()}
         endpoint = Endpoint.of(url, model, **how)
     elif config:
-        config = replace(config, max_tokens=max_tokens)
+        room = max(config.batch_tokens, max_tokens)
+        config = replace(config, max_tokens=max_tokens, batch_tokens=room)
     return Asked(view, asked, config, endpoint, max_tokens)
 
 

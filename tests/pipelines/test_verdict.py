@@ -1,6 +1,7 @@
 """verdict.py as a user runs it, on a tiny random model and on a server on the loopback."""
 
 import json
+import shutil
 from math import log
 
 import numpy as np
@@ -128,6 +129,17 @@ def test_an_endpoint_whose_tokenizer_is_known_gets_tokens(run, model_folder, cap
         assert "another tokenizer" in capsys.readouterr().err
     assert verdict.command(argv) == 2
     assert "cannot be reached" in capsys.readouterr().err
+
+
+def test_odd_names_make_sound_views(run, model_folder, tmp_path, capsys):
+    shutil.copytree(model_folder, tmp_path / "my model (2)")
+    argv = ["--run", str(run), "--dry-run", "--max-tokens", "20000"]
+    assert verdict.command([*argv, "--backbone", str(tmp_path / "my model (2)")]) == 0
+    there = ["--endpoint", "http://127.0.0.1:1", "--model", "org/../ü b"]
+    assert verdict.command([*argv, *there]) == 0
+    out = capsys.readouterr().out
+    assert "view verdict-my-model-2:" in out
+    assert "view verdict-ü-b:" in out
 
 
 def test_the_verdict_teaches_a_judge(run):
