@@ -16,6 +16,7 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -57,6 +58,33 @@ class Backbone:
     def decoder(self) -> Any:
         """The model without its head; its ``layers`` are the decoder layers."""
         return self.model.get_decoder()
+
+    def logits(self, states: torch.Tensor) -> torch.Tensor:
+        """Logits of the token that follows, (n, vocabulary), in the model's dtype.
+
+        Args:
+            states: final states, (n, d).
+        """
+        return self._capped(self.model.lm_head(states))
+
+    def exact_logits(self, states: torch.Tensor, tokens: Sequence[int]) -> torch.Tensor:
+        """Logits of a few tokens, float32 (n, tokens): bfloat16 tells no 16 from 16.06.
+
+        Args:
+            states: final states, (n, d).
+            tokens: ids.
+        """
+        head = self.model.lm_head
+        # bitsandbytes leaves the head as it is.
+        found = states.float() @ head.weight[list(tokens)].float().T
+        if head.bias is not None:
+            found = found + head.bias[list(tokens)].float()
+        return self._capped(found)
+
+    def _capped(self, logits: torch.Tensor) -> torch.Tensor:
+        """Gemma-2 squashes its logits after the head (Gemma Team 2024, section 2)."""
+        cap = getattr(self.model.config, "final_logit_softcapping", None)
+        return logits if cap is None else torch.tanh(logits / cap) * cap
 
 
 def model_folder(config: BackboneConfig, weights: bool = True) -> Path:

@@ -21,12 +21,13 @@ import torch
 from arena.errors import UserError
 from arena.files import read_json, write_json
 from arena.groups import fold_of
-from arena.views import Column, View
+from arena.views import View
 from embeddings import pairs
 from embeddings.backbone import fingerprint, load_backbone, model_folder
 from embeddings.config import BackboneConfig
 from embeddings.judge import Judge, average, token_ids
 from embeddings.lower import fill_lower
+from embeddings.orders import columns, view_values
 from embeddings.pairs import Pairs, distinct
 from embeddings.reading import fill
 from embeddings.recipe import Recipe
@@ -49,50 +50,7 @@ HASHED = (
 DISTILLED = ("ce", "kl", "cosine")
 """What changes them where there is a teacher."""
 
-COLUMNS = {
-    "side": Column("anti", "logits"),
-    "tie": Column("sym", "logits"),
-    "absside": Column("sym", "logits"),
-    "position": Column("sym", "position"),
-    "absposition": Column("sym", "position"),
-    "tieshift": Column("sym", "position"),
-}
-"""Of the logits z of A, B and tie, read in both orders:
-
-===========  =======================================================================================
-side         z_A - z_B, mean of both orders
-tie          z_tie - (z_A + z_B) / 2, mean of both orders
-absside      size of ``side``
-position     how much more the judge likes whichever answer stands first: z_first - z_second, mean
-             of both orders
-absposition  its size
-tieshift     how far ``tie`` moves between the orders
-===========  =======================================================================================
-
-softmax(side / 2, -side / 2, tie) are the judge's probabilities with both orders averaged.
-"""
-
-
-def view_values(forward: np.ndarray, swapped: np.ndarray) -> np.ndarray:
-    """The view's columns of one judge's logits.
-
-    Args:
-        forward: logits (n, 3) of A before B, in the class order.
-        swapped: logits (n, 3) of B before A; to that sequence B is the first answer.
-
-    Returns:
-        float32 (n, len(COLUMNS)); exchanging the arguments is what a swap of the battles does.
-    """
-    side1, tie1 = _log_odds(forward)
-    side2, tie2 = _log_odds(swapped)
-    side, tie, position = (side1 - side2) / 2, (tie1 + tie2) / 2, (side1 + side2) / 2
-    columns = [side, tie, np.abs(side), position, np.abs(position), np.abs(tie1 - tie2)]
-    return np.stack(columns, axis=1).astype(np.float32)
-
-
-def _log_odds(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The first answer against the second, and a tie against their mean; (n,) each."""
-    return logits[:, 0] - logits[:, 1], logits[:, 2] - (logits[:, 0] + logits[:, 1]) / 2
+COLUMNS = columns("logits")
 
 
 def held_out(groups: Iterable[str], folds: int) -> list[np.ndarray]:

@@ -14,13 +14,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from arena.battle import Turns
 from arena.errors import UserError
-from embeddings.template import Encoder, Ids, Template
+from embeddings.template import Ids, Template
 
 SMALLEST_SHARE = 80
 """Tokens under which a share of a round is not worth reading (4th place, LMSYS competition)."""
@@ -29,6 +29,14 @@ CHARACTERS_A_TOKEN = 8
 """A text longer than twice this a budget token is cut before it is tokenized, for speed."""
 
 STRUCTURE, PROMPT = -1, 0
+
+
+class Texts(Protocol):
+    """Turns untrusted texts into the units that are packed; ``embeddings.template.Encoder``."""
+
+    def text(self, text: str) -> list[int]:
+        """Tokens of a text, none of which has a meaning to the template."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -133,7 +141,7 @@ def shares(lengths: Sequence[int], room: int) -> list[int]:
 class Packer:
     """Packs battles' texts into one template."""
 
-    def __init__(self, encoder: Encoder, template: Template) -> None:
+    def __init__(self, encoder: Texts, template: Template) -> None:
         """``template`` has as many ``before_answers`` as answers are packed together."""
         self.encoder, self.template = encoder, template
         self.ellipsis = encoder.text("…")

@@ -83,7 +83,20 @@ def pack_pairs(battles: pd.DataFrame, tokenizer: Any, max_tokens: int) -> Pairs:
         UserError: max_tokens is too small for the template.
     """
     encoder = Encoder(tokenizer)
-    packer = Packer(encoder, comparison_template(encoder))
+    return pack_with(Packer(encoder, comparison_template(encoder)), battles, max_tokens)
+
+
+def pack_with(packer: Packer, battles: pd.DataFrame, max_tokens: int) -> Pairs:
+    """Pack battles into a template of two answers, in both orders.
+
+    Args:
+        packer: of that template.
+        battles: rows of the canonical table with an empty ``reason``.
+        max_tokens: most tokens of a sequence, template included.
+
+    Raises:
+        UserError: max_tokens is too small for the template.
+    """
     cut: list[int] = []
 
     def pack(prompt: Turns, answers: tuple[Turns, Turns]) -> tuple[Sequence, int]:

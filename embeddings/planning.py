@@ -178,23 +178,31 @@ def pack_battles(
 
 
 def estimate(plan: Plan, config: BackboneConfig) -> list[str]:
-    """Seconds and memory that an extraction will take, here and on an A100 40 GB, for people.
+    """What an extraction will take, see ``estimate_reading``."""
+    return estimate_reading(sum(plan.tokens), len(plan.items[0].ids) if plan.items else 0, config)
+
+
+def estimate_reading(tokens: int, longest: int, config: BackboneConfig) -> list[str]:
+    """Seconds and memory that reading will take, here and on an A100 40 GB, for people.
 
     Time is 2 x parameters x tokens floating-point operations (Kaplan et al. 2020, forward pass)
     over a share (MFU) of the device's matrix-product speed. Memory is parameters x bytes a weight,
     plus activations (24 vectors of the hidden size a token of the largest batch, in 16 bits, and
     three float32 copies of one chunk of logits).
+
+    Args:
+        tokens: to be read in all.
+        longest: tokens of the longest sequence.
+        config: the backbone.
     """
     parameters = parameters_of(config)
     if not parameters:
         return ["  no estimate: `parameters` is not in the backbone's YAML"]
     kind = config.dtype if config.quantization == "none" else config.quantization
-    tokens = sum(plan.tokens)
     operations = 2.0 * parameters * tokens
     weights = parameters * BYTES_A_WEIGHT[kind]
     # 12 d^2 a layer and some 30 layers: d is about sqrt(parameters / 400) in models of all sizes.
     hidden = (parameters / 400) ** 0.5
-    longest = len(plan.items[0].ids) if plan.items else 0
     head = 3 * 128 * 256_000 * 4.0
     here = weights + longest * hidden * 24 * 2 + head
     there = weights + config.batch_tokens * hidden * 24 * 2 + head

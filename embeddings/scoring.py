@@ -126,7 +126,6 @@ class Scorer:
         self.backbone, self.end_token, self.opening = backbone, end_token, opening
         count = len(backbone.decoder.layers)
         self.numbers = layer_numbers(backbone.config.layers, count)
-        self.cap = getattr(backbone.model.config, "final_logit_softcapping", None)
         # Threads share the model and its hooks.
         self._seen = _Seen()
         for number in self.numbers:
@@ -251,11 +250,7 @@ class Scorer:
         for begin in range(0, len(positions), CHUNK):
             rows = torch.from_numpy(positions[begin : begin + CHUNK]).to(states.device)
             wanted = torch.from_numpy(targets[begin : begin + CHUNK].astype(np.int64))
-            logits = self.backbone.model.lm_head(states[rows])
-            if self.cap is not None:
-                # Gemma-2 squashes its logits after the head (Gemma Team 2024, section 2).
-                logits = torch.tanh(logits / self.cap) * self.cap
-            logs = torch.log_softmax(logits.float(), dim=-1)
+            logs = torch.log_softmax(self.backbone.logits(states[rows]).float(), dim=-1)
             wanted = wanted.to(logs.device)
             picked = logs.gather(1, wanted[:, None])[:, 0]
             entropy = -(logs.exp() * logs).sum(dim=-1)

@@ -16,7 +16,7 @@ from arena.battle import CLASSES
 from arena.errors import UserError
 
 LOG_ODDS = ("side", "tie")
-"""Columns of a logits view (``embeddings.crossfit``), which give back its probabilities."""
+"""Columns of a logits or verdict view (``embeddings.orders``), which give its probabilities."""
 
 
 def one_hot(labels: np.ndarray) -> np.ndarray:
@@ -25,7 +25,7 @@ def one_hot(labels: np.ndarray) -> np.ndarray:
 
 
 def from_log_odds(side: np.ndarray, tie: np.ndarray) -> np.ndarray:
-    """Probabilities (n, 3), float64, of a logits view's columns ``side`` and ``tie``, (n,) each."""
+    """Probabilities (n, 3), float64, of a view's columns ``side`` and ``tie``, (n,) each."""
     return np.asarray(softmax(np.stack([side / 2, -side / 2, tie], axis=1), axis=1))
 
 
@@ -33,7 +33,7 @@ def read_probabilities(path: Path, ids: Sequence[str], *, logits: bool) -> np.nd
     """Read the triples of these battles from a CSV, JSONL or parquet file.
 
     The file has the column ``id`` and the three of ``CLASSES``, in any order of rows, or is a
-    logits view, in which ``side`` and ``tie`` are log-odds.
+    logits or verdict view, in which ``side`` and ``tie`` are log-odds.
 
     Args:
         path: the file.

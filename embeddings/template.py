@@ -107,9 +107,13 @@ class Encoder:
         Lone surrogates become U+FFFD. A tokenizer whose model can build a special token out of
         characters (Unigram) loses it here.
         """
-        sound = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        ids: list[int] = self._texts.encode(sound, add_special_tokens=False).ids
+        ids: list[int] = self._texts.encode(without_surrogates(text), add_special_tokens=False).ids
         return [i for i in ids if i not in self._control]
+
+
+def without_surrogates(text: str) -> str:
+    """The text with U+FFFD for every surrogate that stands alone."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _clone(backend: Tokenizer) -> Tokenizer:

@@ -45,6 +45,7 @@ PLAIN = {
     "request": "doing what was asked for",
     "self_promotion": "self-promotion and flattery",
     "verbosity": "length",
+    "verdict": "the untrained language model's verdict",
 }
 """Families in plain words; a family that is not here goes by its name."""
 

@@ -4,25 +4,20 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 from planted import QUICK, examples, planted, save_shallow_model
 from tiny import ARCHITECTURES
 
 from arena.errors import UserError
 from arena.groups import fold_of
 from arena.swap import swap_battles
-from arena.views import View
 from embeddings.config import load_config
-from embeddings.crossfit import COLUMNS, Judges, crossfit, held_out, unseen, view_values
+from embeddings.crossfit import Judges, crossfit, held_out, unseen
 from embeddings.judge import Judge
 from embeddings.targets import from_log_odds
 from embeddings.training import Trainer
 
 BRIEF = replace(QUICK, batch=4)
 LEARNS = replace(QUICK, epochs=3, dropout=0.0)
-LOGITS = arrays(np.float32, (5, 3), elements=st.floats(-50, 50, width=32))
 
 
 @pytest.fixture(scope="module")
@@ -73,26 +68,6 @@ def probabilities(view):
 
 def loss(view, labels):
     return -np.log(probabilities(view)[np.arange(len(labels)), labels]).mean()
-
-
-@given(LOGITS, LOGITS)
-def test_exchanging_the_orders_is_the_swap_of_the_view(forward, swapped):
-    there = View(list("abcde"), view_values(forward, swapped), COLUMNS)
-    back = View(list("abcde"), view_values(swapped, forward), COLUMNS)
-    assert np.array_equal(there.swap().values, back.values)
-
-
-def test_columns_of_known_logits():
-    # In either order the first answer has 3 more than fairness gives it; A has 1 more than B.
-    found = view_values(np.array([[4.0, 0, 5]]), np.array([[2.0, 0, 6]]))
-    assert dict(zip(COLUMNS, found[0], strict=True)) == {
-        "side": 1,
-        "tie": 4,
-        "absside": 1,
-        "position": 3,
-        "absposition": 3,
-        "tieshift": 2,
-    }
 
 
 def test_folds_are_those_of_everything_else():

@@ -1,0 +1,246 @@
+"""Stage one, without training: which letter a language model would say, A, B or C for a tie.
+
+    python pipelines/verdict.py                                         the sample
+    python pipelines/verdict.py --run runs/lmsys --backbone gemma2-9b --quantization nf4 --dry-run
+    python pipelines/verdict.py --run runs/lmsys --endpoint http://box:8000 --model qwen2-72b
+    python pipelines/verdict.py --run runs/lmsys --view verdict-qwen2-72b    after extract.py --test
+
+Works on the battles of a run that extract.py made, and writes one view whose name begins with
+"verdict". No vote is seen. The model is a local backbone, or behind any OpenAI-compatible
+completions endpoint that gives logprobs (a vLLM or llama.cpp server); its key, if it needs one,
+stands in the environment variable TIEBREAK_API_KEY. With an endpoint, --backbone names the model's
+tokenizer and chat template, and token ids are sent; without it plain text is sent, in which what
+looks like a special token is broken up.
+
+What is not given is taken from the run's last verdict of that view. Killed at any moment, the same
+command goes on; what is answered is never asked again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+import pandas as pd
+
+from arena.errors import UserError
+from arena.run import Run
+from arena.views import View
+from embeddings.backbone import load_tokenizer
+from embeddings.config import BackboneConfig, finetune_entries, load_config
+from embeddings.endpoint import Endpoint
+from embeddings.pairs import Pairs, distinct, pack_with
+from embeddings.planning import counting_tokenizer, estimate_reading
+from embeddings.recipe import Recipe
+from embeddings.targets import from_log_odds
+from embeddings.verdict import ask_backbone, ask_endpoint, packing, verdict_view
+from meta.scores import log_loss
+from pipelines import cli
+from pipelines.extract import DEFAULT_BACKBONE, backbone
+from pipelines.finetune import read_sound
+
+VIEW = re.compile(r"verdict(-[\w.-]+)?")
+
+HOW = {"top_logprobs": 20, "concurrency": 4, "timeout": 300, "attempts": 8}
+"""How an endpoint is asked, where nothing else is said."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is to be done, resolved: given, else as the last time, else the default."""
+
+    view: str
+    backbone: str
+    """As it was asked for; empty where an endpoint gets plain text."""
+    config: BackboneConfig | None
+    endpoint: Endpoint | None
+    max_tokens: int
+
+    def record(self) -> dict[str, Any]:
+        """The entry in run.json from which the next call starts."""
+        quantization = self.config.quantization if self.config else None
+        where = self.endpoint
+        return {
+            "backbone": {"asked": self.backbone, "quantization": quantization},
+            "endpoint": asdict(where) if where else None,
+            "max_tokens": self.max_tokens,
+        }
+
+
+def resolve(arguments: argparse.Namespace, record: dict[str, Any]) -> Asked:
+    """Find out what is asked.
+
+    Raises:
+        UserError: a name, backbone or endpoint is not sound.
+    """
+    views, given = record.get("verdict", {}), vars(arguments)
+    url, model, asked = arguments.endpoint, arguments.model, arguments.backbone
+    named = views.get(arguments.view, {})
+    if named.get("endpoint") and not (url or model or asked):
+        url, model = named["endpoint"]["url"], named["endpoint"]["model"]
+        asked = named["backbone"]["asked"]
+    if bool(url) != bool(model):
+        raise UserError("--endpoint URL and --model NAME, as the server calls it, go together")
+    if url:
+        if arguments.quantization:
+            raise UserError("--quantization is for a local model, not for an --endpoint")
+        asked = asked or ""
+        config = load_config(asked) if asked else None
+        title = model.rsplit("/", 1)[-1]
+    else:
+        known = named if named and not named["endpoint"] else record
+        config = backbone(arguments, known)
+        asked = asked or known.get("backbone", {}).get("asked", DEFAULT_BACKBONE)
+        title = config.name
+    slug = re.sub(r"[^\w.]+", "-", title).strip("-.")
+    view = arguments.view or f"verdict-{slug}".rstrip("-")
+    if not VIEW.fullmatch(view):
+        raise UserError(f"--view {view}: give verdict, or a name such as verdict-b")
+    before = views.get(view, {})
+    recipe = Recipe.of(finetune_entries(asked) if asked else {})
+    max_tokens = given.get("max_tokens", before.get("max_tokens", recipe.longest))
+    endpoint = None
+    if url:
+        old = before.get("endpoint") or {}
+        how = {name: given.get(name, old.get(name, value)) for name, value in HOW.items()}
+        endpoint = Endpoint.of(url, model, **how)
+    elif config:
+        room = max(config.batch_tokens, max_tokens)
+        config = replace(config, max_tokens=max_tokens, batch_tokens=room)
+    return Asked(view, asked, config, endpoint, max_tokens)
+
+
+def pack(tables: dict[str, pd.DataFrame], tokenizer: Any, max_tokens: int) -> dict[str, Pairs]:
+    """The battles of every split as questions."""
+    packer, budget = packing(tokenizer, max_tokens)
+    return {split: pack_with(packer, table, budget) for split, table in tables.items()}
+
+
+def plan(tables: dict[str, pd.DataFrame], asked: Asked) -> list[str]:
+    """What the verdict will cost; a stand-in counts where the backbone's tokenizer is missing."""
+    tokenizer, note = counting_tokenizer(asked.config) if asked.config else (None, "")
+    packed = pack(tables, tokenizer, asked.max_tokens)
+    questions = distinct(*packed.values())
+    total, longest = sum(len(s.ids) for s in questions), max(map(len, (s.ids for s in questions)))
+    unit = "tokens" if asked.config else "characters"
+    cut = np.concatenate([table.cut for table in packed.values()])
+    lines = [
+        f"  battles {len(cut):,}, distinct questions in both orders {len(questions):,}, {unit} "
+        f"{total:,} (longest {longest:,}); truncated {(cut > 0).mean():.1%}"
+    ]
+    if asked.endpoint is not None:
+        lines.append(
+            f"  {len(questions):,} requests of one answered token each to {asked.endpoint.url}, "
+            f"{asked.endpoint.concurrency} at a time, less those that are answered already"
+        )
+    elif asked.config is not None:
+        lines += estimate_reading(total, longest, asked.config)
+    return [*([note] if note else []), *lines]
+
+
+def ask(tables: dict[str, pd.DataFrame], asked: Asked, folder: Path) -> dict[str, View]:
+    """The view of every split; prints how much of the probability the letters hold."""
+    tokenizer = load_tokenizer(asked.config) if asked.config else None
+    packed = pack(tables, tokenizer, asked.max_tokens)
+    questions = list(packed.values())
+    if asked.endpoint is not None:
+        said = ask_endpoint(questions, asked.endpoint, tokenizer, folder)
+    else:
+        assert asked.config is not None
+        said = ask_backbone(questions, asked.config, folder)
+    mass = np.exp(np.concatenate(said)).sum(axis=1)
+    print(f"A, B and C hold {mass.mean():.1%} of the next token's probability in the mean")
+    views = map(verdict_view, questions, said)
+    return dict(zip(packed, views, strict=True))
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Plan, or ask and write the view."""
+    run = Run(Path(arguments.run))
+    tables = read_sound(run)
+    asked = resolve(arguments, run.read_record())
+    config, endpoint = asked.config, asked.endpoint
+    if endpoint is not None:
+        text = f"tokens of {config.name}" if config else "plain text"
+        how = " ".join(f"{name}={getattr(endpoint, name)}" for name in HOW)
+        source = f"model {endpoint.model} at {endpoint.url}, {text}, {how}"
+    else:
+        assert config is not None
+        source = f"backbone {config.name}, {config.quantization}, {config.dtype}"
+    print(f"view {asked.view}: {source} max_tokens={asked.max_tokens}", flush=True)
+    if arguments.dry_run:
+        print("\n".join(plan(tables, asked)))
+        return
+    start = time.monotonic()
+    found = ask(tables, asked, run.folder / "verdict")
+    for split, view in found.items():
+        view.write(run.views / asked.view / f"{split}.parquet")
+    run.update_record(
+        verdict={asked.view: asked.record()},
+        seconds={asked.view: round(time.monotonic() - start, 3)},
+    )
+    values = found["train"].frame()
+    probabilities = from_log_odds(values["side"].to_numpy(), values["tie"].to_numpy())
+    labels = tables["train"]["label"].to_numpy(dtype=np.int64)
+    print(
+        f"log loss of this verdict alone, uncalibrated, on {len(labels):,} battles: "
+        f"{log_loss(probabilities, labels):.4f} (uniform {np.log(3):.4f}); where an answer stands "
+        f"moves its log-odds by {values['absposition'].mean():.2f} in the mean, what it says by "
+        f"{values['absside'].mean():.2f}"
+    )
+    print(
+        f"view in {run.views / asked.view}; next: python pipelines/train_meta.py --run {run.folder}"
+    )
+
+
+def command(argv: list[str] | None = None) -> int:
+    """Parse ``argv`` (the process's arguments by default), run, return the exit code."""
+    p = cli.parser(__doc__)
+    p.add_argument("--run", metavar="DIR", default="runs/sample", help="run directory")
+    p.add_argument(
+        "--backbone",
+        metavar="B",
+        help=f"as for extract.py (the run's own, or {DEFAULT_BACKBONE}); with --endpoint: whose "
+        "tokenizer and chat template the model there has (none: plain text)",
+    )
+    p.add_argument("--quantization", choices=("none", "nf4", "int8"), help="overrides the YAML")
+    p.add_argument("--endpoint", metavar="URL", help="of the API, such as http://localhost:8000/v1")
+    p.add_argument("--model", metavar="NAME", help="the model at the endpoint")
+    p.add_argument("--view", metavar="NAME", help="name of the view (verdict-<backbone or model>)")
+    p.add_argument("--dry-run", action="store_true", help="print the plan and its cost, do nothing")
+
+    # What is not given stays out of the namespace: the view's last verdict speaks then.
+    def add(name: str, default: object, what: str) -> None:
+        p.add_argument(
+            f"--{name.replace('_', '-')}",
+            default=argparse.SUPPRESS,
+            metavar="N",
+            type=cli.positive,
+            help=f"{what} (the view's last, else {default})",
+        )
+
+    add(
+        *("max_tokens", "as the backbone is fine-tuned, or 1024"),
+        "most tokens of prompt and both answers; of plain text, 3 characters count as one",
+    )
+    of_endpoint = {
+        "top_logprobs": "likeliest tokens to ask for; servers have a limit",
+        "concurrency": "most requests under way at any moment",
+        "timeout": "seconds without an answer after which a request has failed",
+        "attempts": "how often in a row a request may fail",
+    }
+    for name, what in of_endpoint.items():
+        add(name, HOW[name], f"endpoint: {what}")
+    return cli.run(main, p.parse_args(argv))
+
+
+if __name__ == "__main__":
+    sys.exit(command())

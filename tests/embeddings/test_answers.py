@@ -1,0 +1,40 @@
+"""Answers by content: each on disk at once, none lost, damage said in one line."""
+
+import numpy as np
+import pytest
+
+from arena.errors import UserError
+from embeddings.answers import FILE, Answers
+from embeddings.pairs import Sequence
+
+
+def question(letter):
+    return Sequence(letter.encode() * 32, np.zeros(1, dtype=np.int32))
+
+
+def test_answers_outlive_a_process_that_closes_nothing(tmp_path):
+    first = Answers(tmp_path, {"model": "toy"})
+    first.add(question("x").key, np.array([-0.5, -1.5, -4.0]), 1)
+    with Answers(tmp_path, {"model": "toy"}) as second:
+        asked = [question(letter) for letter in "yxz"]
+        assert second.lacking(asked) == [asked[0], asked[2]]
+        second.add(asked[0].key, np.array([-1.0, -2.0, -3.0]), 0)
+        logs, unseen = second.get([asked[1], asked[0], asked[1]])
+    assert logs.dtype == np.float32
+    assert logs.tolist() == [[-0.5, -1.5, -4.0], [-1, -2, -3], [-0.5, -1.5, -4.0]]
+    assert unseen.tolist() == [1, 0, 1]
+    assert (tmp_path / "settings.json").read_text() == '{\n  "model": "toy"\n}\n'
+
+
+def test_no_battles_have_no_answers(tmp_path):
+    with Answers(tmp_path, {}) as answers:
+        logs, unseen = answers.get([])
+    assert logs.shape == (0, 3)
+    assert unseen.shape == (0,)
+
+
+def test_a_damaged_file_is_one_line(tmp_path):
+    (tmp_path / FILE).write_bytes(b"no database at all" * 100)
+    with pytest.raises(UserError, match="delete it to ask everything again") as error:
+        Answers(tmp_path, {})
+    assert "\n" not in str(error.value)

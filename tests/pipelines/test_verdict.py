@@ -1,0 +1,193 @@
+"""verdict.py as a user runs it, on a tiny random model and on a server on the loopback."""
+
+import json
+import shutil
+from math import log
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from fake_server import openai, serve
+from planted import save_shallow_model
+from test_commands import lmsys
+
+from arena.run import Run
+from arena.views import View, join
+from embeddings import transport
+from meta.evidence import read_evidence
+from pipelines import extract, finetune, train_meta, verdict
+
+
+@pytest.fixture(scope="module")
+def model_folder(tmp_path_factory):
+    return save_shallow_model(tmp_path_factory.mktemp("models") / "toy")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, model_folder):
+    """A run that extract.py made, with a test set."""
+    folder = tmp_path_factory.mktemp("run")
+    train, test = lmsys(folder / "train.csv", 40), lmsys(folder / "test.csv", 5, 1, labelled=False)
+    argv = ["--train", str(train), "--test", str(test), "--run", str(folder / "run")]
+    assert extract.command([*argv, "--backbone", str(model_folder)]) == 0
+    return folder / "run"
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting(monkeypatch):
+    monkeypatch.setattr(transport, "FIRST_WAIT", 0.001)
+
+
+def ids(run, split):
+    return pq.read_table(run / "battles" / f"{split}.parquet", columns=["id"])["id"].to_pylist()
+
+
+def view_of(run, name, split):
+    return View.read(run / "views" / name / f"{split}.parquet")
+
+
+def test_the_view_is_of_both_splits_and_says_its_parities(run, capsys):
+    assert verdict.command(["--run", str(run)]) == 0
+    out = capsys.readouterr().out
+    assert "log loss of this verdict alone" in out
+    assert "A, B and C hold" in out
+    for split in ("train", "test"):
+        view = view_of(run, "verdict-toy", split)
+        assert view.ids == ids(run, split)
+        assert np.isfinite(view.values).all()
+        assert (view.columns["side"].parity, view.columns["side"].family) == ("anti", "verdict")
+        assert view.columns["tieshift"].family == "position"
+
+
+def test_the_second_stage_fuses_it_and_knows_its_family(run, capsys):
+    assert verdict.command(["--run", str(run)]) == 0
+    assert train_meta.command(["--run", str(run), "--trials", "1", "--bags", "1"]) == 0
+    found = json.loads((run / "metrics.json").read_text())
+    assert "verdict-toy" in found["log_loss"]
+    assert "verdict-toy" in capsys.readouterr().out
+    design = join(read_evidence(Run(run), "train").tables)
+    families = {column.family for n, column in design.columns.items() if n.startswith("verdict")}
+    assert families == {"verdict", "position"}
+    bundle = json.loads((run / "model" / "bundle.json").read_text())
+    assert "verdict-toy.side" in bundle["fusions"]["meta"]["columns"]
+
+
+def test_another_test_set_is_read_with_the_settings_of_before(run, tmp_path):
+    argv = ["--run", str(run), "--view", "verdict-short", "--max-tokens", "300"]
+    assert verdict.command(argv) == 0
+    before = (run / "views" / "verdict-short" / "train.parquet").read_bytes()
+    more = lmsys(tmp_path / "more.csv", 7, 2, labelled=False)
+    assert extract.command(["--test", str(more), "--run", str(run)]) == 0
+    assert verdict.command(["--run", str(run), "--view", "verdict-short"]) == 0
+    assert view_of(run, "verdict-short", "test").ids == ids(run, "test")
+    assert len(ids(run, "test")) == 7
+    assert (run / "views" / "verdict-short" / "train.parquet").read_bytes() == before
+    record = json.loads((run / "run.json").read_text())["verdict"]["verdict-short"]
+    assert record["max_tokens"] == 300
+    assert record["endpoint"] is None
+
+
+def longer_wins(body):
+    """A server that likes the longer answer, and likes the first one, too."""
+    _, rest = body["prompt"].split("\n\nAnswer A:\n")
+    a, rest = rest.split("\n\nAnswer B:\n")
+    b, _ = rest.split("\n\nWhich answer")
+    side = 0.5 + 2.0 * np.sign(len(a) - len(b))
+    z = np.array([side / 2, -side / 2, -0.5])
+    logs = z - np.log(np.exp(z).sum())
+    return openai({" A": logs[0], "B": logs[1], "C": logs[2], "the": -9.0})
+
+
+def test_an_endpoint_that_gets_plain_text(run, capsys):
+    with serve(models=("Org/Judge-72B",), answer=longer_wins) as server:
+        argv = ["--run", str(run), "--endpoint", server.url, "--model", "Org/Judge-72B"]
+        assert verdict.command([*argv, "--concurrency", "3"]) == 0
+        asked = len(server.prompts)
+        # The view's name brings back where the model was.
+        assert verdict.command(["--run", str(run), "--view", "verdict-Judge-72B"]) == 0
+        assert len(server.prompts) == asked
+    view = view_of(run, "verdict-Judge-72B", "train")
+    assert set(np.round(view.frame()["absside"], 4)) <= {0, 2.0}
+    assert view.frame()["position"].to_numpy() == pytest.approx(0.5, abs=1e-5)
+    record = json.loads((run / "run.json").read_text())["verdict"]["verdict-Judge-72B"]
+    assert record["endpoint"]["concurrency"] == 3
+    assert record["backbone"]["asked"] == ""
+    assert "plain text" in capsys.readouterr().out
+
+
+def test_an_endpoint_whose_tokenizer_is_known_gets_tokens(run, model_folder, capsys):
+    with serve(answer=lambda _: openai({"A": log(0.6), "B": log(0.2), "C": log(0.1)})) as server:
+        argv = ["--run", str(run), "--endpoint", server.url, "--model", "toy"]
+        argv += ["--backbone", str(model_folder), "--view", "verdict-tokens"]
+        assert verdict.command(argv) == 0
+        assert all(isinstance(prompt[0], int) for prompt in server.prompts)
+        server.prompts.clear()
+        assert verdict.command(["--run", str(run), "--view", "verdict-tokens"]) == 0
+        assert server.prompts == []
+        server.tokenize = lambda text: [1, 2, 3]
+        assert verdict.command(argv) == 2
+        assert "another tokenizer" in capsys.readouterr().err
+    assert verdict.command(argv) == 2
+    assert "cannot be reached" in capsys.readouterr().err
+
+
+def test_odd_names_make_sound_views(run, model_folder, tmp_path, capsys):
+    shutil.copytree(model_folder, tmp_path / "my model (2)")
+    argv = ["--run", str(run), "--dry-run", "--max-tokens", "20000"]
+    assert verdict.command([*argv, "--backbone", str(tmp_path / "my model (2)")]) == 0
+    there = ["--endpoint", "http://127.0.0.1:1", "--model", "org/../ü b"]
+    assert verdict.command([*argv, *there]) == 0
+    out = capsys.readouterr().out
+    assert "view verdict-my-model-2:" in out
+    assert "view verdict-ü-b:" in out
+
+
+def test_the_verdict_teaches_a_judge(run):
+    assert verdict.command(["--run", str(run)]) == 0
+    teacher = run / "views" / "verdict-toy" / "train.parquet"
+    argv = ["--run", str(run), "--view", "logits-taught", "--folds", "1", "--rank", "2"]
+    argv += ["--max-tokens", "256", "--batch", "8", "--teacher", str(teacher)]
+    assert finetune.command(argv) == 0
+    assert view_of(run, "logits-taught", "train").ids == ids(run, "train")
+
+
+@pytest.mark.parametrize("where", ["here", "there"])
+def test_dry_run_prints_the_plan_asks_nothing_and_writes_nothing(run, where, capsys):
+    before = {p: p.stat().st_mtime_ns for p in run.rglob("*")}
+    with serve() as server:
+        there = ["--endpoint", server.url, "--model", "toy"] if where == "there" else []
+        assert verdict.command(["--run", str(run), "--dry-run", *there]) == 0
+        assert server.keys == set()
+    out = capsys.readouterr().out
+    assert before == {p: p.stat().st_mtime_ns for p in run.rglob("*")}
+    words = ("A100", "tokens") if where == "here" else ("requests", "characters", "4 at a time")
+    for word in ("distinct questions", "truncated", *words):
+        assert word in out
+
+
+@pytest.mark.parametrize(
+    ("argv", "complaint"),
+    [
+        (["--view", "mine"], "verdict"),
+        (["--view", "verdict-../x"], "verdict"),
+        (["--model", "toy"], "--endpoint"),
+        (["--endpoint", "http://127.0.0.1:1"], "--model"),
+        (["--endpoint", "box:1", "--model", "toy"], "no URL"),
+        (["--endpoint", "http://127.0.0.1:1", "--model", "toy"], "cannot be reached"),
+        (["--endpoint", "http://x", "--model", "t", "--quantization", "nf4"], "--quantization"),
+        (["--endpoint", "http://x", "--model", "t", "--backbone", "gpt-9"], "gpt-9"),
+        (["--backbone", "gpt-9"], "gpt-9"),
+        (["--max-tokens", "50"], "too small"),
+    ],
+)
+def test_a_mistake_is_one_line(run, argv, complaint, capsys):
+    assert verdict.command(["--run", str(run), *argv]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert complaint in err
+
+
+def test_a_run_that_is_not_there_is_one_line(tmp_path, capsys):
+    assert verdict.command(["--run", str(tmp_path / "none")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
