@@ -48,12 +48,13 @@ def placements(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
     Source: DeLong, DeLong and Clarke-Pearson 1988.
     """
-    either = probabilities[:, A] + probabilities[:, B]
-    share = np.divide(probabilities[:, A], either, out=np.full(len(labels), 0.5), where=either > 0)
+    # The logarithm of P(A) / P(B) ranks alike, and a swap turns its sign to the last bit.
+    ahead = np.log(np.maximum(probabilities[:, A], FLOOR))
+    ahead -= np.log(np.maximum(probabilities[:, B], FLOOR))
     found = np.zeros(len(labels))
     for side, other, sign in ((A, B, 1.0), (B, A, -1.0)):
-        rivals = np.sort(sign * share[labels == other])
-        mine = sign * share[labels == side]
+        rivals = np.sort(sign * ahead[labels == other])
+        mine = sign * ahead[labels == side]
         beaten = np.searchsorted(rivals, mine, "left") + np.searchsorted(rivals, mine, "right")
         found[labels == side] = beaten / (2 * len(rivals)) if len(rivals) else np.nan
     return found

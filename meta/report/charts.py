@@ -39,7 +39,6 @@ POINTS = 2_000
 
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
-    "svg.hashsalt": "tiebreak",
     "font.family": "DejaVu Sans",
     "font.size": 11,
     "text.color": INK,
@@ -62,35 +61,35 @@ STYLE: dict[Any, Any] = {
 }
 
 
-def _figure(width: float, height: float) -> tuple[Figure, Axes]:
-    """A figure of so many CSS pixels at its natural size, and its axes."""
-    figure = Figure(figsize=(width / 72, height / 72), layout="constrained")
-    return figure, figure.add_subplot()
+def _draw(width: int, height: int, title: str, paint: Callable[[Axes], None]) -> Markup:
+    """What ``paint`` puts on the axes as an element of a page.
 
-
-def _svg(figure: Figure, title: str) -> Markup:
-    """The drawing as an element of a page, with ``title`` for those who cannot see it."""
+    Args:
+        width: in CSS pixels, where letters are as large as the page's small ones.
+        height: in CSS pixels.
+        title: what the drawing says, for those who cannot see it.
+        paint: draws.
+    """
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
-    text = buffer.getvalue()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", text, flags=re.S)
-    text = re.sub(r' id="[a-z0-9.]+_\d+"', "", text)  # counters, which charts would share
+    # The salt keeps what charts refer to inside themselves apart, and the same in each run.
+    with rc_context({**STYLE, "svg.hashsalt": title}):
+        figure = Figure(figsize=(width / 72, height / 72), layout="constrained")
+        paint(figure.add_subplot())
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    drawn = buffer.getvalue()
+    inside = drawn[drawn.index(">", drawn.index("<svg")) + 1 :]
+    inside = re.sub(
+        r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", inside, flags=re.S
+    )
+    inside = re.sub(r' id="[A-Za-z0-9.]+_\d+"', "", inside)  # counters, which charts would share
+    inside = re.sub(r"\s*\n\s*", "\n", inside)
     for name, colour in COLOURS.items():
-        text = text.replace(colour, f"var(--{name})")
-    view_box = re.search(r'viewBox="[^"]*"', text)
-    assert view_box is not None
-    head = f'<svg class="chart" {view_box[0]} role="img" aria-label="{escape(title)}">'
-    head += f"<title>{escape(title)}</title>"
-    body = re.sub(r"\s*\n\s*", "\n", text[text.index(">") + 1 :])
-    return Markup(head + body)  # noqa: S704 -- matplotlib escapes the labels
-
-
-def _draw(width: float, height: float, title: str, paint: Callable[[Axes], None]) -> Markup:
-    with rc_context(STYLE):
-        figure, axes = _figure(width, height)
-        paint(axes)
-        return _svg(figure, title)
+        inside = inside.replace(colour, f"var(--{name})")
+    shown = escape(clean(title))
+    return Markup(  # noqa: S704 -- matplotlib escapes the labels
+        f'<svg class="chart" viewBox="0 0 {width} {height}" role="img" aria-label="{shown}">'
+        f"<title>{shown}</title>{inside}"
+    )
 
 
 def _rows(axes: Axes, labels: Sequence[str], axis: str) -> None:
@@ -107,7 +106,6 @@ def _rows(axes: Axes, labels: Sequence[str], axis: str) -> None:
 
 def ladder(
     names: Sequence[str],
-    labels: Sequence[str],
     losses: Mapping[str, float],
     intervals: Mapping[str, Sequence[float] | None],
 ) -> Markup:
@@ -115,7 +113,6 @@ def ladder(
 
     Args:
         names: forecasts in order.
-        labels: how the page calls them.
         losses: by name.
         intervals: by name.
     """
@@ -138,10 +135,10 @@ def ladder(
                 color=ACCENT if strong else INK,
                 fontweight="bold" if strong else "normal",
             )
-        _rows(axes, labels, "log loss, lower is better")
+        _rows(axes, names, "log loss, lower is better")
 
-    best = ", ".join(f"{label} {losses[n]:.4f}" for n, label in zip(names, labels, strict=True))
-    return _draw(430, 60 + 26 * len(names), f"Log loss of each forecast: {best}", paint)
+    best = ", ".join(f"{name} {losses[name]:.4f}" for name in names)
+    return _draw(390, 60 + 25 * len(names), f"Log loss of each forecast: {best}", paint)
 
 
 def reliability(predictions: Predictions, c: int) -> Markup:
@@ -228,7 +225,7 @@ def importance(families: Sequence[str], side: Sequence[float], tie: Sequence[flo
         f"{f} {s:.2f} and {t:.2f}" for f, s, t in zip(families, side, tie, strict=True)
     )
     title = f"Mean change of the log-odds of side and tie by family: {said}"
-    return _draw(470, 60 + 26 * len(families), title, paint)
+    return _draw(430, 60 + 26 * len(families), title, paint)
 
 
 def ablation(
@@ -244,4 +241,4 @@ def ablation(
         _rows(axes, [f"without {view}" for view in views], "log loss is higher by")
 
     said = ", ".join(f"{v} {d:+.4f}" for v, d in zip(views, lower_by, strict=True))
-    return _draw(430, 60 + 26 * len(views), f"Log loss gained by each view: {said}", paint)
+    return _draw(390, 60 + 25 * len(views), f"Log loss gained by each view: {said}", paint)

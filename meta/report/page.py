@@ -102,7 +102,7 @@ def write_report(run: Run) -> None:
         simulated=run.is_sample("train"),
     )
     with atomic(run.report) as temporary:
-        temporary.write_text(page, encoding="utf-8", errors="replace")
+        temporary.write_text(page, encoding="utf-8")
 
 
 def render(
@@ -150,7 +150,6 @@ def render(
         confusion=_confusion(predictions),
         strip=_strip(found["slices"], found["log_loss"]["meta"]),
         mistakes=_mistakes(predictions, reasons, battles),
-        explained=0 if reasons is None else len(reasons),
         verdicts=_verdicts(found["audit"]),
         class_names=charts.CLASS_NAMES,
         class_keys=("a", "b", "tie"),
@@ -163,12 +162,14 @@ def _ladder(found: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "names": names,
         "notes": {n: NOTES.get(n, "this view alone") for n in names},
-        "chart": charts.ladder(drawn, drawn, found["log_loss"], found["intervals"]["log_loss"]),
+        "chart": charts.ladder(drawn, found["log_loss"], found["intervals"]["log_loss"]),
     }
 
 
 def _charts(found: Mapping[str, Any], predictions: Predictions) -> dict[str, Any]:
     drawn: dict[str, Any] = {
+        "importance": None,
+        "ablation": None,
         "reliability": [charts.reliability(predictions, c) for c in range(3)],
         "simplex": [charts.simplex(predictions, c) for c in range(3)],
     }
