@@ -138,8 +138,6 @@ def main(arguments: argparse.Namespace) -> None:
     simulated = run.is_sample("train")
     if simulated:
         probabilities[BAYES] = sample.truth(battles["id"])[scored.rows]
-    ids = battles["id"].iloc[scored.rows].tolist()
-    Predictions(ids, groups, labels[scored.rows], probabilities).write(run.predictions)
     found = figures(probabilities, labels[scored.rows], groups)
     found["swap_gap"] = scored.swap_gap
     meta = stage.fusions["meta"]
@@ -157,6 +155,8 @@ def main(arguments: argparse.Namespace) -> None:
     found["model"]["hash"] = run.model_hash()
     found |= audited(run, evidence, folds, scored, stage, source)
     found |= explained(run, evidence, folds, scored, stage)
+    ids = battles["id"].iloc[scored.rows].tolist()
+    Predictions(ids, groups, labels[scored.rows], probabilities).write(run.predictions)
     write_json(run.metrics, found)
     write_report(run)
     if simulated:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import pandas as pd
 
@@ -68,11 +70,11 @@ def importance(reasons: pd.DataFrame) -> dict[str, dict[str, float]]:
     """Mean absolute contribution of each family to the two log-odds, the largest sum first."""
     found = {
         family: {q: float(reasons[f"{q}.{family}"].abs().mean()) for q in QUESTIONS}
-        for family in families(reasons)
+        for family in families(reasons.columns)
     }
     return dict(sorted(found.items(), key=lambda item: (-sum(item[1].values()), item[0])))
 
 
-def families(reasons: pd.DataFrame) -> list[str]:
-    """Families of evidence that a frame of reasons has."""
-    return [c.removeprefix("side.") for c in reasons.columns if c.startswith("side.")]
+def families(columns: Iterable[str]) -> list[str]:
+    """Families of evidence among the columns of a frame of reasons."""
+    return [c.removeprefix("side.") for c in columns if c.startswith("side.")]

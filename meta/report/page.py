@@ -28,8 +28,6 @@ from meta.report.text import Shown, clean, shown
 from meta.slices import WINNER
 
 MOST_REASONS = 4
-LARGE = 0.8
-"""Share of a row of the confusion matrix that is painted at full strength."""
 
 NOTES = {
     "uniform": "a third each",
@@ -189,20 +187,13 @@ def _charts(found: Mapping[str, Any], predictions: Predictions) -> dict[str, Any
 
 
 def _confusion(predictions: Predictions) -> list[list[dict[str, Any]]]:
-    """By vote and most probable class: rows, their share of the vote's, and the shade of a cell."""
+    """By vote and most probable class: rows, and their share of the rows with that vote."""
     counts = np.zeros((3, 3), dtype=np.int64)
     guess = predictions.probabilities["meta"].argmax(axis=1)
     np.add.at(counts, (predictions.labels, guess), 1)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     return [
-        [
-            {
-                "rows": int(counts[i, j]),
-                "share": shares[i, j],
-                "shade": round(shares[i, j] / LARGE, 2),
-            }
-            for j in range(3)
-        ]
+        [{"rows": int(counts[i, j]), "share": float(shares[i, j])} for j in range(3)]
         for i in range(3)
     ]
 
@@ -259,7 +250,7 @@ def _reasons(row: pd.Series[Any]) -> list[Reason]:
         "tie": (("tie", "for a tie"), ("decisive", "against a tie")),
     }
     for question, (up, down) in ends.items():
-        for family in families(row.to_frame().T):
+        for family in families(row.index):
             value = float(row[f"{question}.{family}"])
             if abs(value) >= WORTH_SAYING:
                 towards, words = up if value > 0 else down
