@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,26 @@ class Run:
         return self.folder / "comparison.json"
 
     @property
+    def predictions(self) -> Path:
+        """Probabilities of the scored training rows, by models that saw nothing of their fold."""
+        return self.folder / "predictions.parquet"
+
+    @property
+    def reasons(self) -> Path:
+        """Reasons for some of those predictions: what the report shows and sums up."""
+        return self.folder / "reasons.parquet"
+
+    @property
+    def evaluation(self) -> Path:
+        """Figures on test battles whose votes are known."""
+        return self.folder / "evaluation.json"
+
+    @property
+    def report(self) -> Path:
+        """All of it as one page."""
+        return self.folder / "report.html"
+
+    @property
     def submission(self) -> Path:
         """Probabilities of the test rows."""
         return self.folder / "submission.csv"
@@ -97,6 +118,11 @@ class Run:
         if not isinstance(record, dict):
             raise UserError(f"{self.record} is damaged: delete it and run extract.py again")
         return record
+
+    def model_hash(self) -> str:
+        """Sixteen hex digits of the model's ``bundle.json``; "" where there is no model."""
+        path = self.model / "bundle.json"
+        return sha256(path.read_bytes()).hexdigest()[:16] if path.exists() else ""
 
     def is_sample(self, split: str) -> bool:
         """Whether the split is the sample that ships with the project."""

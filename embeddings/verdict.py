@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from arena.files import write_json
 from arena.views import View
 from embeddings.answers import Answers
 from embeddings.backbone import Backbone, fingerprint, load_backbone, load_tokenizer, model_folder
@@ -30,8 +29,8 @@ from embeddings.question import (
     text_packer,
     token_packer,
 )
-from embeddings.shards import Shards, fill
-from embeddings.store import settings_hash
+from embeddings.reading import fill
+from embeddings.store import Writer, settings_hash
 from embeddings.template import TEMPLATE_VERSION
 
 COLUMNS = columns("verdict")
@@ -74,9 +73,8 @@ def ask_backbone(tables: Sequence[Pairs], config: BackboneConfig, folder: Path) 
         "quantization": config.quantization,
         "letters": letters,
     }
-    said = Shards(folder / settings_hash(settings))
-    write_json(said.folder / "settings.json", settings)
-    todo = [s for s in distinct(*tables) if s.key not in said]
+    said = Writer(folder / settings_hash(settings), settings)
+    todo = said.lacking(distinct(*tables))
     if todo:
         backbone = load_backbone(config)
         budget = 0 if backbone.device.type == "cpu" else config.batch_tokens

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from arena.battle import SEED
+from arena.battle import SEED, A, B
 from arena.swap import SWAP
 
 FLOOR = 1e-15
@@ -39,21 +39,65 @@ def accuracy(probabilities: np.ndarray, labels: np.ndarray) -> float:
     return float((probabilities.argmax(axis=1) == labels).mean())
 
 
+def placements(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Where each row that is not a tie stands among those that the other side won; float64 (n,).
+
+    Rows are ranked by P(A) / (P(A) + P(B)). A row that A won gets the share of the rows that B won
+    below it, a row that B won the share of those that A won above it; equal ones count a half.
+    Ties get 0, and everything is NaN where A or B never won. The mean of either side is the AUC.
+
+    Source: DeLong, DeLong and Clarke-Pearson 1988.
+    """
+    # The logarithm of P(A) / P(B) ranks alike, and a swap turns its sign to the last bit.
+    ahead = np.log(np.maximum(probabilities[:, A], FLOOR))
+    ahead -= np.log(np.maximum(probabilities[:, B], FLOOR))
+    found = np.zeros(len(labels))
+    for side, other, sign in ((A, B, 1.0), (B, A, -1.0)):
+        rivals = np.sort(sign * ahead[labels == other])
+        mine = sign * ahead[labels == side]
+        beaten = np.searchsorted(rivals, mine, "left") + np.searchsorted(rivals, mine, "right")
+        found[labels == side] = beaten / (2 * len(rivals)) if len(rivals) else np.nan
+    return found
+
+
+def decisive_auc(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Area under the ROC curve of P(A) / (P(A) + P(B)) on the rows that are not ties.
+
+    The chance that a row that A won has a higher figure than one that B won. NaN where A or B
+    never won.
+    """
+    won = placements(probabilities, labels)[labels == A]
+    return float(won.mean()) if len(won) else float("nan")
+
+
+def bins_of(probabilities: np.ndarray, bins: int = 10) -> np.ndarray:
+    """Bin of each forecast among those of its class, int (n, 3); bins hold equally many rows."""
+    found = np.empty(probabilities.shape, dtype=np.intp)
+    for c in range(3):
+        order = np.argsort(probabilities[:, c], kind="stable")
+        for i, rows in enumerate(np.array_split(order, bins)):
+            found[rows, c] = i
+    return found
+
+
+def gaps_by_bin(probabilities: np.ndarray, labels: np.ndarray, bins: int = 10) -> np.ndarray:
+    """Forecast minus vote of each row, in the column of its class and bin; (n, 3 * bins).
+
+    The class-wise ECE is a third of the sum of the columns' absolute means.
+    """
+    n, found = len(labels), bins_of(probabilities, bins)
+    gaps = np.zeros((n, 3 * bins))
+    for c in range(3):
+        gaps[np.arange(n), c * bins + found[:, c]] = probabilities[:, c] - (labels == c)
+    return gaps
+
+
 def classwise_ece(probabilities: np.ndarray, labels: np.ndarray, bins: int = 10) -> float:
     """Class-wise expected calibration error: mean over classes of the binned |forecast - rate|.
 
     Bins hold equally many rows. Kull et al. 2019, "Beyond temperature scaling", section 3.
     """
-    errors = []
-    for c in range(3):
-        order = np.argsort(probabilities[:, c], kind="stable")
-        gaps = [
-            len(rows) * abs(probabilities[rows, c].mean() - (labels[rows] == c).mean())
-            for rows in np.array_split(order, bins)
-            if len(rows)
-        ]
-        errors.append(sum(gaps) / len(labels))
-    return float(np.mean(errors))
+    return float(np.abs(gaps_by_bin(probabilities, labels, bins).mean(axis=0)).sum() / 3)
 
 
 def clustered(values: np.ndarray, groups: np.ndarray) -> tuple[float, float]:
@@ -94,11 +138,11 @@ def ece_by_chance(
         bins: as in ``classwise_ece``.
     """
     n, residuals = len(labels), probabilities - np.eye(3)[labels]
+    found = bins_of(probabilities, bins)
     means, deviations = [], []
     for c in range(3):
         variance = probabilities[:, c] * (1 - probabilities[:, c])
-        order = np.argsort(probabilities[:, c], kind="stable")
-        of_bins = np.array([variance[rows].sum() for rows in np.array_split(order, bins)])
+        of_bins = np.bincount(found[:, c], weights=variance, minlength=bins)
         scatter = residuals[:, c].std()
         _, error = clustered(residuals[:, c], groups)
         if scatter > 0 and np.isfinite(error):

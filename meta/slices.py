@@ -19,15 +19,15 @@ from arena.battle import TIE
 from features.language import NONE, language
 from features.prompt_type import code, creative, maths, short_question
 from features.text import Text
+from meta.bootstrap import Interval, intervals
 from meta.nulls import length_columns
 from meta.scores import (
     accuracy,
     brier,
     classwise_ece,
+    decisive_auc,
     ece_by_chance,
     log_loss,
-    paired_bootstrap,
-    row_losses,
 )
 
 OUTCOMES = ("A won", "B won", "tie")
@@ -68,8 +68,8 @@ def name_slices(
     characters, ratio = np.expm1(sym[:, 1]), np.exp(np.abs(anti[:, 1]))
     prompts = _prompts(battles)
     found = {
-        "length": _bin(characters.round(), LENGTHS, "characters"),
-        "length gap": _bin(ratio, GAPS, "times"),
+        "length": np.array(BY_LENGTH)[np.digitize(characters.round(), LENGTHS)],
+        "length gap": np.array(BY_GAP)[np.digitize(ratio, GAPS)],
         "language": _languages(prompts),
         "prompt type": np.array([prompt_type(prompt) for prompt in prompts], dtype=np.str_),
         "turns": np.array(
@@ -94,10 +94,13 @@ def _prompts(battles: pd.DataFrame) -> list[Text]:
     return [known[key] for key in keys]
 
 
-def _bin(values: np.ndarray, edges: tuple[float, ...], unit: str) -> np.ndarray:
+def _steps(edges: tuple[float, ...], unit: str) -> list[str]:
     between = [f"{low:,g} to {high:,g} {unit}" for low, high in pairwise(edges)]
-    names = [f"under {edges[0]:,g} {unit}", *between, f"{edges[-1]:,g} {unit} and more"]
-    return np.asarray(np.array(names)[np.digitize(values, edges)])
+    return [f"under {edges[0]:,g} {unit}", *between, f"{edges[-1]:,g} {unit} and more"]
+
+
+BY_LENGTH, BY_GAP = _steps(LENGTHS, "characters"), _steps(GAPS, "times")
+"""Slices in the order in which they are told: short to long."""
 
 
 def _languages(prompts: list[Text]) -> np.ndarray:
@@ -129,14 +132,16 @@ class SliceScore:
     rows: int
     groups: int
     log_loss: float
-    interval: tuple[float, float] | None
-    """95% interval of the log loss by bootstrap over the groups; None where there is only one."""
     brier: float
     ece: float
     """Class-wise expected calibration error."""
     ece_by_chance: float
     """What a perfectly calibrated forecast would show on so many rows."""
     accuracy: float
+    auc: float | None
+    """Of the rows that are not ties, see ``meta.scores.decisive_auc``; None without any."""
+    intervals: dict[str, Interval | None]
+    """95% intervals of the figures, see ``meta.bootstrap``."""
     tie_forecast: float
     """Mean P(tie)."""
     tie_share: float
@@ -146,7 +151,7 @@ class SliceScore:
 def score_slices(
     probabilities: np.ndarray, labels: np.ndarray, groups: np.ndarray, names: np.ndarray
 ) -> list[SliceScore]:
-    """Score one forecast in each slice of a family, the largest slice first.
+    """Score one forecast in each slice of a family: in steps of length, else the largest first.
 
     Args:
         probabilities: float64 (n, 3), class order ``arena.battle.CLASSES``.
@@ -154,35 +159,32 @@ def score_slices(
         groups: prompt group of each row, (n,).
         names: slice of each row, str (n,).
     """
+    steps = [*BY_LENGTH, *BY_GAP]
     return sorted(
         (
             _score(str(name), probabilities[rows], labels[rows], groups[rows])
             for name in np.unique(names)
             for rows in [np.flatnonzero(names == name)]
         ),
-        key=lambda score: -score.rows,
+        key=lambda s: (steps.index(s.name) if s.name in steps else -1, -s.rows),
     )
 
 
 def _score(
     name: str, probabilities: np.ndarray, labels: np.ndarray, groups: np.ndarray
 ) -> SliceScore:
-    losses, of_groups = row_losses(probabilities, labels), len(np.unique(groups))
-    interval = None
-    if of_groups > 1:
-        # Against a forecast without any loss: the bootstrap of one forecast alone.
-        drawn = paired_bootstrap(losses, np.zeros(len(losses)), groups)
-        interval = (drawn.low, drawn.high)
+    auc = decisive_auc(probabilities, labels)
     return SliceScore(
         name=name,
         rows=len(labels),
-        groups=of_groups,
+        groups=len(np.unique(groups)),
         log_loss=log_loss(probabilities, labels),
-        interval=interval,
         brier=brier(probabilities, labels),
         ece=classwise_ece(probabilities, labels),
         ece_by_chance=ece_by_chance(probabilities, labels, groups)[0],
         accuracy=accuracy(probabilities, labels),
+        auc=auc if np.isfinite(auc) else None,
+        intervals=intervals(probabilities, labels, groups),
         tie_forecast=float(probabilities[:, TIE].mean()),
         tie_share=float((labels == TIE).mean()),
     )

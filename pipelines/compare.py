@@ -44,8 +44,15 @@ def table(found: dict[str, Any]) -> str:
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Train, score, print, write."""
+    """Compare, while nobody changes the run."""
     run = Run(Path(arguments.run))
+    run.require_battles("train")
+    with run.reading("compare.py"):
+        compared(run, arguments)
+
+
+def compared(run: Run, arguments: argparse.Namespace) -> None:
+    """Train, score, print, write."""
     evidence = without_seen(read_evidence(run, "train", arguments.views))
     settings = Settings(arguments.folds, arguments.trials, arguments.bags)
     folds = folds_for(evidence, settings.folds)

@@ -5,8 +5,9 @@
     python pipelines/evaluate.py --run runs/votes --labels labels.csv --by sources.csv
 
 LABELS has the columns id, winner_model_a, winner_model_b, winner_tie. BY has the column id and one
-more, whose values name the slices. Prints the nulls, each view alone and the whole, and writes
-evaluation.json. Nothing here trains, tunes or calibrates.
+more, whose values name the sources. Prints the nulls, each view alone and the whole, of all battles
+and of each source, and writes evaluation.json, which the run's report.html shows. Nothing here
+trains, tunes or calibrates.
 """
 
 from __future__ import annotations
@@ -33,27 +34,12 @@ from arena.files import write_json
 from arena.run import Run
 from meta import bundle
 from meta.evidence import read_evidence
-from meta.report import add_truth, figures, table
+from meta.report.figures import BAYES, figures, table
+from meta.report.page import write_report
+from meta.slices import name_slices, score_families
+from pipelines.tables import read_csv, sources
 
-SMALLEST_SLICE = 30
-
-
-def read_csv(path: str, columns: list[str]) -> pd.DataFrame:
-    """A CSV indexed by id that must have ``columns``.
-
-    Raises:
-        UserError: it cannot be read, lacks a column or repeats an id.
-    """
-    try:
-        found = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {path}: {error}") from None
-    for column in ["id", *columns]:
-        if column not in found:
-            raise UserError(f"{path} has no column {column}")
-    if found["id"].duplicated().any():
-        raise UserError(f"{path} repeats the id {found['id'][found['id'].duplicated()].iloc[0]}")
-    return found.set_index("id")
+SMALLEST_SOURCE = 30
 
 
 def labels_for(ids: pd.Series, path: str) -> np.ndarray:
@@ -70,14 +56,14 @@ def labels_for(ids: pd.Series, path: str) -> np.ndarray:
     return labels.reindex(ids).fillna(-1).to_numpy(dtype=np.int64)
 
 
-def sliced(
+def by_source(
     predictions: dict[str, np.ndarray], labels: np.ndarray, groups: np.ndarray, names: np.ndarray
 ) -> dict[str, Any]:
-    """Figures of each slice that is large enough to say something."""
+    """Figures of each source that is large enough to say something."""
     found = {}
     for name in sorted(set(names)):
         rows = names == name
-        if rows.sum() >= SMALLEST_SLICE:
+        if rows.sum() >= SMALLEST_SOURCE:
             found[str(name)] = figures(
                 {k: p[rows] for k, p in predictions.items()}, labels[rows], groups[rows]
             )
@@ -114,20 +100,24 @@ def evaluate(run: Run, arguments: argparse.Namespace) -> None:
             predictions["meta_uncalibrated"] = fusion.uncalibrated(design)
     predictions = {k: p[known] for k, p in predictions.items()}
     labels, groups = labels[known], battles["group"].to_numpy()[known]
-    found = figures(predictions, labels, groups)
     if run.is_sample("test"):
-        add_truth(found, sample.truth(battles["id"])[known], labels)
+        predictions[BAYES] = sample.truth(battles["id"])[known]
+    found = figures(predictions, labels, groups)
+    source = sources(battles["id"][known], arguments.by)
+    named = name_slices(battles[known].reset_index(drop=True), labels, source)
+    found["slices"] = score_families(predictions["meta"], labels, groups, named)
+    if run.is_sample("test"):
         print("the votes of the sample are SIMULATED: these figures say nothing about people")
     print(table(found))
-    if arguments.by:
-        by = read_csv(arguments.by, [])
-        if len(by.columns) != 1:
-            raise UserError(f"{arguments.by} needs the column id and one more, that names slices")
-        names = by.iloc[:, 0].reindex(battles["id"][known]).fillna("").to_numpy(dtype=str)
-        found["slices"] = sliced(predictions, labels, groups, names)
-        for name, part in found["slices"].items():
+    if source is not None:
+        found["sources"] = by_source(predictions, labels, groups, source)
+        for name, part in found["sources"].items():
             print(f"\n{name}\n{table(part)}")
-    write_json(run.folder / "evaluation.json", found)
+    found["model"] = {"hash": run.model_hash()}
+    write_json(run.evaluation, found)
+    if run.predictions.exists():
+        write_report(run)
+        print(f"report: {run.report}")
 
 
 def command(argv: list[str] | None = None) -> int:
@@ -135,7 +125,7 @@ def command(argv: list[str] | None = None) -> int:
     p = cli.parser(__doc__)
     p.add_argument("--run", metavar="DIR", default="runs/sample", help="run directory")
     p.add_argument("--labels", metavar="FILE", help="votes of the test battles (the sample's own)")
-    p.add_argument("--by", metavar="FILE", help="slices to score one by one")
+    p.add_argument("--by", metavar="FILE", help="sources to score one by one")
     return cli.run(main, p.parse_args(argv))
 
 

@@ -3,8 +3,9 @@
     python pipelines/train_meta.py
     python pipelines/train_meta.py --run runs/lmsys --trials 100
 
-Prints and writes figures by nested cross-validation over prompt groups (metrics.json), trains the
-final model on all rows (model/), and prints the checks of the audit that fail. Ctrl-C is safe:
+Prints and writes figures by nested cross-validation over prompt groups (metrics.json, and the
+predictions they are of, predictions.parquet), trains the final model on all rows (model/), prints
+the checks of the audit that fail, and shows all of it as one page (report.html). Ctrl-C is safe:
 finished Optuna trials are kept.
 """
 
@@ -29,17 +30,21 @@ import pandas as pd
 
 from arena import sample
 from arena.errors import UserError
-from arena.files import write_json
+from arena.files import atomic, write_json
 from arena.progress import Progress
 from arena.run import Run
 from arena.views import View
 from meta import audit, bundle
 from meta.evidence import Evidence, labels_of, read_evidence, without_seen
 from meta.fusion import sets_of_views
-from meta.report import add_truth, figures, table
+from meta.predictions import Predictions
+from meta.report.figures import BAYES, figures, table
+from meta.report.mistakes import confident_mistakes, importance, reasons_unseen, some_rows
+from meta.report.page import write_report
 from meta.slices import score_families
 from meta.stage import Scored, SecondStage, Settings, final, folds_for, nested, outer_folds
 from meta.tune import set_aside_damaged
+from pipelines.tables import sources
 
 
 def test_rows(run: Run, stage: SecondStage) -> tuple[pd.DataFrame | None, View | None]:
@@ -57,7 +62,12 @@ def test_rows(run: Run, stage: SecondStage) -> tuple[pd.DataFrame | None, View |
 
 
 def audited(
-    run: Run, evidence: Evidence, folds: np.ndarray, scored: Scored, stage: SecondStage
+    run: Run,
+    evidence: Evidence,
+    folds: np.ndarray,
+    scored: Scored,
+    stage: SecondStage,
+    source: np.ndarray | None,
 ) -> dict[str, Any]:
     """The audit's findings and the figures of every slice, for metrics.json."""
     test_battles, test_design = test_rows(run, stage)
@@ -71,11 +81,28 @@ def audited(
         test_battles,
         test_design,
         folds=folds,
+        source=source,
     )
     return {
         "audit": [asdict(finding) for finding in audit.run(case)],
         "slices": score_families(case.meta, case.votes, case.groups, case.slices),
     }
+
+
+def explained(
+    run: Run, evidence: Evidence, folds: np.ndarray, scored: Scored, stage: SecondStage
+) -> dict[str, Any]:
+    """Write the reasons that the report shows; the importance of each family for metrics.json."""
+    labels = labels_of(evidence.battles)[scored.rows]
+    some = some_rows(len(labels))
+    rows = np.union1d(some, confident_mistakes(scored.probabilities["meta"], labels))
+    fold = folds[scored.rows[rows]]
+    reasons = reasons_unseen(
+        stage.fusions["meta"], scored.design.take(rows), fold, np.unique(folds)
+    )
+    with atomic(run.reasons) as temporary:
+        reasons.to_parquet(temporary, index=False)
+    return {"importance": importance(reasons[np.isin(rows, some)])}
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -98,6 +125,7 @@ def train(run: Run, arguments: argparse.Namespace) -> None:
             "the second stage learns from the others"
         )
     labels, battles = labels_of(evidence.battles), evidence.battles
+    source = sources(battles["id"], arguments.by)
     folds = folds_for(evidence, settings.folds)
     fits = evidence.fits(folds)
     print(
@@ -114,12 +142,12 @@ def train(run: Run, arguments: argparse.Namespace) -> None:
         start = time.monotonic()
         stage = final(evidence, folds, fits, settings, run, progress.update)
         seconds["final"] = time.monotonic() - start
-    found = figures(
-        scored.probabilities, labels[scored.rows], battles["group"].to_numpy()[scored.rows]
-    )
-    truth = sample.truth(battles["id"]) if run.is_sample("train") else None
-    if truth is not None:
-        add_truth(found, truth[scored.rows], labels[scored.rows])
+    groups = battles["group"].to_numpy()[scored.rows]
+    probabilities = dict(scored.probabilities)
+    simulated = run.is_sample("train")
+    if simulated:
+        probabilities[BAYES] = sample.truth(battles["id"])[scored.rows]
+    found = figures(probabilities, labels[scored.rows], groups)
     found["swap_gap"] = scored.swap_gap
     meta = stage.fusions["meta"]
     found["model"] = {
@@ -133,15 +161,21 @@ def train(run: Run, arguments: argparse.Namespace) -> None:
     found["seconds"] = {**run.read_record().get("seconds", {}), **seconds}
     found["seconds"] = {k: round(v, 3) for k, v in found["seconds"].items()}
     bundle.save(stage, run.model)
-    found |= audited(run, evidence, folds, scored, stage)
+    found["model"]["hash"] = run.model_hash()
+    found |= audited(run, evidence, folds, scored, stage, source)
+    found |= explained(run, evidence, folds, scored, stage)
+    ids = battles["id"].iloc[scored.rows].tolist()
+    Predictions(ids, groups, labels[scored.rows], probabilities).write(run.predictions)
     write_json(run.metrics, found)
-    if truth is not None:
+    write_report(run)
+    if simulated:
         print("the votes of the sample are SIMULATED: these figures say nothing about people")
     print(table(found))
     failed = [f for f in found["audit"] if f["verdict"] == "fail"]
     print(f"audit: {len(found['audit'])} checks, {len(failed)} failed")
     for finding in failed:
         print(f"  {finding['code']} {finding['name']}: {finding['sentence']}")
+    print(f"report: {run.report}")
     print(f"model in {run.model}; next: python pipelines/submit.py --run {run.folder}")
 
 
@@ -155,6 +189,7 @@ def command(argv: list[str] | None = None) -> int:
     p.add_argument("--trials", type=int, default=20, metavar="N", help="Optuna trials a study")
     p.add_argument("--folds", type=int, default=5, metavar="K", help="folds of prompt groups")
     p.add_argument("--bags", type=cli.positive, default=3, metavar="S", help="seeds a fold")
+    p.add_argument("--by", metavar="FILE", help="source of each battle: a CSV, id and one more")
     return cli.run(main, p.parse_args(argv))
 
 

@@ -32,6 +32,7 @@ import numpy as np
 import pandas as pd
 
 from arena.errors import UserError
+from arena.lock import hold
 from arena.run import Run
 from arena.views import View
 from embeddings.backbone import load_tokenizer
@@ -179,8 +180,16 @@ def main(arguments: argparse.Namespace) -> None:
     if arguments.dry_run:
         print("\n".join(plan(tables, asked)))
         return
+    answers = run.folder / "verdict"
+    answers.mkdir(exist_ok=True)
+    with run.reading("verdict.py"), hold(answers, "verdict.py"):
+        answer(run, tables, asked, answers)
+
+
+def answer(run: Run, tables: dict[str, pd.DataFrame], asked: Asked, folder: Path) -> None:
+    """Ask what is not answered yet, write the view, say what it is worth."""
     start = time.monotonic()
-    found = ask(tables, asked, run.folder / "verdict")
+    found = ask(tables, asked, folder)
     for split, view in found.items():
         view.write(run.views / asked.view / f"{split}.parquet")
     run.update_record(

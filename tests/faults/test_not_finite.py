@@ -18,7 +18,7 @@ from embeddings.evidence import HiddenStates, extract
 from embeddings.pairs import pack_pairs
 from embeddings.targets import one_hot
 from embeddings.training import Examples
-from meta.probes import Probe
+from meta.learned.hidden import HiddenProbes
 
 SOUND = [("Why?", "the cat runs", "a green dog"), ("How?", "", "the dog"), ("So?", "1", "a list")]
 BROKEN = [("Why?", "the Ж cat", "a dog"), ("How? Ж", "yes", "no"), ("So?", "1", "a Ж")]
@@ -68,18 +68,26 @@ def test_evidence_of_sound_battles_stays_and_the_others_are_named(
     assert np.isnan(b).all(axis=1).tolist() == [False, False, False, True, False, True]
 
 
+def probes(a, b):
+    ids = [str(i) for i in range(len(a))]
+    return HiddenProbes(HiddenStates(ids, ["layer1.mean"], lambda _: (a, b)))
+
+
 def test_probes_learn_from_finite_rows_alone_and_say_nothing_of_the_others():
     rng = np.random.default_rng(0)
     a, b = rng.normal(size=(2, 60, 4)).astype(np.float16)
     labels = rng.integers(0, 3, 60)
     rows = np.arange(60) % 5 != 0
-    wanted = Probe.fit(a[rows], b[rows], labels[rows])
+    wanted = probes(a, b).fit(np.flatnonzero(rows), labels[rows])
     a[~rows] = np.nan
-    found = Probe.fit(a, b, labels)
-    assert np.array_equal(found.values(a[rows], b[rows]), wanted.values(a[rows], b[rows]))
-    assert np.isnan(found.values(a, b)[~rows]).all()
-    nothing = Probe.fit(a[~rows], b[~rows], labels[~rows])
-    assert np.isfinite(nothing.values(b, b)).all()
+    spoiled_ones = probes(a, b)
+    found = spoiled_ones.fit(np.arange(60), labels)
+    assert all(np.array_equal(found[part], wanted[part]) for part in wanted)
+    values = spoiled_ones.values(found, np.arange(60))
+    assert np.isfinite(values[rows]).all()
+    assert np.isnan(values[~rows]).all()
+    nothing = spoiled_ones.fit(np.flatnonzero(~rows), labels[~rows])
+    assert np.isfinite(probes(b, b).values(nothing, np.arange(60))).all()
 
 
 def test_a_judge_learns_without_them_and_the_others_get_their_logits(spoiled, tmp_path, capsys):

@@ -1,13 +1,20 @@
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sklearn.metrics import log_loss as sklearn_log_loss
+from sklearn.metrics import roc_auc_score
 
 from meta.scores import (
     accuracy,
+    bins_of,
     brier,
     classwise_ece,
+    decisive_auc,
+    gaps_by_bin,
     log_loss,
     paired_bootstrap,
+    placements,
     row_losses,
     swap_gap,
 )
@@ -33,6 +40,36 @@ def test_ece_is_zero_for_the_shares_and_large_for_certain_mistakes():
     assert classwise_ece(np.tile([0.5, 0.25, 0.25], (100, 1)), y, bins=1) == pytest.approx(0.0)
     wrong = np.eye(3)[(y + 1) % 3]
     assert classwise_ece(wrong, y) > 0.5
+
+
+def test_auc_by_hand():
+    # Won by A with .8 and .5 of either, by B with .5 and .2; one tie, which does not count.
+    p = np.array([[0.8, 0.2, 0], [0.25, 0.25, 0.5], [0.3, 0.3, 0.4], [0.1, 0.4, 0.5], [0, 0, 1.0]])
+    y = np.array([0, 0, 1, 1, 2])
+    assert placements(p, y).tolist() == [1.0, 0.75, 0.75, 1.0, 0.0]
+    assert decisive_auc(p, y) == 3.5 / 4
+    assert np.isnan(decisive_auc(p[:2], y[:2]))
+    assert np.isnan(decisive_auc(p[2:], y[2:]))
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 4))
+def test_auc_is_scikit_learns_and_a_swap_changes_nothing(seed, digits):
+    rng = np.random.default_rng(seed)
+    p = rng.dirichlet([2, 2, 1], 60).round(digits)
+    y = np.concatenate([[0, 1], rng.integers(0, 3, 58)])
+    rows = y != 2
+    ahead = np.log(np.maximum(p, 1e-15)) @ [1, -1, 0]
+    assert decisive_auc(p, y) == pytest.approx(roc_auc_score(y[rows] == 0, ahead[rows]))
+    swapped = decisive_auc(p[:, [1, 0, 2]], np.array([1, 0, 2])[y])
+    assert swapped == pytest.approx(decisive_auc(p, y), abs=1e-12)
+
+
+def test_bins_hold_equally_many_rows_in_order():
+    p = np.array([[0.4], [0.1], [0.3], [0.2]]).repeat(3, axis=1)
+    assert bins_of(p, 2)[:, 0].tolist() == [1, 0, 1, 0]
+    y = np.array([0, 1, 2, 2])
+    assert gaps_by_bin(p, y, 2)[:, :2].tolist() == [[0, -0.6], [0.1, 0], [0, 0.3], [0.2, 0]]
+    assert classwise_ece(p, y, 2) == np.abs(gaps_by_bin(p, y, 2).mean(axis=0)).sum() / 3
 
 
 def test_swap_gap_sees_the_one_row_that_differs():

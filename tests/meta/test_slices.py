@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from meta.scores import classwise_ece, clustered, ece_by_chance, log_loss
+from meta.scores import classwise_ece, clustered, decisive_auc, ece_by_chance, log_loss
 from meta.slices import name_slices, score_families, score_slices
 
 
@@ -77,15 +77,25 @@ def test_scores_of_a_slice_are_those_of_its_rows():
     large, small = score_slices(p, y, groups, names)
     assert (large.name, large.rows, large.groups) == ("large", 40, 20)
     assert small.log_loss == pytest.approx(log_loss(p[40:], y[40:]))
-    assert large.interval[0] < large.log_loss < large.interval[1]
+    assert large.intervals["log_loss"][0] < large.log_loss < large.intervals["log_loss"][1]
+    assert small.auc == decisive_auc(p[40:], y[40:])
     assert small.tie_share == (y[40:] == 2).mean()
     assert small.ece == classwise_ece(p[40:], y[40:])
+
+
+def test_steps_of_length_are_told_from_short_to_long_and_others_by_size():
+    p, y, groups = np.full((6, 3), 1 / 3), np.array([0, 1, 2] * 2), np.arange(6)
+    steps = np.array(["3,000 characters and more"] * 3 + ["under 300 characters"] * 3)
+    assert [s.name for s in score_slices(p, y, groups, steps)] == sorted(set(steps), reverse=True)
+    others = np.array(["a", "b", "b", "c", "c", "c"])
+    assert [s.name for s in score_slices(p, y, groups, others)] == ["c", "b", "a"]
 
 
 def test_a_slice_of_one_group_has_no_interval_and_all_is_json():
     p, y = np.full((3, 3), 1 / 3), np.array([0, 1, 2])
     found = score_families(p, y, np.array(["g", "g", "h"]), {"f": np.array(["x", "x", "y"])})
-    assert [score["interval"] for score in found["f"]] == [None, None]
+    assert [score["intervals"]["log_loss"] for score in found["f"]] == [None, None]
+    assert [score["auc"] for score in found["f"]] == [0.5, None]
     json.dumps(found, allow_nan=False)
 
 

@@ -10,7 +10,10 @@ import pytest
 from tiny import save_tiny_model
 
 from arena.battle import CLASSES
-from pipelines import compare, evaluate, extract, submit, train_meta
+from meta.predictions import Predictions
+from meta.scores import log_loss
+from pipelines import compare, evaluate, extract, report, submit, train_meta
+from pipelines.tables import sources
 
 WORDS = np.array(["the", "cat", "dog", "runs", "green", "because", "however", "1", "2", "list"])
 
@@ -67,7 +70,29 @@ def test_metrics_hold_what_the_contract_asks(trained):
     )
     assert found["log_loss"]["uniform"] == pytest.approx(np.log(3))
     assert found["swap_gap"] < 1e-9
-    assert {"brier", "ece", "accuracy", "seconds", "groups"} <= set(found)
+    assert {"brier", "ece", "accuracy", "auc", "seconds", "groups"} <= set(found)
+    for score in ("log_loss", "brier", "ece", "accuracy", "auc"):
+        for name, figure in found[score].items():
+            low, high = found["intervals"][score][name]
+            assert low - 1e-9 <= figure <= high + 1e-9
+
+
+def test_predictions_are_those_that_were_scored(trained):
+    found = json.loads((trained / "metrics.json").read_text())
+    kept = Predictions.read(trained / "predictions.parquet")
+    assert kept.ids == read(trained.parent / "train.csv")["id"].tolist()
+    assert {n: log_loss(p, kept.labels) for n, p in kept.probabilities.items()} == found["log_loss"]
+    assert len(set(kept.groups)) == found["groups"]
+
+
+def test_the_report_shows_the_run_and_is_drawn_again_with_the_same_bytes(trained, capsys):
+    page = (trained / "report.html").read_bytes()
+    found = json.loads((trained / "metrics.json").read_text())
+    assert f"<b>{found['log_loss']['meta']:.4f}</b>".encode() in page
+    assert b'class="reasons"' in page
+    assert report.command(["--run", str(trained)]) == 0
+    assert (trained / "report.html").read_bytes() == page
+    assert str(trained / "report.html") in capsys.readouterr().out
 
 
 def test_submission_is_in_the_order_of_the_file_and_sums_to_one(trained):
@@ -164,10 +189,29 @@ def test_evaluate_scores_known_votes_and_slices(trained, tmp_path, capsys):
     assert evaluate.command([*argv, "--by", str(tmp_path / "by.csv")]) == 0
     found = json.loads((trained / "evaluation.json").read_text())
     assert found["rows"] == 40
-    assert found["slices"]["x"]["rows"] == 35
-    assert "y" not in found["slices"]
+    assert found["sources"]["x"]["rows"] == 35
+    assert "y" not in found["sources"]
+    assert [part["rows"] for part in found["slices"]["source"]] == [35, 5]
+    assert "40 test battles" in (trained / "report.html").read_text()
+    # A model that is not the one that was evaluated.
+    (trained / "evaluation.json").write_text(json.dumps(found | {"model": {"hash": "other"}}))
+    assert report.command(["--run", str(trained)]) == 0
+    assert "40 test battles" not in (trained / "report.html").read_text()
     assert evaluate.command(["--run", str(trained)]) == 2
     assert "--labels" in capsys.readouterr().err
+
+
+def test_sources_become_slices_and_another_file_is_one_line(trained, tmp_path, capsys):
+    ids = read(trained.parent / "train.csv")["id"]
+    by = pd.DataFrame({"id": ids[:40], "source": ["x"] * 25 + ["y"] * 15})
+    by.to_csv(tmp_path / "by.csv", index=False)
+    named = sources(ids, str(tmp_path / "by.csv"))
+    assert named.tolist() == ["x"] * 25 + ["y"] * 15 + [""] * 20
+    assert sources(ids, None) is None
+    by.assign(more=1).to_csv(tmp_path / "by.csv", index=False)
+    argv = ["--run", str(trained), "--by", str(tmp_path / "by.csv")]
+    assert train_meta.command(argv) == 2
+    assert "needs the column id and one more" in capsys.readouterr().err
 
 
 def test_dry_run_prints_and_writes_nothing(tmp_path, model_folder, capsys):
@@ -180,7 +224,7 @@ def test_dry_run_prints_and_writes_nothing(tmp_path, model_folder, capsys):
         assert word in out
 
 
-@pytest.mark.parametrize("command", [train_meta, submit, evaluate])
+@pytest.mark.parametrize("command", [train_meta, submit, evaluate, report])
 def test_a_run_that_is_not_there_is_one_line(command, tmp_path, capsys):
     assert command.command(["--run", str(tmp_path / "none")]) == 2
     assert capsys.readouterr().err.count("\n") == 1

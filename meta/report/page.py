@@ -1,0 +1,280 @@
+"""``report.html``: everything that a run found, as one page that opens offline and runs no script.
+
+Every text of a battle is untrusted: ``meta.report.text`` makes it visible, Jinja escapes it, and
+the page's Content-Security-Policy allows neither scripts nor anything from elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+import pandas as pd
+
+from arena.errors import UserError
+from arena.files import atomic, read_json
+from arena.run import Run
+from arena.tables import read_battles_table
+from meta.explain import PLAIN, WORTH_SAYING
+from meta.predictions import Predictions
+from meta.report import charts
+from meta.report.figures import BAYES, order_of
+from meta.report.mistakes import QUESTIONS, confident_mistakes, families
+from meta.report.text import Shown, clean, shown
+from meta.slices import WINNER
+
+MOST_REASONS = 4
+
+NOTES = {
+    "uniform": "a third each",
+    "prior": "the shares of the votes",
+    "length": "the length of the answers alone",
+    "meta_uncalibrated": "all views, before calibration",
+    "meta": "all views, calibrated: the model",
+    BAYES: "the true probabilities of the simulated votes",
+}
+COLUMNS = {
+    "log_loss": "log loss",
+    "brier": "Brier",
+    "accuracy": "accuracy",
+    "ece": "ECE",
+    "auc": "AUC",
+}
+
+
+@dataclass(frozen=True)
+class Reason:
+    """A family's share in a forecast."""
+
+    family: str
+    towards: str
+    """Names a CSS class: a, b, tie, decisive."""
+    words: str
+    size: float
+    """Log-odds, above 0."""
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A battle whose vote the model did not expect."""
+
+    battle: str
+    vote: int
+    forecast: list[float]
+    prompt: Shown
+    answers: list[Shown]
+    models: list[str]
+    reasons: list[Reason] | None
+
+
+def write_report(run: Run) -> None:
+    """Draw the page from the files of the run; the same files give the same bytes.
+
+    Raises:
+        UserError: ``train_meta.py`` has not been run.
+    """
+    if not run.metrics.exists():
+        raise UserError(f"{run.folder} has no figures: run `python pipelines/train_meta.py` first")
+    found = read_json(run.metrics)
+    if "intervals" not in found:
+        raise UserError(f"{run.metrics} is older than the report: run train_meta.py again")
+    predictions = Predictions.read(run.predictions)
+    reasons = pd.read_parquet(run.reasons) if run.reasons.exists() else None
+    battles = read_battles_table(run.require_battles("train"))
+    held = read_json(run.evaluation) if run.evaluation.exists() else None
+    if held is not None and held.get("model", {}).get("hash") != found["model"].get("hash"):
+        held = None  # of an older model
+    inputs = run.read_record().get("inputs", {})
+    page = render(
+        run.folder.resolve().name,
+        found,
+        predictions,
+        reasons,
+        battles,
+        held,
+        file=str(inputs.get("train", {}).get("file", "")),
+        simulated=run.is_sample("train"),
+    )
+    with atomic(run.report) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+
+
+def render(
+    name: str,
+    found: Mapping[str, Any],
+    predictions: Predictions,
+    reasons: pd.DataFrame | None,
+    battles: pd.DataFrame,
+    held: Mapping[str, Any] | None,
+    *,
+    file: str,
+    simulated: bool,
+) -> str:
+    """The page.
+
+    Args:
+        name: of the run.
+        found: ``metrics.json``.
+        predictions: of the scored rows.
+        reasons: ``reasons.parquet``, where there is one.
+        battles: the canonical table that the scored rows are of.
+        held: ``evaluation.json``, where the run has a scored hold-out.
+        file: that the battles came from.
+        simulated: whether the votes are the sample's.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: clean(value) if type(value) is str else value,
+    )
+    environment.filters |= {"figure": _figure, "span": _span, "dash": _dash, "percent": _percent}
+    return environment.get_template("page.html.j2").render(
+        name=name,
+        file=Path(file).name,
+        simulated=simulated,
+        found=found,
+        held=held,
+        columns=COLUMNS,
+        ladder=_ladder(found),
+        held_ladder=_ladder(held) if held is not None else None,
+        charts=_charts(found, predictions),
+        confusion=_confusion(predictions),
+        strip=_strip(found["slices"], found["log_loss"]["meta"]),
+        mistakes=_mistakes(predictions, reasons, battles),
+        verdicts=_verdicts(found["audit"]),
+        class_names=charts.CLASS_NAMES,
+        class_keys=("a", "b", "tie"),
+    )
+
+
+def _ladder(found: Mapping[str, Any]) -> dict[str, Any]:
+    names = order_of(found)
+    drawn = [n for n in names if n != "meta_uncalibrated"]
+    return {
+        "names": names,
+        "notes": {n: NOTES.get(n, "this view alone") for n in names},
+        "chart": charts.ladder(drawn, found["log_loss"], found["intervals"]["log_loss"]),
+    }
+
+
+def _charts(found: Mapping[str, Any], predictions: Predictions) -> dict[str, Any]:
+    drawn: dict[str, Any] = {
+        "importance": None,
+        "ablation": None,
+        "reliability": [charts.reliability(predictions, c) for c in range(3)],
+        "simplex": [charts.simplex(predictions, c) for c in range(3)],
+    }
+    if found.get("importance"):
+        parts = found["importance"]
+        drawn["importance"] = charts.importance(
+            [PLAIN.get(f, f) for f in parts], *([p[q] for p in parts.values()] for q in QUESTIONS)
+        )
+    if found.get("ablation"):
+        parts = dict(sorted(found["ablation"].items(), key=lambda item: -item[1]["lower_by"]))
+        drawn["ablation"] = charts.ablation(
+            list(parts),
+            [p["lower_by"] for p in parts.values()],
+            [p["interval"] for p in parts.values()],
+        )
+    return drawn
+
+
+def _confusion(predictions: Predictions) -> list[list[dict[str, Any]]]:
+    """By vote and most probable class: rows, and their share of the rows with that vote."""
+    counts = np.zeros((3, 3), dtype=np.int64)
+    guess = predictions.probabilities["meta"].argmax(axis=1)
+    np.add.at(counts, (predictions.labels, guess), 1)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    return [
+        [{"rows": int(counts[i, j]), "share": float(shares[i, j])} for j in range(3)]
+        for i in range(3)
+    ]
+
+
+def _strip(slices: Mapping[str, Sequence[Mapping[str, Any]]], whole: float) -> dict[str, float]:
+    """Where 0 and 100 lie in the small charts beside the slices: somewhat beyond all of them.
+
+    Slices by winner are left out, which are far from everything else by their nature.
+    """
+    ends = [whole, *(s["log_loss"] for f, parts in slices.items() if f != WINNER for s in parts)]
+    room = 0.25 * (max(ends) - min(ends)) + 1e-9
+    low, high = min(ends) - room, max(ends) + room
+    return {"low": low, "per": 100 / (high - low), "whole": whole}
+
+
+def _verdicts(audit: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    return {v: sum(f["verdict"] == v for f in audit) for v in ("pass", "fail", "not applicable")}
+
+
+def _mistakes(
+    predictions: Predictions, reasons: pd.DataFrame | None, battles: pd.DataFrame
+) -> list[Mistake]:
+    by_id = battles.drop_duplicates("id").set_index("id")
+    forecast = predictions.probabilities["meta"]
+    why = None if reasons is None else reasons.set_index("id")
+    found = []
+    for row in confident_mistakes(forecast, predictions.labels):
+        battle = predictions.ids[row]
+        if battle not in by_id.index:
+            raise UserError(
+                f"battle {battle} of predictions.parquet is not among the run's: "
+                "run train_meta.py again"
+            )
+        texts = by_id.loc[battle]
+        found.append(
+            Mistake(
+                battle,
+                int(predictions.labels[row]),
+                forecast[row].tolist(),
+                shown(texts["prompt"]),
+                [shown(texts["response_a"]), shown(texts["response_b"])],
+                [texts["model_a"], texts["model_b"]],
+                None if why is None or battle not in why.index else _reasons(why.loc[battle]),
+            )
+        )
+    return found
+
+
+def _reasons(row: pd.Series[Any]) -> list[Reason]:
+    """The strongest contributions of a battle, of both questions together."""
+    found = []
+    ends = {
+        "side": (("a", "for A"), ("b", "for B")),
+        "tie": (("tie", "for a tie"), ("decisive", "against a tie")),
+    }
+    for question, (up, down) in ends.items():
+        for family in families(row.index):
+            value = float(row[f"{question}.{family}"])
+            if abs(value) >= WORTH_SAYING:
+                towards, words = up if value > 0 else down
+                found.append(Reason(PLAIN.get(family, family), towards, words, abs(value)))
+    return sorted(found, key=lambda r: (-r.size, r.family))[: 2 * MOST_REASONS]
+
+
+def _figure(value: float | None, digits: int = 4) -> str:
+    return "–" if value is None else f"{round(value, digits) + 0.0:.{digits}f}"  # no -0
+
+
+def _percent(value: float) -> str:
+    return f"{value:.0%}"
+
+
+def _span(interval: Sequence[float | None] | None, digits: int = 3, to: str = " to ") -> str:
+    """An interval in words, empty where there is none to speak of."""
+    if interval is None or interval[0] is None or interval[1] is None:
+        return ""
+    low, high = (_figure(end, digits) for end in interval)
+    return "" if low == high else f"{low}{to}{high}"
+
+
+def _dash(interval: Sequence[float | None] | None, digits: int = 3) -> str:
+    """An interval as short as it can be read."""
+    above = interval is not None and interval[0] is not None and interval[0] >= 0
+    return _span(interval, digits, "–" if above else " to ")
