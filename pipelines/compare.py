@@ -18,6 +18,11 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from pipelines import cli
+
+if __name__ == "__main__":
+    cli.leave_on_interrupt()
+
 from arena.errors import UserError
 from arena.files import write_json
 from arena.progress import Progress
@@ -25,7 +30,6 @@ from arena.run import Run
 from meta import compare
 from meta.evidence import labels_of, read_evidence, without_seen
 from meta.stage import Settings, folds_for, outer_folds
-from pipelines import cli
 from pipelines.evaluate import labels_for
 
 

@@ -15,9 +15,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from pipelines import cli
+
+if __name__ == "__main__":
+    cli.leave_on_interrupt()
+
 from arena.run import Run
 from meta.report.page import write_report
-from pipelines import cli
 
 
 def main(arguments: argparse.Namespace) -> None:

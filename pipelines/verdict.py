@@ -28,6 +28,11 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from pipelines import cli
+
+if __name__ == "__main__":
+    cli.leave_on_interrupt()
+
 import numpy as np
 import pandas as pd
 
@@ -44,7 +49,6 @@ from embeddings.recipe import Recipe
 from embeddings.targets import from_log_odds
 from embeddings.verdict import ask_backbone, ask_endpoint, packing, verdict_view
 from meta.scores import log_loss
-from pipelines import cli
 from pipelines.extract import DEFAULT_BACKBONE, backbone
 from pipelines.finetune import read_sound
 

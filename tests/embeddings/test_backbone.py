@@ -198,7 +198,7 @@ def refusal(kind):
     ],
 )
 def test_what_the_hub_refuses_is_one_line(monkeypatch, error, advice):
-    def download(source, revision, allow_patterns):
+    def download(source, revision, allow_patterns, local_files_only):
         assert (source, revision) == ("owner/name", "v1")
         raise error
 
@@ -216,7 +216,7 @@ def test_a_source_that_is_no_hub_id_is_one_line():
 def test_a_dry_run_downloads_no_weights(monkeypatch, folders):
     asked = []
 
-    def download(source, revision, allow_patterns):
+    def download(source, revision, allow_patterns, local_files_only):
         asked.append(allow_patterns)
         return str(folders["llama"])
 
