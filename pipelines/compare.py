@@ -29,6 +29,7 @@ from arena.progress import Progress
 from arena.run import Run
 from meta import compare
 from meta.evidence import labels_of, read_evidence, without_seen
+from meta.report.page import write_report
 from meta.stage import Settings, folds_for, outer_folds
 from pipelines.evaluate import labels_for
 
@@ -103,6 +104,9 @@ def compared(run: Run, arguments: argparse.Namespace) -> None:
         )
     write_json(run.comparison, found)
     print(f"comparison: {run.comparison}")
+    if run.metrics.exists():
+        write_report(run)
+        print(f"report: {run.report}")
 
 
 def command(argv: list[str] | None = None) -> int:

@@ -19,6 +19,7 @@ from arena.errors import UserError
 from arena.files import atomic, read_json
 from arena.run import Run
 from arena.tables import read_battles_table
+from meta.compare import HYBRID
 from meta.explain import PLAIN, WORTH_SAYING
 from meta.predictions import Predictions
 from meta.report import charts
@@ -88,6 +89,8 @@ def write_report(run: Run) -> None:
     held = read_json(run.evaluation) if run.evaluation.exists() else None
     if held is not None and held.get("model", {}).get("hash") != found["model"].get("hash"):
         held = None  # of an older model
+    if run.comparison.exists():
+        found |= compared(read_json(run.comparison))
     inputs = run.read_record().get("inputs", {})
     page = render(
         run.folder.resolve().name,
@@ -101,6 +104,35 @@ def write_report(run: Run) -> None:
     )
     with atomic(run.report) as temporary:
         temporary.write_text(page, encoding="utf-8")
+
+
+def compared(comparison: Mapping[str, Any]) -> dict[str, Any]:
+    """What ``compare.py`` found, as the page shows it: ``architectures`` and ``ablation``.
+
+    Args:
+        comparison: the content of ``comparison.json``.
+    """
+    sets, without = comparison["nested"], f"{HYBRID} without "
+    return {
+        "architectures": {
+            name: {
+                **scores,
+                "test": comparison.get("test", {}).get(name, {}).get("log_loss"),
+                "right_alone": comparison["strengths"].get(name, {}).get("right_alone"),
+            }
+            for name, scores in sets.items()
+            if not name.startswith(without)
+        },
+        "ablation": {
+            name.removeprefix(without): {
+                "log_loss": scores["log_loss"],
+                "lower_by": scores["hybrid_lower_by"],
+                "interval": scores["interval"],
+            }
+            for name, scores in sets.items()
+            if name.startswith(without)
+        },
+    }
 
 
 def render(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from report_toys import HOSTILE, toy_battles, toy_figures, toy_predictions, toy_reasons
 
-from meta.report.page import render
+from meta.report.page import compared, render
 from meta.report.text import clean
 
 
@@ -133,3 +133,26 @@ def test_cleaning_twice_changes_nothing_and_keeps_what_can_be_seen(text):
     assert clean(clean(text)) == clean(text)
     assert len(clean(text)) == len(text)
     assert clean("Zürich\n\t你好 👩‍👩‍👧 שלום") == "Zürich\n\t你好 👩‍👩‍👧 שלום"
+
+
+def test_the_comparison_is_shown_as_architectures_and_as_ablation():
+    scores = {"log_loss": 0.9, "brier": 0.5, "ece": 0.02, "accuracy": 0.6}
+    behind = {**scores, "hybrid_lower_by": 0.0123, "interval": [0.001, 0.02]}
+    found = compared(
+        {
+            "nested": {"frozen": behind, "hybrid without <b>": behind, "hybrid": scores},
+            "test": {"frozen": {"log_loss": 0.9876}},
+            "strengths": {"frozen": {"right_alone": 0.0777}},
+        }
+    )
+    assert set(found["architectures"]) == {"frozen", "hybrid"}
+    assert found["ablation"]["<b>"]["lower_by"] == 0.0123
+    predictions = toy_predictions()
+    figures = {**toy_figures(predictions), **found}
+    drawn = render(
+        "r", figures, predictions, None, toy_battles(predictions), None, file="", simulated=False
+    )
+    assert "Right alone" in drawn or "right alone" in drawn
+    assert "0.9876" in drawn
+    assert "without &lt;b&gt;" in drawn
+    assert "without <b>" not in drawn
