@@ -69,6 +69,7 @@ def _run(jobs: Iterator[list[Texts]], workers: int) -> Iterator[np.ndarray]:
     done = 0
     # Not fork: the caller may hold threads of torch, which a forked process inherits broken.
     context = multiprocessing.get_context("spawn")
+    others = multiprocessing.active_children()
     try:
         with ProcessPoolExecutor(workers, context) as pool, _cancelling(pool):
             with _ignoring_interrupts():
@@ -77,6 +78,11 @@ def _run(jobs: Iterator[list[Texts]], workers: int) -> Iterator[np.ndarray]:
                 yield values
                 done += 1
     except BrokenProcessPool:
+        # A pool that breaks while it starts leaves processes, and this one would wait for them.
+        for child in multiprocessing.active_children():
+            if child not in others:
+                child.kill()
+                child.join()
         print("a process was killed, perhaps for want of memory: going on with one")
         yield from map(compute, waiting[done:])
 

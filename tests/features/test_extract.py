@@ -184,3 +184,4 @@ def test_a_killed_process_costs_nothing(capsys):
     thread.join()
     assert np.array_equal(found.values, wanted.values, equal_nan=True)
     assert "a process was killed" in capsys.readouterr().out
+    assert not multiprocessing.active_children()
