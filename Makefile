@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 PY = .venv/bin/python
 SHELL = /bin/bash
 
-.PHONY: demo test setup lint
+.PHONY: demo test exhaustive setup lint
 
 setup: .venv/.demo
 demo: .venv/.demo
@@ -15,6 +15,9 @@ demo: .venv/.demo
 test: .venv/.test lint
 	$(PY) -m pytest
 	$(PY) -m pytest -m slow
+
+exhaustive: .venv/.test
+	$(PY) -m pytest -m exhaustive
 
 lint: .venv/.test
 	.venv/bin/ruff format --check .

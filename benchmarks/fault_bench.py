@@ -151,9 +151,9 @@ class Bench:
         return Started(process, log)
 
     def copy(self, name: str) -> Path:
-        """A fresh copy of the run before a command."""
+        """A fresh copy of the run before a command, of the same name: the report shows it."""
         self.count += 1
-        return shutil.copytree(self.before(name), self.folder / "runs" / str(self.count))
+        return shutil.copytree(self.before(name), self.folder / "runs" / str(self.count) / "calm")
 
     def again(self, name: str, run: Path) -> Started:
         """Give a command again, and wait: it must succeed now."""
@@ -163,13 +163,16 @@ class Bench:
 
     @staticmethod
     def outputs(run: Path) -> dict[str, bytes]:
-        """All files of a run by name, but studies, logs of what was asked and times."""
+        """All files of a run by name, but studies, logs of what was asked and times.
+
+        Unfinished files of a killed command go when a command next has the run for itself.
+        """
         found = {}
         for path in sorted(run.rglob("*")):
             name = str(path.relative_to(run))
             if path.is_dir() or path.name in (".lock", "run.json", "training.json"):
                 continue
-            if name.startswith("study.db"):
+            if name.startswith("study.db") or name.endswith(".tmp"):
                 continue
             content = path.read_bytes()
             if path.suffix == ".json":

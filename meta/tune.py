@@ -137,6 +137,12 @@ def _tune(
 
     for number in range(len(study.get_trials(deepcopy=False, states=finished)), trials):
         study.sampler = optuna.samplers.TPESampler(seed=SEED + number, n_startup_trials=8)
-        study.optimize(objective, n_trials=1)
+        try:
+            study.optimize(objective, n_trials=1)
+        except UnboundLocalError as error:
+            # Optuna 5.0 trips over an interrupt that comes while it writes down a trial.
+            if isinstance(error.__context__, KeyboardInterrupt):
+                raise KeyboardInterrupt from None
+            raise
         progress()
     return {**BASELINE, **study.best_params}

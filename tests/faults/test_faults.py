@@ -22,8 +22,16 @@ def bench(tmp_path_factory):
     return Bench(tmp_path_factory.mktemp("bench") / "bench")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("title", FAULTS)
+QUICK = ("killed (kill -9)", "interrupted (Ctrl-C)", "a flipped bit", "two processes on one run")
+
+
+@pytest.mark.parametrize(
+    "title",
+    [
+        pytest.param(title, marks=pytest.mark.slow if title in QUICK else pytest.mark.exhaustive)
+        for title in FAULTS
+    ],
+)
 def test_nothing_is_lost_and_the_output_is_the_same(bench, title):
     needed = NEEDS.get(title)
     if needed and subprocess.run(needed, check=False, stderr=subprocess.DEVNULL).returncode:

@@ -33,7 +33,7 @@ def hashes(run):
     }
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_killed_at_three_moments_gives_the_same_bytes(tmp_path):
     model = save_tiny_model(tmp_path / "model")
     train = lmsys(tmp_path / "train.csv", 400)
