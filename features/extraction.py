@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
-import threading
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 
+import loky
 import numpy as np
 import pandas as pd
 
@@ -67,46 +63,21 @@ def _run(jobs: Iterator[list[Texts]], workers: int) -> Iterator[np.ndarray]:
         return
     waiting = list(jobs)
     done = 0
-    # Not fork: the caller may hold threads of torch, which a forked process inherits broken.
-    context = multiprocessing.get_context("spawn")
-    others = multiprocessing.active_children()
+    pool = loky.ProcessPoolExecutor(workers, initializer=_ignore_interrupts)
     try:
-        with ProcessPoolExecutor(workers, context) as pool, _cancelling(pool):
-            with _ignoring_interrupts():
-                found = pool.map(compute, waiting)
-            for values in found:
-                yield values
-                done += 1
-    except BrokenProcessPool:
-        # A pool that breaks while it starts leaves processes, and this one would wait for them.
-        for child in multiprocessing.active_children():
-            if child not in others:
-                child.kill()
-                child.join()
+        for values in pool.map(compute, waiting):
+            yield values
+            done += 1
+    except loky.BrokenProcessPool:
         print("a process was killed, perhaps for want of memory: going on with one")
         yield from map(compute, waiting[done:])
-
-
-@contextmanager
-def _cancelling(pool: ProcessPoolExecutor) -> Iterator[None]:
-    """Do not wait for what nobody will read."""
-    try:
-        yield
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        pool.shutdown(kill_workers=True)
 
 
-@contextmanager
-def _ignoring_interrupts() -> Iterator[None]:
-    """Start processes that ignore Ctrl-C, and leave it to the one that started them."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
+def _ignore_interrupts() -> None:
+    """In a worker: leave Ctrl-C to the process that started it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def compute(rows: list[Texts]) -> np.ndarray:
