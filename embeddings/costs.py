@@ -153,8 +153,9 @@ def estimate_finetuning(
     a_token = 6 if recipe.gradient_checkpointing else 4
     training = a_token * top * shape.weights * learned
     tables = [train, predict, *([test] if test else [])]
+    start = sum(len(s.ids) for s in distinct(train))
     cached = sum(len(s.ids) for s in distinct(*tables)) if recipe.top_layers else 0
-    reading = 2 * shape.weights * (top * read + (1 - top) * cached)
+    reading = 2 * shape.weights * (top * (read + start) + (1 - top) * cached)
     longest = max((len(s.ids) for s in (*train.forward, *train.swapped)), default=0)
     memory = gpu_memory(config, recipe, shape, longest)
     speed = gemm_speed(torch.float32 if kind == "float32" else torch.bfloat16)
@@ -170,7 +171,7 @@ def estimate_finetuning(
             for k, out in enumerate(left_out)
         ),
         f"  training {a_token} x {top * shape.weights / 1e9:.2f} G weights x {learned:,} tokens = "
-        f"{training / 1e12:,.0f} TFLOP; reading 2 x weights x {read:,} tokens"
+        f"{training / 1e12:,.0f} TFLOP; reading 2 x weights x {read + start:,} tokens"
         + (f", lower layers once for {cached:,}" if cached else "")
         + f" = {reading / 1e12:,.0f} TFLOP",
         f"  LoRA {recipe.rank * shape.projections * (recipe.top_layers or shape.layers):,} "

@@ -13,6 +13,7 @@ import hashlib
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +22,9 @@ import torch
 from arena.errors import UserError
 from arena.files import read_json, write_json
 from arena.groups import fold_of
+from arena.swap import SWAP
 from arena.views import View
-from embeddings import pairs
+from embeddings import pairs, probe
 from embeddings.backbone import fingerprint, load_backbone, model_folder
 from embeddings.config import BackboneConfig
 from embeddings.judge import Judge, average, token_ids
@@ -42,7 +44,7 @@ THRIFTY_FOLDS = 5
 SETTINGS, MEMBERS = "settings.json", "mean of"
 
 HASHED = (
-    *("max_tokens", "top_layers", "rank", "alpha", "dropout", "head", "epochs", "batch"),
+    *("max_tokens", "top_layers", "rank", "alpha", "dropout", "pool", "head", "epochs", "batch"),
     *("lr", "head_lr", "warmup", "weight_decay"),
 )
 """What of a recipe changes the weights."""
@@ -93,12 +95,28 @@ class Judges:
             "top_layers": recipe.top_layers,
         }
         self.lower: Writer | None = None
+        self.frozen = Writer(
+            folder / f"frozen-{settings_hash({**self.reads, 'pool': recipe.pool})}"
+        )
 
-    def prepare(self, *tables: Pairs) -> None:
-        """Store the output of the lower layers for these battles, where they stay as they are."""
+    def prepare(self, train: Pairs, *others: Pairs) -> None:
+        """Read what no training changes: the lower layers' output, and what heads start from.
+
+        Args:
+            train: the training battles, packed for training.
+            others: all that will be read besides.
+        """
         if self.recipe.top_layers:
             self.lower = Writer(self.folder / f"lower-{settings_hash(self.reads)}")
-            fill_lower(self.lower, distinct(*tables), self.config, self.recipe.top_layers)
+            fill_lower(self.lower, distinct(train, *others), self.config, self.recipe.top_layers)
+            _free()
+        todo = self.frozen.lacking(distinct(train))
+        if todo:
+            # LoRA begins at zero: a judge that nobody trained reads what its backbone reads.
+            judge = Judge(load_backbone(self.config), self.recipe).eval()
+            look = partial(judge.look, inputs=self._inputs)
+            fill(self.frozen, todo, look, "frozen states", self._budget(judge))
+            del judge, look
             _free()
 
     def address(self, examples: Examples) -> Path:
@@ -122,6 +140,7 @@ class Judges:
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / SETTINGS, self._settings(examples))
         judge = Judge(load_backbone(self.config), self.recipe)
+        judge.start(self._probe(examples, judge.where))
         Trainer(judge, examples, self.recipe, folder, self._inputs).run(self.every, what)
         del judge
         _free()
@@ -161,15 +180,32 @@ class Judges:
             judge = Judge(load_backbone(self.config), recipe).load(
                 read_tensors(folder / WEIGHTS)[0]
             )
-            budget = 0 if judge.where.type == "cpu" else self.config.batch_tokens
-            fill(said, todo, lambda batch: judge.read(batch, self._inputs), what, budget)
-            del judge
+            read = partial(judge.read, inputs=self._inputs)
+            fill(said, todo, read, what, self._budget(judge))
+            del judge, read
             _free()
         forward, swapped = (
             said.rows(said.require(as_keys([s.key for s in side])), "values").reshape(-1, 3)
             for side in (table.forward, table.swapped)
         )
         return forward, swapped
+
+    def _probe(self, examples: Examples, where: torch.device) -> probe.Probe:
+        """The probe of these examples, in both orders."""
+        table = examples.pairs
+        keys = as_keys([s.key for s in (*table.forward, *table.swapped)])
+        states = self.frozen.rows(self.frozen.require(keys), "values")
+        targets = np.concatenate([examples.targets, examples.targets[:, SWAP]])
+        found = probe.fit(
+            torch.from_numpy(states).to(where),
+            torch.from_numpy(targets).to(where),
+            2 * examples.groups,
+        )
+        print(f"head: starts from a probe of frozen states, penalty {found.penalty:,.0f}")
+        return found
+
+    def _budget(self, judge: Judge) -> int:
+        return 0 if judge.where.type == "cpu" else self.config.batch_tokens
 
     def _inputs(self, sequence: pairs.Sequence) -> torch.Tensor:
         return token_ids(sequence) if self.lower is None else self.lower.get(sequence.key)

@@ -1,9 +1,9 @@
 """The judge: a backbone with LoRA on its linear projections and a head that says A, B or tie.
 
-The head reads one state in float32: the decoder's output (after its final norm) at the last token
-of the packed sequence, see ``embeddings.pairs``. Its place is counted from the sequence's length,
-never from a padding or end-of-sequence id. Padding stands on the right and there is no mask:
-attention looks left, so no state that is read can see it.
+The head reads the decoder's output (after its final norm) in float32: at the last token of the
+packed sequence, see ``embeddings.pairs``, and the mean over each answer's tokens. Their places are
+counted from the sequence's begin, never from a padding or end-of-sequence id. Padding stands on the
+right and there is no mask: attention looks left, so no state that is read can see it.
 """
 
 from __future__ import annotations
@@ -12,14 +12,17 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
-from arena.battle import CLASSES, SEED
+from arena.battle import SEED
 from arena.errors import UserError
 from embeddings import pairs
 from embeddings.backbone import Backbone
+from embeddings.head import Head, unscaled
 from embeddings.lower import keep_top
+from embeddings.probe import Probe
 from embeddings.recipe import Recipe
 from embeddings.tensors import read_tensors, write_tensors
 
@@ -41,7 +44,7 @@ class Judge(nn.Module):
     """
 
     model: Any
-    head: nn.Module
+    head: Head
 
     def __init__(self, backbone: Backbone, recipe: Recipe) -> None:
         """Change ``backbone`` in place; the same seed initialises every judge.
@@ -66,7 +69,8 @@ class Judge(nn.Module):
             keep_top(backbone, recipe.top_layers)
         torch.manual_seed(SEED)
         width = backbone.model.get_input_embeddings().embedding_dim
-        self.head = _head(recipe, width).to(next(backbone.decoder.norm.parameters()).device)
+        self.pool = recipe.pool
+        self.head = Head(recipe, width).to(next(backbone.decoder.norm.parameters()).device)
         self.model = inject_adapter_in_model(
             LoraConfig(
                 r=recipe.rank,
@@ -90,13 +94,24 @@ class Judge(nn.Module):
         """The parameters that are trained, by name, in a fixed order."""
         return {name: p for name, p in self.named_parameters() if p.requires_grad}
 
-    def forward(self, batch: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Logits of a batch, float32 (n, 3), in the order of ``arena.battle.CLASSES``.
+    @property
+    def weights(self) -> dict[str, torch.Tensor]:
+        """What makes this judge of its backbone, by name: what is trained, and the head's scale."""
+        return {**self.trained, "head.mean": self.head.mean, "head.scale": self.head.scale}
 
-        Args:
-            batch: of each sequence, what ``Inputs`` gives.
-        """
-        padded = nn.utils.rnn.pad_sequence(list(batch), batch_first=True).to(self.where)
+    def start(self, probe: Probe) -> None:
+        """Let the head say what a probe of the frozen states says."""
+        self.head.start(probe)
+
+    def forward(self, batch: Sequence[pairs.Sequence], inputs: Inputs = token_ids) -> torch.Tensor:
+        """Logits of a batch, float32 (n, 3), in the order of ``arena.battle.CLASSES``."""
+        read: torch.Tensor = self.head(self.states(batch, inputs).flatten(1))
+        return read
+
+    def states(self, batch: Sequence[pairs.Sequence], inputs: Inputs = token_ids) -> torch.Tensor:
+        """What the head reads of a batch, float32 (n, 1, d), or (n, 3, d) with both answers."""
+        rows = [inputs(s) for s in batch]
+        padded = nn.utils.rnn.pad_sequence(rows, batch_first=True).to(self.where)
         name = "inputs_embeds" if padded.is_floating_point() else "input_ids"
         with torch.autocast(
             self.where.type,
@@ -106,26 +121,37 @@ class Judge(nn.Module):
             cache_enabled=False,
         ):
             states = self.model.get_decoder()(**{name: padded}, use_cache=False).last_hidden_state
-        ends = torch.tensor([len(x) - 1 for x in batch], device=states.device)
-        read: torch.Tensor = self.head(states[torch.arange(len(batch)), ends].float())
-        return read
+        found = []
+        for row, sequence in enumerate(batch):
+            read = [states[row, len(sequence.ids) - 1].float()]
+            if self.pool == "answers":
+                for answer in (1, 2):
+                    own = torch.from_numpy(np.flatnonzero(sequence.owner == answer))
+                    read.append(states[row, own.to(states.device)].float().mean(dim=0))
+            found.append(torch.stack(read))
+        return torch.stack(found)
 
     def read(self, batch: Sequence[pairs.Sequence], inputs: Inputs) -> list[torch.Tensor]:
         """Logits of sequences without gradients, for ``embeddings.reading.fill``: (1, 3) each."""
         with torch.inference_mode():
-            return list(self([inputs(s) for s in batch]).cpu().split(1))
+            return list(self(batch, inputs).cpu().split(1))
+
+    def look(self, batch: Sequence[pairs.Sequence], inputs: Inputs) -> list[torch.Tensor]:
+        """``states`` without gradients, for ``embeddings.reading.fill``: (1, d), or (1, 3 d)."""
+        with torch.inference_mode():
+            return [row[None] for row in self.states(batch, inputs).flatten(1).cpu()]
 
     def save(self, path: Path) -> None:
-        """Write the trained parameters as safetensors, atomically."""
-        write_tensors(path, {n: p.detach().cpu().contiguous() for n, p in self.trained.items()})
+        """Write ``weights`` as safetensors, atomically."""
+        write_tensors(path, {n: p.detach().cpu().contiguous() for n, p in self.weights.items()})
 
     def load(self, weights: Mapping[str, torch.Tensor]) -> Judge:
-        """Take trained parameters, by name; go to eval mode.
+        """Take saved ``weights``; go to eval mode.
 
         Raises:
             UserError: they are of another recipe or backbone.
         """
-        mine = self.trained
+        mine = self.weights
         if {n: w.shape for n, w in weights.items()} != {n: p.shape for n, p in mine.items()}:
             raise UserError("the saved weights are of another backbone or recipe")
         with torch.no_grad():
@@ -139,7 +165,8 @@ def average(paths: Sequence[Path]) -> dict[str, torch.Tensor]:
 
     LoRA adds B A to a projection; the mean of K such products is one product of all A stacked and
     all B side by side over K. (The 1st place of the LMSYS competition averaged A and B each on
-    their own, which is not the mean of the products, and here loses more.) The head is averaged.
+    their own, which is not the mean of the products, and here loses more.) The heads are averaged
+    as maps of unscaled states; of a linear head that is the mean of the maps.
 
     Args:
         paths: files that ``Judge.save`` wrote, of one recipe; the result fits a recipe with K times
@@ -148,7 +175,7 @@ def average(paths: Sequence[Path]) -> dict[str, torch.Tensor]:
     Raises:
         DamagedError: a file is damaged.
     """
-    judges = [read_tensors(path)[0] for path in paths]
+    judges = [unscaled(read_tensors(path)[0]) for path in paths]
     mean = {}
     for name in judges[0]:
         weights = [judge[name] for judge in judges]
@@ -159,15 +186,3 @@ def average(paths: Sequence[Path]) -> dict[str, torch.Tensor]:
         else:
             mean[name] = torch.stack(weights).mean(dim=0)
     return mean
-
-
-def _head(recipe: Recipe, width: int) -> nn.Module:
-    classes = len(CLASSES)
-    if recipe.head == "linear":
-        return nn.Linear(width, classes)
-    return nn.Sequential(
-        nn.Dropout(recipe.dropout),
-        nn.Linear(width, width // 2),
-        nn.GELU(),
-        nn.Linear(width // 2, classes),
-    )

@@ -2,8 +2,8 @@
 
 The sequence is ``embeddings.template.comparison_template``. Its last token is the last of the
 template's ``closing``, which opens the model's turn: the place where the model would begin its
-verdict, the same token for every battle, never padding, an end-of-sequence token or a text's. That
-token's state is what the head of ``embeddings.judge`` reads.
+verdict, the same token for every battle, never padding, an end-of-sequence token or a text's. The
+head of ``embeddings.judge`` reads its state, and the mean state of each answer.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from arena.battle import Turns
-from embeddings.packing import Packer
+from embeddings.packing import Packed, Packer
 from embeddings.template import Encoder, comparison_template
 
 
@@ -26,12 +26,25 @@ class Sequence:
     """Tokens of one battle in one order.
 
     Attributes:
-        key: content address, 32 bytes: the SHA-256 of the tokens.
+        key: content address, 32 bytes: the SHA-256 of the two arrays.
         ids: int32 (n,).
+        owner: int8 (n,): -1 template and ellipsis, 0 prompt, 1 the first answer, 2 the second. Each
+            answer has a token at least: an empty one the last before its place.
     """
 
     key: bytes
     ids: np.ndarray
+    owner: np.ndarray
+
+    @classmethod
+    def of(cls, packed: Packed) -> Sequence:
+        """The sequence of what was packed, addressed."""
+        owner = packed.owner.copy()
+        for answer, start in enumerate(packed.start):
+            if not len(packed.content(answer)):
+                owner[start - 1] = 1 + answer
+        key = hashlib.sha256(packed.ids.tobytes() + owner.tobytes()).digest()
+        return cls(key, packed.ids, owner)
 
 
 @dataclass(frozen=True)
@@ -101,8 +114,7 @@ def pack_with(packer: Packer, battles: pd.DataFrame, max_tokens: int) -> Pairs:
 
     def pack(prompt: Turns, answers: tuple[Turns, Turns]) -> tuple[Sequence, int]:
         packed = packer.pack(prompt, answers, max_tokens)
-        key = hashlib.sha256(packed.ids.tobytes()).digest()
-        return Sequence(key, packed.ids), packed.prompt_cut + packed.answer_cut
+        return Sequence.of(packed), packed.prompt_cut + packed.answer_cut
 
     forward, swapped = [], []
     rows: Iterable[tuple[Turns, Turns, Turns]] = zip(

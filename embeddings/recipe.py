@@ -9,6 +9,7 @@ from typing import Any
 from arena.errors import UserError
 
 HEADS = ("linear", "mlp")
+POOLS = ("last", "answers")
 
 
 def _option(default: Any, what: str) -> Any:
@@ -33,8 +34,9 @@ class Recipe:
     rank: int = _option(16, "rank of LoRA, on every linear projection")
     alpha: int = _option(32, "LoRA's scale is alpha / rank")
     dropout: float = _option(0.0, "of the inputs of LoRA and mlp head; a CPU is half as fast")
-    head: str = _option("linear", "linear, or mlp (dropout, d to d/2, GELU, to 3)")
-    epochs: int = _option(1, "times that each battle is read, in both orders")
+    pool: str = _option("answers", "states read: last (token), or answers: and each one's mean")
+    head: str = _option("linear", "linear, or mlp: d to d/2, GELU, to 3 is added to it")
+    epochs: int = _option(1, "times that each battle is read, in both orders; 0: a frozen model")
     batch: int = _option(16, "battles, each with its swapped twin, in one optimizer step")
     lr: float = _option(2e-4, "peak learning rate of LoRA")
     head_lr: float = _option(2e-4, "peak learning rate of the head")
@@ -59,15 +61,16 @@ class Recipe:
                 and (f.type == "bool" or not isinstance(value, bool)),
                 f"{f.name} is {value!r}, which is not {f.type}",
             )
-        for name in ("max_tokens", "batch_tokens", "rank", "alpha", "epochs", "batch"):
+        for name in ("max_tokens", "batch_tokens", "rank", "alpha", "batch"):
             check(getattr(self, name) >= 1, f"{name} is less than 1")
         for name in (
-            *("predict_tokens", "top_layers", "lr", "head_lr"),
+            *("predict_tokens", "top_layers", "epochs", "lr", "head_lr"),
             *("weight_decay", "ce", "kl", "cosine"),
         ):
             check(getattr(self, name) >= 0, f"{name} is negative")
         check(0 <= self.dropout < 1, f"dropout {self.dropout} is not in [0, 1)")
         check(0 <= self.warmup <= 1, f"warmup {self.warmup} is not in [0, 1]")
+        check(self.pool in POOLS, f"pool is {self.pool!r}, not one of {', '.join(POOLS)}")
         check(self.head in HEADS, f"head is {self.head!r}, not one of {', '.join(HEADS)}")
         check(self.ce + self.kl + self.cosine > 0, "ce, kl and cosine are all 0")
 

@@ -38,7 +38,7 @@ from embeddings.reading import batches, one_thread
 from embeddings.recipe import Recipe
 from embeddings.tensors import DamagedError, read_tensors, write_tensors
 
-TRAINING_VERSION = 1
+TRAINING_VERSION = 2
 
 CLIP = 1.0
 """Largest norm of the gradient."""
@@ -53,17 +53,20 @@ class Examples:
     Attributes:
         pairs: packed, n.
         targets: probabilities of the votes or soft labels, float32 (n, 3).
+        groups: prompt group of each, n.
         teacher: a teacher's probabilities, float32 (n, 3), or none.
     """
 
     pairs: Pairs
     targets: np.ndarray
+    groups: list[str]
     teacher: np.ndarray | None = None
 
     def take(self, rows: np.ndarray) -> Examples:
         """The examples at positions ``rows`` (integers)."""
         teacher = None if self.teacher is None else self.teacher[rows]
-        return Examples(self.pairs.take(rows), self.targets[rows], teacher)
+        groups = [self.groups[row] for row in rows]
+        return Examples(self.pairs.take(rows), self.targets[rows], groups, teacher)
 
     def both_orders(self, rows: np.ndarray) -> list[_Sample]:
         """Each row and its swapped twin, longest first."""
@@ -174,7 +177,7 @@ class Trainer:
             Progress(what, self.steps - self.step, unit="steps") as progress,
             ThreadPoolExecutor(workers, initializer=one_thread) as pool,
         ):
-            if self.on_cpu:
+            if self.on_cpu and self.step < self.steps:
                 self.map = pool.map
                 # bitsandbytes readies the weights in its first pass: no two threads at once.
                 self._gradients(self.examples.both_orders(np.arange(1))[:1])
@@ -194,7 +197,7 @@ class Trainer:
                     )
         torch.set_num_threads(threads)
         self.seconds += time.monotonic() - last
-        epoch = self.steps // self.recipe.epochs
+        epoch = self.steps // max(1, self.recipe.epochs)
         write_json(
             self.folder / RECORD,
             {
@@ -204,7 +207,7 @@ class Trainer:
                 "seconds": round(self.seconds, 1),
                 "mean_loss_of_epoch": [
                     round(float(np.mean(self.losses[i : i + epoch])), 4)
-                    for i in range(0, self.steps, epoch)
+                    for i in range(0, self.steps, max(1, epoch))
                 ],
             },
         )
@@ -293,7 +296,7 @@ class Trainer:
         return float(loss.detach()), torch.autograd.grad(loss, self.parameters)
 
     def _loss(self, samples: list[_Sample]) -> torch.Tensor:
-        logits = self.judge([self.inputs(s.sequence) for s in samples])
+        logits = self.judge([s.sequence for s in samples], self.inputs)
         targets = torch.from_numpy(np.stack([s.target for s in samples])).to(logits.device)
         taught = [s.teacher for s in samples if s.teacher is not None]
         teacher = torch.from_numpy(np.stack(taught)).to(logits.device) if taught else None
@@ -304,8 +307,9 @@ class Trainer:
             "losses": torch.tensor(self.losses, dtype=torch.float64)
         }
         numbers: dict[str, int | float] = {}
+        for name, weight in self.judge.weights.items():
+            tensors[f"weights/{name}"] = weight.detach()
         for name, parameter in self.judge.trained.items():
-            tensors[f"weights/{name}"] = parameter.detach()
             for key, value in self.optimizer.state[parameter].items():
                 if isinstance(value, torch.Tensor):
                     tensors[f"optimizer/{name}/{key}"] = value.detach()
@@ -325,9 +329,10 @@ class Trainer:
             return
         self.step, self.seconds = state["step"], state["seconds"]
         self.losses = tensors.pop("losses").tolist()
+        with torch.no_grad():
+            for name, weight in self.judge.weights.items():
+                weight.copy_(tensors[f"weights/{name}"])
         for name, parameter in self.judge.trained.items():
-            with torch.no_grad():
-                parameter.copy_(tensors[f"weights/{name}"])
             begin = f"optimizer/{name}/"
             values: dict[str, Any] = {
                 # torch's AdamW counts its steps on the CPU, wherever the parameters are.

@@ -152,7 +152,7 @@ def pack(
     return train, predict, test
 
 
-def examples_of(pairs: Pairs, labels: np.ndarray, asked: Asked) -> Examples:
+def examples_of(pairs: Pairs, labels: np.ndarray, groups: list[str], asked: Asked) -> Examples:
     """The training battles with what is to be learned."""
     targets, teacher = one_hot(labels), None
     if asked.soft_labels != NONE:
@@ -163,7 +163,7 @@ def examples_of(pairs: Pairs, labels: np.ndarray, asked: Asked) -> Examples:
             "the teacher must not have learned from these votes, or they reach the judges that "
             "leave them out: figures of the view would flatter"
         )
-    return Examples(pairs, targets, teacher)
+    return Examples(pairs, targets, groups, teacher)
 
 
 def announced(run: Run, arguments: argparse.Namespace) -> Asked:
@@ -199,7 +199,7 @@ def finetune(run: Run, asked: Asked, checkpoint_steps: int) -> None:
     start = time.monotonic()
     train, predict, test = pack(tables, load_tokenizer(asked.config), asked.recipe)
     labels = tables["train"]["label"].to_numpy(dtype=np.int64)
-    examples = examples_of(train, labels, asked)
+    examples = examples_of(train, labels, tables["train"]["group"].tolist(), asked)
     run.update_record(finetune={asked.view: asked.record()})
     judges = Judges(asked.config, asked.recipe, run.judges, checkpoint_steps)
     judges.prepare(train, predict, *([test] if test else []))

@@ -41,4 +41,4 @@ def planted(n, seed=0):
 def examples(battles, config, recipe=QUICK):
     """The battles, packed for training."""
     pairs = pack_pairs(battles, load_tokenizer(config), recipe.max_tokens)
-    return Examples(pairs, one_hot(battles["label"].to_numpy()))
+    return Examples(pairs, one_hot(battles["label"].to_numpy()), battles["group"].tolist())

@@ -9,7 +9,7 @@ from embeddings.pairs import Sequence
 
 
 def question(letter):
-    return Sequence(letter.encode() * 32, np.zeros(1, dtype=np.int32))
+    return Sequence(letter.encode() * 32, np.zeros(1, dtype=np.int32), np.zeros(1, dtype=np.int8))
 
 
 def test_answers_outlive_a_process_that_closes_nothing(tmp_path):

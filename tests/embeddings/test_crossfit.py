@@ -218,3 +218,16 @@ def test_shuffled_votes_land_on_the_prior(config, tmp_path):
     gentle = replace(LEARNS, epochs=1, lr=1e-3, head_lr=1e-3)
     _, _, view = fit(battles, config, gentle, tmp_path)
     assert loss(view, battles["label"].to_numpy()) == pytest.approx(np.log(3), abs=0.1)
+
+
+def test_a_judge_of_no_epoch_is_a_probe_that_never_saw_the_votes_it_answers(config, tmp_path):
+    battles = planted(60)
+    frozen = replace(LEARNS, epochs=0)
+    _, _, view = fit(battles, config, frozen, tmp_path / "a")
+    again = battles.copy()
+    half = fold_of(battles["group"], 2) == 0
+    # Other votes of the left-out half: the judge that answers it learned from the other half.
+    again.loc[half, "label"] = (again.loc[half, "label"] + 1) % 3
+    _, _, other = fit(again, config, frozen, tmp_path / "b")
+    assert np.array_equal(view.values[half], other.values[half])
+    assert not np.allclose(view.values[~half], other.values[~half], atol=1e-3)

@@ -37,7 +37,10 @@ def answers(tmp_path):
 
 def questions(n):
     ids = [np.array([i, 7], dtype=np.int32) for i in range(n)]
-    return [Sequence(hashlib.sha256(x.tobytes()).digest(), x) for x in ids]
+    return [
+        Sequence(hashlib.sha256(x.tobytes()).digest(), x, np.zeros(len(x), dtype=np.int8))
+        for x in ids
+    ]
 
 
 def endpoint(server, **how):
@@ -63,7 +66,9 @@ def test_every_question_is_asked_once_and_its_letters_are_kept(shape, answers):
 def test_plain_text_is_sent_as_a_string(answers):
     codes = np.array(list(map(ord, "Is it «so»?\n")), dtype=np.int32)
     with serve() as server:
-        endpoint(server).ask([Sequence(b"k" * 32, codes)], answers, text=True)
+        endpoint(server).ask(
+            [Sequence(b"k" * 32, codes, np.zeros(len(codes), dtype=np.int8))], answers, text=True
+        )
     assert server.prompts == ["Is it «so»?\n"]
 
 

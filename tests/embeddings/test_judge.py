@@ -12,8 +12,10 @@ from tiny import ARCHITECTURES
 
 from arena.errors import UserError
 from embeddings.backbone import load_backbone
+from embeddings.head import unscaled
 from embeddings.judge import Judge, average, token_ids
 from embeddings.pairs import distinct
+from embeddings.probe import fit
 
 BATTLES = planted(4)
 LAYERS = {"none": torch.nn.Linear, "nf4": Linear4bit, "int8": Linear8bitLt}
@@ -43,7 +45,7 @@ def sequences(config):
 
 def gradients(judge, read, inputs=token_ids):
     judge.zero_grad()
-    judge([inputs(s) for s in read]).square().sum().backward()
+    judge(read, inputs).square().sum().backward()
     return {n: p.grad for n, p in judge.trained.items() if p.grad is not None}
 
 
@@ -79,18 +81,40 @@ def test_the_last_token_is_read_and_padding_is_not(configs, architecture):
         alone = judge.read([s], token_ids)[0][0]
         assert torch.allclose(found, alone, atol=1e-5)
     # Without LoRA the state is the backbone's own, at the last token.
-    fresh = judge_of(config).eval()
-    with torch.inference_mode():
-        states = backbone.decoder(input_ids=token_ids(read[0])[None]).last_hidden_state
-        expected = fresh.head(states[0, -1])
-    assert torch.allclose(fresh.read(read, token_ids)[0][0], expected, atol=1e-5)
+    for pool in ("last", "answers"):
+        fresh = judge_of(config, replace(QUICK, pool=pool)).eval()
+        with torch.inference_mode():
+            states = backbone.decoder(input_ids=token_ids(read[0])[None]).last_hidden_state[0]
+        means = [states[read[0].owner == answer].mean(dim=0) for answer in (1, 2)]
+        expected = torch.cat([states[-1], *(means if pool == "answers" else [])])
+        assert torch.allclose(fresh.look(read, token_ids)[0][0], expected, atol=1e-5)
 
 
 def test_heads(configs):
     linear = judge_of(configs["llama"]).head
     mlp = judge_of(configs["llama"], replace(QUICK, head="mlp")).head
-    assert sum(p.numel() for p in linear.parameters()) == 64 * 3 + 3
-    assert sum(p.numel() for p in mlp.parameters()) == 64 * 32 + 32 + 32 * 3 + 3
+    last = judge_of(configs["llama"], replace(QUICK, pool="last")).head
+    assert sum(p.numel() for p in last.parameters()) == 64 * 3 + 3
+    assert sum(p.numel() for p in linear.parameters()) == 3 * 64 * 3 + 3
+    layers = 3 * 64 * 32 + 32 + 32 * 3 + 3
+    assert sum(p.numel() for p in mlp.parameters()) == 3 * 64 * 3 + 3 + layers
+
+
+@pytest.mark.parametrize("kind", ["linear", "mlp"])
+def test_a_head_starts_as_its_probe_and_needs_no_scale(configs, kind):
+    torch.manual_seed(0)
+    states = torch.randn(60, 192) * torch.linspace(0.1, 100, 192) + 5
+    targets = torch.eye(3)[states[:, 7].sign().long() + 1]
+    probe = fit(states, targets, [str(i) for i in range(60)])
+    judge = judge_of(configs["llama"], replace(QUICK, head=kind)).eval()
+    judge.start(probe)
+    expected = (states - probe.mean) / probe.scale @ probe.weight.T + probe.bias
+    assert torch.allclose(judge.head(states), expected, atol=1e-5)
+    disturb(judge)
+    moved = judge.head(states)
+    assert not torch.allclose(moved, expected, atol=1e-2)
+    found = unscaled({n: w.detach() for n, w in judge.weights.items()})
+    assert torch.allclose(judge.load(found).head(states), moved, atol=1e-3)
 
 
 def test_float16_is_refused(configs):
@@ -120,6 +144,9 @@ def test_judges_start_from_one_point(configs):
 def test_the_average_adds_the_mean_of_what_the_judges_add(configs, tmp_path):
     config = exact(configs["llama"])
     judges = [disturb(judge_of(config), seed) for seed in (1, 2, 3)]
+    for k, judge in enumerate(judges):
+        judge.head.mean += k
+        judge.head.scale *= 1 + k
     paths = [tmp_path / f"{i}.safetensors" for i in range(3)]
     for judge, path in zip(judges, paths, strict=True):
         judge.save(path)
@@ -132,8 +159,9 @@ def test_the_average_adds_the_mean_of_what_the_judges_add(configs, tmp_path):
 
     expected = torch.stack([added(judge) for judge in judges]).mean(dim=0)
     assert torch.allclose(added(mean), expected, atol=1e-5)
-    biases = torch.stack([judge.head.bias for judge in judges]).mean(dim=0)
-    assert torch.allclose(mean.head.bias, biases)
+    states = torch.randn(5, 192)
+    said = torch.stack([judge.head(states) for judge in judges]).mean(dim=0)
+    assert torch.allclose(mean.head(states), said, atol=1e-5)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

@@ -48,12 +48,26 @@ def test_keys_are_of_the_content_and_equal_answers_are_read_once(tokenizer):
     packed = pack_pairs(BATTLES, tokenizer, 256)
     for sequence in packed.forward:
         assert sequence.ids.dtype == np.int32
-        assert sequence.key == hashlib.sha256(sequence.ids.tobytes()).digest()
+        content = sequence.ids.tobytes() + sequence.owner.tobytes()
+        assert sequence.key == hashlib.sha256(content).digest()
     assert packed.forward[2].key == packed.swapped[2].key
     found = distinct(packed, packed)
     assert len(found) == len(set(keys(found))) == 5
     lengths = [len(s.ids) for s in found]
     assert lengths == sorted(lengths, reverse=True)
+
+
+def test_each_answer_has_its_tokens_and_an_empty_one_the_last_before_its_place(tokenizer):
+    battles = tiny_battles(("Why?", "the cat runs", ""), ("Why?", "", ""))
+    encoder = Encoder(tokenizer)
+    first, second = pack_pairs(battles, tokenizer, 256).forward
+    assert [int(i) for i in first.ids[first.owner == 1]] == encoder.text("the cat runs")
+    header = comparison_template(encoder).before_answers
+    for sequence, empty in ((first, [2]), (second, [1, 2])):
+        for answer in empty:
+            (place,) = np.flatnonzero(sequence.owner == answer)
+            words = header[answer - 1]
+            assert tuple(sequence.ids[place + 1 - len(words) : place + 1]) == words
 
 
 def test_take_keeps_everything_together(tokenizer):

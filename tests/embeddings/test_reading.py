@@ -16,7 +16,7 @@ from embeddings.store import Writer
 
 def sequence(n):
     ids = np.arange(n, dtype=np.int32)
-    return Sequence(hashlib.sha256(ids.tobytes()).digest(), ids)
+    return Sequence(hashlib.sha256(ids.tobytes()).digest(), ids, np.zeros(len(ids), dtype=np.int8))
 
 
 def double(batch):
