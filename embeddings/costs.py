@@ -28,6 +28,7 @@ from transformers import AutoConfig
 from arena.errors import UserError
 from embeddings.backbone import model_folder
 from embeddings.config import BackboneConfig
+from embeddings.depths import Span
 from embeddings.pairs import Pairs, distinct
 from embeddings.planning import (
     A100_FLOPS,
@@ -107,7 +108,8 @@ def gpu_memory(config: BackboneConfig, recipe: Recipe, shape: Shape, longest: in
         longest: tokens of the longest sequence.
     """
     kind = config.dtype if config.quantization == "none" else config.quantization
-    trained = recipe.top_layers or shape.layers
+    span = Span.of(recipe, shape.layers)
+    trained = span.end - span.begin
     tokens = max(recipe.batch_tokens, longest)
     layer = 34 * shape.width + 3 * (6 * shape.width + shape.inner)
     layer += 10 * shape.unfused_heads * longest
@@ -149,13 +151,15 @@ def estimate_finetuning(
     learned = recipe.epochs * sum(int(sizes[~out].sum()) for out in left_out)
     read = sum(int(asked[out].sum()) for out in left_out)
     read += (test.tokens if test else 0) * (1 if average else len(left_out))
-    top = recipe.top_layers / shape.layers if recipe.top_layers else 1.0
+    span = Span.of(recipe, shape.layers)
+    trained = span.end - span.begin
+    top, lower = trained / shape.layers, span.begin / shape.layers
     a_token = 6 if recipe.gradient_checkpointing else 4
     training = a_token * top * shape.weights * learned
     tables = [train, predict, *([test] if test else [])]
     start = sum(len(s.ids) for s in distinct(train))
-    cached = sum(len(s.ids) for s in distinct(*tables)) if recipe.top_layers else 0
-    reading = 2 * shape.weights * (top * (read + start) + (1 - top) * cached)
+    cached = sum(len(s.ids) for s in distinct(*tables)) if span.begin else 0
+    reading = 2 * shape.weights * (top * (read + start) + lower * cached)
     longest = max((len(s.ids) for s in (*train.forward, *train.swapped)), default=0)
     memory = gpu_memory(config, recipe, shape, longest)
     speed = gemm_speed(torch.float32 if kind == "float32" else torch.bfloat16)
@@ -174,8 +178,7 @@ def estimate_finetuning(
         f"{training / 1e12:,.0f} TFLOP; reading 2 x weights x {read + start:,} tokens"
         + (f", lower layers once for {cached:,}" if cached else "")
         + f" = {reading / 1e12:,.0f} TFLOP",
-        f"  LoRA {recipe.rank * shape.projections * (recipe.top_layers or shape.layers):,} "
-        f"parameters of rank {recipe.rank}",
+        f"  LoRA {recipe.rank * shape.projections * trained:,} parameters of rank {recipe.rank}",
         f"  this machine's CPU: {duration(here)} at {CPU_TRAINING * CPU_MFU[kind]:.0%} (training) "
         f"and {CPU_MFU[kind]:.0%} (reading) of {speed / 1e9:,.0f} GFLOP/s (measured just now)",
         f"  A100 40 GB: {duration(there)} at {A100_MFU[kind]:.0%} of 312 TFLOP/s (assumed, not "

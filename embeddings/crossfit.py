@@ -25,8 +25,9 @@ from arena.groups import fold_of
 from arena.swap import SWAP
 from arena.views import View
 from embeddings import pairs, probe
-from embeddings.backbone import fingerprint, load_backbone, model_folder
+from embeddings.backbone import decoder_layers, fingerprint, load_backbone, model_folder
 from embeddings.config import BackboneConfig
+from embeddings.depths import Span
 from embeddings.judge import Judge, average, token_ids
 from embeddings.lower import fill_lower
 from embeddings.orders import columns, view_values
@@ -45,6 +46,7 @@ SETTINGS, MEMBERS = "settings.json", "mean of"
 
 HASHED = (
     *("max_tokens", "top_layers", "rank", "alpha", "dropout", "pool", "head", "epochs", "batch"),
+    "read_layers",
     *("lr", "head_lr", "warmup", "weight_decay"),
 )
 """What of a recipe changes the weights."""
@@ -81,7 +83,7 @@ class Judges:
             every: steps between checkpoints.
 
         Raises:
-            UserError: the backbone cannot be had.
+            UserError: the backbone cannot be had, or lacks the layers that the recipe asks for.
         """
         longest = recipe.longest
         self.config = replace(
@@ -92,12 +94,10 @@ class Judges:
             "model": fingerprint(model_folder(config)),
             "dtype": config.dtype,
             "quantization": config.quantization,
-            "top_layers": recipe.top_layers,
         }
+        self.begin = Span.of(recipe, decoder_layers(model_folder(config))).begin
         self.lower: Writer | None = None
-        self.frozen = Writer(
-            folder / f"frozen-{settings_hash({**self.reads, 'pool': recipe.pool})}"
-        )
+        self.frozen = Writer(self._store("frozen", pool=recipe.pool, reads=recipe.read_layers))
 
     def prepare(self, train: Pairs, *others: Pairs) -> None:
         """Read what no training changes: the lower layers' output, and what heads start from.
@@ -107,8 +107,8 @@ class Judges:
             others: all that will be read besides.
         """
         if self.recipe.top_layers:
-            self.lower = Writer(self.folder / f"lower-{settings_hash(self.reads)}")
-            fill_lower(self.lower, distinct(train, *others), self.config, self.recipe.top_layers)
+            self.lower = Writer(self._store("lower", begin=self.begin))
+            fill_lower(self.lower, distinct(train, *others), self.config, self.recipe)
             _free()
         todo = self.frozen.lacking(distinct(train))
         if todo:
@@ -189,6 +189,9 @@ class Judges:
             for side in (table.forward, table.swapped)
         )
         return forward, swapped
+
+    def _store(self, name: str, **settings: object) -> Path:
+        return self.folder / f"{name}-{settings_hash({**self.reads, **settings})}"
 
     def _probe(self, examples: Examples, where: torch.device) -> probe.Probe:
         """The probe of these examples, in both orders."""

@@ -11,7 +11,7 @@ from arena.battle import CLASSES
 from embeddings.probe import Probe
 from embeddings.recipe import Recipe
 
-STATES = {"last": 1, "answers": 3}
+STATES = {"last": 1, "answers": 4}
 """States that are read, by ``Recipe.pool``."""
 
 
@@ -52,7 +52,7 @@ class Head(nn.Module):
             self.linear.bias.copy_(probe.bias)
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
-        """Logits float32 (n, 3) of states float32 (n, d) or (n, 3 d)."""
+        """Logits float32 (n, 3) of states float32 (n, d) or (n, 4 d)."""
         even = (states - self.mean) / self.scale
         logits: torch.Tensor = self.linear(even)
         return logits if self.mlp is None else logits + self.mlp(even)

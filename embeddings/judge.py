@@ -1,7 +1,8 @@
 """The judge: a backbone with LoRA on its linear projections and a head that says A, B or tie.
 
-The head reads the decoder's output (after its final norm) in float32: at the last token of the
-packed sequence, see ``embeddings.pairs``, and the mean over each answer's tokens. Their places are
+The head reads states of one depth or several in float32 (at full depth after the final norm): at
+the last token of the packed sequence, see ``embeddings.pairs``, the mean over each answer's tokens,
+and the size of the difference of the two, which a linear head cannot form. Their places are
 counted from the sequence's begin, never from a padding or end-of-sequence id. Padding stands on the
 right and there is no mask: attention looks left, so no state that is read can see it.
 """
@@ -20,8 +21,8 @@ from arena.battle import SEED
 from arena.errors import UserError
 from embeddings import pairs
 from embeddings.backbone import Backbone
+from embeddings.depths import Between, Span
 from embeddings.head import Head, unscaled
-from embeddings.lower import keep_top
 from embeddings.probe import Probe
 from embeddings.recipe import Recipe
 from embeddings.tensors import read_tensors, write_tensors
@@ -65,12 +66,14 @@ class Judge(nn.Module):
             )
         self.where = backbone.device
         self.autocasts = backbone.config.dtype == "bfloat16"
-        if recipe.top_layers:
-            keep_top(backbone, recipe.top_layers)
+        span = Span.of(recipe, len(backbone.decoder.layers))
+        span.cut(backbone)
+        self.reads = [depth - span.begin for depth in span.reads]
+        self.between = Between(backbone.decoder, [d for d in self.reads[:-1] if d])
         torch.manual_seed(SEED)
         width = backbone.model.get_input_embeddings().embedding_dim
         self.pool = recipe.pool
-        self.head = Head(recipe, width).to(next(backbone.decoder.norm.parameters()).device)
+        self.head = Head(recipe, len(self.reads) * width).to(backbone.device)
         self.model = inject_adapter_in_model(
             LoraConfig(
                 r=recipe.rank,
@@ -109,7 +112,13 @@ class Judge(nn.Module):
         return read
 
     def states(self, batch: Sequence[pairs.Sequence], inputs: Inputs = token_ids) -> torch.Tensor:
-        """What the head reads of a batch, float32 (n, 1, d), or (n, 3, d) with both answers."""
+        """What the head reads of a batch, float32.
+
+        Returns:
+            Shape (n, 1, d), or (n, 4, d) with both answers: the last token, the mean of the first
+            answer, that of the second, and the size of their difference. Of several depths d
+            is the states' width times their number.
+        """
         rows = [inputs(s) for s in batch]
         padded = nn.utils.rnn.pad_sequence(rows, batch_first=True).to(self.where)
         name = "inputs_embeds" if padded.is_floating_point() else "input_ids"
@@ -120,7 +129,12 @@ class Judge(nn.Module):
             # The cache is one for all threads, and holds parts of their graphs.
             cache_enabled=False,
         ):
-            states = self.model.get_decoder()(**{name: padded}, use_cache=False).last_hidden_state
+            last = self.model.get_decoder()(**{name: padded}, use_cache=False).last_hidden_state
+        kept = {0: padded, **self.between.take(), self.reads[-1]: last}
+        by_depth = [kept[depth].to(self.where) for depth in self.reads]
+        return torch.cat([self._pool(batch, states) for states in by_depth], dim=2)
+
+    def _pool(self, batch: Sequence[pairs.Sequence], states: torch.Tensor) -> torch.Tensor:
         found = []
         for row, sequence in enumerate(batch):
             read = [states[row, len(sequence.ids) - 1].float()]
@@ -128,6 +142,7 @@ class Judge(nn.Module):
                 for answer in (1, 2):
                     own = torch.from_numpy(np.flatnonzero(sequence.owner == answer))
                     read.append(states[row, own.to(states.device)].float().mean(dim=0))
+                read.append((read[1] - read[2]).abs())
             found.append(torch.stack(read))
         return torch.stack(found)
 
@@ -137,7 +152,7 @@ class Judge(nn.Module):
             return list(self(batch, inputs).cpu().split(1))
 
     def look(self, batch: Sequence[pairs.Sequence], inputs: Inputs) -> list[torch.Tensor]:
-        """``states`` without gradients, for ``embeddings.reading.fill``: (1, d), or (1, 3 d)."""
+        """``states`` without gradients and flat, for ``embeddings.reading.fill``: (1, 4 d)."""
         with torch.inference_mode():
             return [row[None] for row in self.states(batch, inputs).flatten(1).cpu()]
 

@@ -9,37 +9,23 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from arena.errors import UserError
 from embeddings import pairs
-from embeddings.backbone import Backbone, load_backbone
+from embeddings.backbone import load_backbone
 from embeddings.config import BackboneConfig
+from embeddings.depths import Span, keep
 from embeddings.reading import fill
+from embeddings.recipe import Recipe
 from embeddings.store import Writer
 
 
-def keep_top(backbone: Backbone, count: int) -> None:
-    """Drop all but the top ``count`` decoder layers; the decoder then takes their inputs.
-
-    Raises:
-        UserError: the backbone has not more layers than that.
-    """
-    total = len(backbone.decoder.layers)
-    if count >= total:
-        raise UserError(
-            f"backbone {backbone.config.name} has {total} layers: top_layers must be less, or 0 "
-            "to train all"
-        )
-    _keep(backbone.decoder, slice(total - count, total))
-
-
 def fill_lower(
-    store: Writer, sequences: Sequence[pairs.Sequence], config: BackboneConfig, top: int
+    store: Writer, sequences: Sequence[pairs.Sequence], config: BackboneConfig, recipe: Recipe
 ) -> None:
-    """Store the input of the top ``top`` layers of every sequence that is not there yet.
+    """Store the states in which a judge's own layers begin, of sequences that are not there yet.
 
     Raises:
         UserError: the disk has no room, or the backbone cannot be had.
@@ -52,10 +38,7 @@ def fill_lower(
     width = backbone.model.get_input_embeddings().embedding_dim
     bytes_needed = sum(len(s.ids) for s in todo) * width * backbone.model.dtype.itemsize
     _check_room(store.folder, bytes_needed)
-    total = len(decoder.layers)
-    if not 0 < top < total:
-        keep_top(backbone, top)
-    _keep(decoder, slice(0, total - top))
+    keep(decoder, slice(0, Span.of(recipe, len(decoder.layers)).begin))
     # What the layers above take is not normalised.
     decoder.norm = torch.nn.Identity()
 
@@ -68,14 +51,6 @@ def fill_lower(
 
     on_cpu = backbone.device.type == "cpu"
     fill(store, todo, read, f"{config.name} lower layers", 0 if on_cpu else config.batch_tokens)
-
-
-def _keep(decoder: Any, kept: slice) -> None:
-    decoder.layers = decoder.layers[kept]
-    decoder.config.num_hidden_layers = len(decoder.layers)
-    # Gemma-2 and Qwen2 look up the mask of layer i by its place.
-    if getattr(decoder.config, "layer_types", None):
-        decoder.config.layer_types = decoder.config.layer_types[kept]
 
 
 def _check_room(folder: Path, needed: int) -> None:

@@ -29,12 +29,15 @@ class Recipe:
     batch_tokens: int = _option(8192, "most tokens, padding included, in a micro-batch on a GPU")
     gradient_checkpointing: bool = _option(False, "a third more time for far less memory")
     top_layers: int = _option(
-        0, "train this many layers at the top and read the output of the others from disk; 0: all"
+        0, "train the topmost so many layers and read the output of the others from disk; 0: all"
+    )
+    read_layers: str = _option(
+        "1", "depths whose states the head reads, as 0.75,0.9; layers above the last are dropped"
     )
     rank: int = _option(16, "rank of LoRA, on every linear projection")
     alpha: int = _option(32, "LoRA's scale is alpha / rank")
     dropout: float = _option(0.0, "of the inputs of LoRA and mlp head; a CPU is half as fast")
-    pool: str = _option("answers", "states read: last (token), or answers: and each one's mean")
+    pool: str = _option("answers", "of these states: last (token), or answers: and means of both")
     head: str = _option("linear", "linear, or mlp: d to d/2, GELU, to 3 is added to it")
     epochs: int = _option(1, "times that each battle is read, in both orders; 0: a frozen model")
     batch: int = _option(16, "battles, each with its swapped twin, in one optimizer step")
@@ -70,9 +73,19 @@ class Recipe:
             check(getattr(self, name) >= 0, f"{name} is negative")
         check(0 <= self.dropout < 1, f"dropout {self.dropout} is not in [0, 1)")
         check(0 <= self.warmup <= 1, f"warmup {self.warmup} is not in [0, 1]")
+        try:
+            sound = all(0 < depth <= 1 for depth in self.depths)
+        except ValueError:
+            sound = False
+        check(sound, f"read_layers is {self.read_layers!r}, not fractions of depth such as 0.75,1")
         check(self.pool in POOLS, f"pool is {self.pool!r}, not one of {', '.join(POOLS)}")
         check(self.head in HEADS, f"head is {self.head!r}, not one of {', '.join(HEADS)}")
         check(self.ce + self.kl + self.cosine > 0, "ce, kl and cosine are all 0")
+
+    @property
+    def depths(self) -> tuple[float, ...]:
+        """``read_layers`` as fractions of the backbone's depth."""
+        return tuple(float(fraction) for fraction in self.read_layers.split(","))
 
     @property
     def longest(self) -> int:

@@ -86,6 +86,7 @@ def test_the_last_token_is_read_and_padding_is_not(configs, architecture):
         with torch.inference_mode():
             states = backbone.decoder(input_ids=token_ids(read[0])[None]).last_hidden_state[0]
         means = [states[read[0].owner == answer].mean(dim=0) for answer in (1, 2)]
+        means.append((means[0] - means[1]).abs())
         expected = torch.cat([states[-1], *(means if pool == "answers" else [])])
         assert torch.allclose(fresh.look(read, token_ids)[0][0], expected, atol=1e-5)
 
@@ -95,15 +96,15 @@ def test_heads(configs):
     mlp = judge_of(configs["llama"], replace(QUICK, head="mlp")).head
     last = judge_of(configs["llama"], replace(QUICK, pool="last")).head
     assert sum(p.numel() for p in last.parameters()) == 64 * 3 + 3
-    assert sum(p.numel() for p in linear.parameters()) == 3 * 64 * 3 + 3
-    layers = 3 * 64 * 32 + 32 + 32 * 3 + 3
-    assert sum(p.numel() for p in mlp.parameters()) == 3 * 64 * 3 + 3 + layers
+    assert sum(p.numel() for p in linear.parameters()) == 4 * 64 * 3 + 3
+    layers = 4 * 64 * 32 + 32 + 32 * 3 + 3
+    assert sum(p.numel() for p in mlp.parameters()) == 4 * 64 * 3 + 3 + layers
 
 
 @pytest.mark.parametrize("kind", ["linear", "mlp"])
 def test_a_head_starts_as_its_probe_and_needs_no_scale(configs, kind):
     torch.manual_seed(0)
-    states = torch.randn(60, 192) * torch.linspace(0.1, 100, 192) + 5
+    states = torch.randn(60, 256) * torch.linspace(0.1, 100, 256) + 5
     targets = torch.eye(3)[states[:, 7].sign().long() + 1]
     probe = fit(states, targets, [str(i) for i in range(60)])
     judge = judge_of(configs["llama"], replace(QUICK, head=kind)).eval()
@@ -159,7 +160,7 @@ def test_the_average_adds_the_mean_of_what_the_judges_add(configs, tmp_path):
 
     expected = torch.stack([added(judge) for judge in judges]).mean(dim=0)
     assert torch.allclose(added(mean), expected, atol=1e-5)
-    states = torch.randn(5, 192)
+    states = torch.randn(5, 256)
     said = torch.stack([judge.head(states) for judge in judges]).mean(dim=0)
     assert torch.allclose(mean.head(states), said, atol=1e-5)
 
@@ -199,7 +200,7 @@ def test_every_parameter_of_an_nf4_judge_has_its_gradient(configs, architecture)
     judge = disturb(judge_of(nf4(config), recipe)).train()
     found = gradients(judge, read)
     assert set(found) == set(judge.trained)
-    assert cosine(found, gradients(disturb(dequantized(config, recipe)).train(), read)) > 0.98
+    assert cosine(found, gradients(disturb(dequantized(config, recipe)).train(), read)) > 0.95
     # A second pass of the trained instance is as the first.
     assert cosine(gradients(judge, read), found) > 1 - 1e-4
 

@@ -16,24 +16,48 @@ from embeddings.pairs import distinct
 from embeddings.store import Writer
 
 
-def read_with(config, top, inputs, sequences):
-    judge = Judge(load_backbone(config), replace(QUICK, top_layers=top)).eval()
-    return torch.cat([judge.read([s], inputs)[0] for s in sequences]), judge
+def top_of(top, read_layers="1"):
+    return replace(QUICK, top_layers=top, read_layers=read_layers)
 
 
+def look_with(config, recipe, inputs, sequences):
+    judge = Judge(load_backbone(config), recipe).eval()
+    return torch.cat([judge.look([s], inputs)[0] for s in sequences]), judge
+
+
+@pytest.mark.parametrize("read_layers", ["1", "0.75", "0.5,1", "0.25,0.5,0.75"])
 @pytest.mark.parametrize("top", [1, 2, 3])
-def test_the_top_layers_say_what_the_whole_model_says(configs, architecture, tmp_path, top):
+def test_the_top_layers_see_what_the_whole_model_sees(
+    configs, architecture, tmp_path, top, read_layers
+):
     config = replace(configs[architecture], dtype="float32")
     sequences = distinct(examples(planted(4), config).pairs)
-    store = Writer(tmp_path)
-    fill_lower(store, sequences, config, top)
-    whole, _ = read_with(config, 0, token_ids, sequences)
-    cached, judge = read_with(config, top, lambda s: store.get(s.key), sequences)
+    store, recipe = Writer(tmp_path), top_of(top, read_layers)
+    first, last = (float(read_layers.split(",")[i]) for i in (0, -1))
+    if not 4 * (last - first) <= top < 4 * last:
+        with pytest.raises(UserError, match="top_layers"):
+            fill_lower(store, sequences, config, recipe)
+        return
+    fill_lower(store, sequences, config, recipe)
+    whole, _ = look_with(config, top_of(0, read_layers), token_ids, sequences)
+    cached, judge = look_with(config, recipe, lambda s: store.get(s.key), sequences)
     assert torch.allclose(whole, cached, atol=1e-5)
+    assert not torch.allclose(whole[0], whole[1], atol=1e-2)
     assert len(judge.trained) == 2 * 7 * top + 2
     # In one batch with padding too.
-    batch = torch.cat(judge.read(sequences, lambda s: store.get(s.key)))
+    batch = torch.cat(judge.look(sequences, lambda s: store.get(s.key)))
     assert torch.allclose(whole, batch, atol=1e-5)
+
+
+def test_states_between_the_layers_are_those_of_transformers(configs, architecture):
+    config = replace(configs[architecture], dtype="float32")
+    sequence = distinct(examples(planted(4), config).pairs)[0]
+    seen, _ = look_with(config, top_of(0, "0.25,0.75,1"), token_ids, [sequence])
+    decoder = load_backbone(config).decoder
+    with torch.inference_mode():
+        states = decoder(input_ids=token_ids(sequence)[None], output_hidden_states=True)
+    last = torch.cat([states.hidden_states[depth][0, -1] for depth in (1, 3, 4)])
+    assert torch.allclose(seen[0, : len(last)], last, atol=1e-5)
 
 
 @pytest.mark.parametrize("quantization", ["none", "nf4"])
@@ -41,23 +65,23 @@ def test_bfloat16_is_stored_as_it_was_computed(configs, architecture, tmp_path, 
     config = replace(configs[architecture], quantization=quantization)
     sequences = distinct(examples(planted(3), config).pairs)
     store = Writer(tmp_path)
-    fill_lower(store, sequences, config, 2)
+    fill_lower(store, sequences, config, top_of(2))
     assert store.get(sequences[0].key).dtype == torch.bfloat16
-    whole, _ = read_with(config, 0, token_ids, sequences)
-    cached, _ = read_with(config, 2, lambda s: store.get(s.key), sequences)
+    whole, _ = look_with(config, QUICK, token_ids, sequences)
+    cached, _ = look_with(config, top_of(2), lambda s: store.get(s.key), sequences)
     assert torch.allclose(whole, cached, atol=1e-3)
 
 
 def test_what_is_stored_is_not_read_again(configs, tmp_path, monkeypatch):
     config = configs["llama"]
     sequences = distinct(examples(planted(3), config).pairs)
-    fill_lower(Writer(tmp_path), sequences[1:], config, 2)
+    fill_lower(Writer(tmp_path), sequences[1:], config, top_of(2))
     read = []
     monkeypatch.setattr(lower, "fill", lambda store, todo, *_: read.extend(todo))
-    fill_lower(Writer(tmp_path), sequences, config, 2)
+    fill_lower(Writer(tmp_path), sequences, config, top_of(2))
     assert read == sequences[:1]
     monkeypatch.setattr(lower, "load_backbone", None)
-    fill_lower(Writer(tmp_path), sequences[1:], config, 2)
+    fill_lower(Writer(tmp_path), sequences[1:], config, top_of(2))
 
 
 def test_a_disk_without_room_is_one_line(configs, tmp_path, monkeypatch):
@@ -65,13 +89,13 @@ def test_a_disk_without_room_is_one_line(configs, tmp_path, monkeypatch):
     sequences = distinct(examples(planted(3), config).pairs)
     monkeypatch.setattr(lower.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
     with pytest.raises(UserError, match="make room"):
-        fill_lower(Writer(tmp_path), sequences, config, 2)
+        fill_lower(Writer(tmp_path), sequences, config, top_of(2))
 
 
 def test_more_top_layers_than_the_model_has_are_refused(configs, tmp_path):
     config = configs["llama"]
     sequences = distinct(examples(planted(3), config).pairs)
     with pytest.raises(UserError, match="has 4 layers"):
-        fill_lower(Writer(tmp_path), sequences, config, 4)
+        fill_lower(Writer(tmp_path), sequences, config, top_of(4))
     with pytest.raises(UserError, match="has 4 layers"):
         Judge(load_backbone(config), replace(QUICK, top_layers=5))
