@@ -95,7 +95,7 @@ class Judges:
             "dtype": config.dtype,
             "quantization": config.quantization,
         }
-        self.begin = Span.of(recipe, decoder_layers(model_folder(config))).begin
+        self.span = Span.of(recipe, decoder_layers(model_folder(config)))
         self.lower: Writer | None = None
         self.frozen = Writer(self._store("frozen", pool=recipe.pool, reads=recipe.read_layers))
 
@@ -107,15 +107,16 @@ class Judges:
             others: all that will be read besides.
         """
         if self.recipe.top_layers:
-            self.lower = Writer(self._store("lower", begin=self.begin))
+            self.lower = Writer(self._store("lower", begin=self.span.begin))
             fill_lower(self.lower, distinct(train, *others), self.config, self.recipe)
             _free()
-        todo = self.frozen.lacking(distinct(train))
+        todo = self.frozen.lacking(distinct(train, *others))
         if todo:
             # LoRA begins at zero: a judge that nobody trained reads what its backbone reads.
             judge = Judge(load_backbone(self.config), self.recipe).eval()
             look = partial(judge.look, inputs=self._inputs)
-            fill(self.frozen, todo, look, "frozen states", self._budget(judge))
+            budget = self._budget(judge)
+            fill(self.frozen, todo, look, "frozen states", budget, _stacked)
             del judge, look
             _free()
 
@@ -197,10 +198,10 @@ class Judges:
         """The probe of these examples, in both orders."""
         table = examples.pairs
         keys = as_keys([s.key for s in (*table.forward, *table.swapped)])
-        states = self.frozen.rows(self.frozen.require(keys), "values")
+        states = self.frozen.rows(self.frozen.require(keys), "states").astype(np.float32)
         targets = np.concatenate([examples.targets, examples.targets[:, SWAP]])
         found = probe.fit(
-            torch.from_numpy(states).to(where),
+            torch.from_numpy(states.reshape(len(keys), -1)).to(where),
             torch.from_numpy(targets).to(where),
             2 * examples.groups,
         )
@@ -280,6 +281,10 @@ def unseen(judges: Judges, folders: Sequence[Path], asked: Pairs) -> View:
         for k, f in enumerate(folders)
     ]
     return View(asked.ids, np.mean(values, axis=0), COLUMNS)
+
+
+def _stacked(items: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {"states": torch.stack(list(items))}
 
 
 def _is_whole(weights: Path) -> bool:

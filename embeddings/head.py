@@ -11,9 +11,6 @@ from arena.battle import CLASSES
 from embeddings.probe import Probe
 from embeddings.recipe import Recipe
 
-STATES = {"last": 1, "answers": 4}
-"""States that are read, by ``Recipe.pool``."""
-
 
 class Head(nn.Module):
     """A linear map of standardised states; as ``mlp``, two layers are added that begin at zero.
@@ -25,10 +22,16 @@ class Head(nn.Module):
     mean: torch.Tensor
     scale: torch.Tensor
 
-    def __init__(self, recipe: Recipe, width: int) -> None:
-        """Says 0 to everything until ``start``."""
+    def __init__(self, recipe: Recipe, states: int, width: int) -> None:
+        """Says 0 to everything until ``start``.
+
+        Args:
+            recipe: which kind of head.
+            states: how many it reads.
+            width: of each.
+        """
         super().__init__()
-        size, classes = STATES[recipe.pool] * width, len(CLASSES)
+        size, classes = states * width, len(CLASSES)
         self.register_buffer("mean", torch.zeros(size))
         self.register_buffer("scale", torch.ones(size))
         self.linear = nn.Linear(size, classes)
@@ -52,7 +55,7 @@ class Head(nn.Module):
             self.linear.bias.copy_(probe.bias)
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
-        """Logits float32 (n, 3) of states float32 (n, d) or (n, 4 d)."""
+        """Logits float32 (n, 3) of states float32 (n, states * width)."""
         even = (states - self.mean) / self.scale
         logits: torch.Tensor = self.linear(even)
         return logits if self.mlp is None else logits + self.mlp(even)

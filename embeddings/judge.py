@@ -23,6 +23,7 @@ from embeddings import pairs
 from embeddings.backbone import Backbone
 from embeddings.depths import Between, Span
 from embeddings.head import Head, unscaled
+from embeddings.joint import STATES
 from embeddings.probe import Probe
 from embeddings.recipe import Recipe
 from embeddings.tensors import read_tensors, write_tensors
@@ -30,6 +31,9 @@ from embeddings.tensors import read_tensors, write_tensors
 Inputs = Callable[[pairs.Sequence], torch.Tensor]
 """What the decoder gets of a sequence: token ids, int64 (n,), or states of its lower layers,
 (n, d)."""
+
+
+HALF = torch.finfo(torch.float16).max
 
 
 def token_ids(sequence: pairs.Sequence) -> torch.Tensor:
@@ -73,7 +77,8 @@ class Judge(nn.Module):
         torch.manual_seed(SEED)
         width = backbone.model.get_input_embeddings().embedding_dim
         self.pool = recipe.pool
-        self.head = Head(recipe, len(self.reads) * width).to(backbone.device)
+        states = len(self.reads) * (len(STATES) if self.pool == "answers" else 1)
+        self.head = Head(recipe, states, width).to(backbone.device)
         self.model = inject_adapter_in_model(
             LoraConfig(
                 r=recipe.rank,
@@ -115,9 +120,9 @@ class Judge(nn.Module):
         """What the head reads of a batch, float32.
 
         Returns:
-            Shape (n, 1, d), or (n, 4, d) with both answers: the last token, the mean of the first
-            answer, that of the second, and the size of their difference. Of several depths d
-            is the states' width times their number.
+            Of each depth, one after the other, (n, 1, d), or (n, 4, d) with both answers: the last
+            token, the mean of the first answer, that of the second, and the size of their
+            difference (``embeddings.joint.STATES``).
         """
         rows = [inputs(s) for s in batch]
         padded = nn.utils.rnn.pad_sequence(rows, batch_first=True).to(self.where)
@@ -132,7 +137,7 @@ class Judge(nn.Module):
             last = self.model.get_decoder()(**{name: padded}, use_cache=False).last_hidden_state
         kept = {0: padded, **self.between.take(), self.reads[-1]: last}
         by_depth = [kept[depth].to(self.where) for depth in self.reads]
-        return torch.cat([self._pool(batch, states) for states in by_depth], dim=2)
+        return torch.cat([self._pool(batch, states) for states in by_depth], dim=1)
 
     def _pool(self, batch: Sequence[pairs.Sequence], states: torch.Tensor) -> torch.Tensor:
         found = []
@@ -152,9 +157,11 @@ class Judge(nn.Module):
             return list(self(batch, inputs).cpu().split(1))
 
     def look(self, batch: Sequence[pairs.Sequence], inputs: Inputs) -> list[torch.Tensor]:
-        """``states`` without gradients and flat, for ``embeddings.reading.fill``: (1, 4 d)."""
+        """``states`` without gradients, for ``embeddings.reading.fill``; float16."""
         with torch.inference_mode():
-            return [row[None] for row in self.states(batch, inputs).flatten(1).cpu()]
+            # What is infinite stays so, what float16 cannot hold does not become it.
+            found = self.states(batch, inputs)
+            return list(torch.where(found.isinf(), found, found.clamp(-HALF, HALF)).half().cpu())
 
     def save(self, path: Path) -> None:
         """Write ``weights`` as safetensors, atomically."""

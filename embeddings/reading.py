@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -118,15 +118,17 @@ def fill(
     read: Callable[[Sequence[pairs.Sequence]], Sequence[torch.Tensor]],
     what: str,
     budget: int,
+    arrays: Callable[[Sequence[torch.Tensor]], Mapping[str, torch.Tensor]] = ragged,
 ) -> None:
     """Read sequences with a model and add what it finds, shard by shard in their order.
 
     Args:
         store: where to.
         todo: sequences that are not there yet.
-        read: one batch, an item (rows, width) for each of its sequences.
+        read: one batch, an item for each of its sequences.
         what: for people.
         budget: tokens of a batch on a GPU, 0 on a CPU.
+        arrays: of a shard's items; by default these are (rows, width) of different lengths.
     """
     # bitsandbytes rearranges the weights in its first pass: no two threads may do that at once.
     read(todo[-1:])
@@ -139,4 +141,4 @@ def fill(
             budget=budget,
             progress=lambda batch: progress.update(sum(len(s.ids) for s in batch)),
         ):
-            store.add([s.key for s in part], ragged([item for items in found for item in items]))
+            store.add([s.key for s in part], arrays([item for items in found for item in items]))

@@ -43,7 +43,7 @@ def architecture(view: str) -> str:
         return FINETUNED
     if view in ("style", "lexical"):
         return HANDCRAFTED
-    if view in ("hidden", "likelihood") or view.startswith("verdict"):
+    if view in ("hidden", "joint", "likelihood") or view.startswith("verdict"):
         return FROZEN
     return ""
 

@@ -5,7 +5,8 @@
     python pipelines/finetune.py --run runs/lmsys --top-layers 8 --epochs 2       thrift on a CPU
     python pipelines/finetune.py --run runs/lmsys                       after extract.py --test more
 
-Works on the battles of a run that extract.py made, and writes one view whose name holds "logits":
+Works on the battles of a run that extract.py made. Writes the view "joint", what the frozen model
+sees of both answers side by side, and one view whose name holds "logits":
 each training battle gets the logits of a judge that never saw its prompt group, each test battle
 the mean over the judges. What is not given is taken from the run's last fine-tuning of that view,
 else from the backbone's YAML. Killed at any moment, the same command goes on from the last
@@ -40,6 +41,7 @@ from embeddings.config import BackboneConfig, finetune_entries
 from embeddings.costs import estimate_finetuning
 from embeddings.crossfit import Judges, crossfit, held_out, unseen
 from embeddings.evidence import name_the_lost
+from embeddings.joint import write_joint
 from embeddings.pairs import Pairs, pack_pairs
 from embeddings.planning import counting_tokenizer
 from embeddings.recipe import Recipe
@@ -203,6 +205,10 @@ def finetune(run: Run, asked: Asked, checkpoint_steps: int) -> None:
     judges = Judges(asked.config, asked.recipe, run.judges, checkpoint_steps)
     run.update_record(finetune={asked.view: asked.record()})
     judges.prepare(train, predict, *([test] if test else []))
+    if asked.recipe.pool == "answers":
+        for split, table in (("train", predict), ("test", test)):
+            if table is not None:
+                write_joint(run.views, split, table, judges.frozen.folder.name, judges.span.reads)
     left_out = held_out(tables["train"]["group"], asked.folds)
     folders, view = crossfit(judges, examples, left_out, predict)
     if test is not None:

@@ -25,7 +25,7 @@ LIMIT = 3_000
 """Rows of either kind that the model is trained and scored on."""
 FEWEST = 50
 """Rows of either kind under which no drift could be told from chance."""
-SUPERVISED = ("hidden", "logits", "lexical")
+SUPERVISED = ("hidden", "joint", "logits", "lexical")
 """Parts of the names of views whose values come from models that saw votes."""
 PARAMS = {
     "objective": "binary",

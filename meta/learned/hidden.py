@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar, Self
 
 import numpy as np
 import pandas as pd
@@ -18,9 +19,6 @@ from arena.views import Column, View
 from embeddings.evidence import HiddenStates
 from meta.learned import Learned, Model, register
 from meta.logistic import SymmetricLogistic
-
-STRENGTH = 3e-3
-"""Inverse penalty of the probes (scikit-learn's C for unit-scaled columns); docs/LOG.md."""
 
 
 def pair_columns(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -39,6 +37,10 @@ class HiddenProbes(Learned):
     """
 
     name = "hidden"
+    strength: ClassVar[float] = 3e-3
+    """Inverse penalty of the probes (scikit-learn's C for unit-scaled columns); docs/LOG.md."""
+    again: ClassVar[str] = "extract.py"
+    """The command that makes the states."""
     states: HiddenStates
 
     @property
@@ -60,9 +62,9 @@ class HiddenProbes(Learned):
         """Side log-odds, tie log-odds and centred cosine of each slot, then their means."""
         columns: dict[str, Column] = {}
         for slot in [*self.states.slots, "mean"]:
-            columns[f"{slot}.side"] = Column("anti", "hidden")
-            columns[f"{slot}.tie"] = Column("sym", "hidden")
-            columns[f"{slot}.cosine"] = Column("sym", "hidden")
+            columns[f"{slot}.side"] = Column("anti", self.name)
+            columns[f"{slot}.tie"] = Column("sym", self.name)
+            columns[f"{slot}.cosine"] = Column("sym", self.name)
         return columns
 
     def fit(self, rows: np.ndarray, labels: np.ndarray) -> Model:
@@ -75,7 +77,7 @@ class HiddenProbes(Learned):
             center = np.zeros(a.shape[1], dtype=np.float32)
             if len(a):
                 center = (a.mean(axis=0, dtype=np.float32) + b.mean(axis=0, dtype=np.float32)) / 2
-            fitted = SymmetricLogistic.fit(*pair_columns(a, b), labels[known], STRENGTH)
+            fitted = SymmetricLogistic.fit(*pair_columns(a, b), labels[known], self.strength)
             model[f"{slot}/center"] = center
             model |= {f"{slot}/{part}": value for part, value in fitted.arrays().items()}
         return model
@@ -93,14 +95,14 @@ class HiddenProbes(Learned):
             side, tie = logistic.log_odds(*pair_columns(a, b))
         except (KeyError, ValueError):
             raise UserError(
-                f"the model knows no states {slot} of this size: run extract.py with the backbone "
-                "that it was trained with"
+                f"the model knows no states {slot} of this size: run {self.again} with the "
+                "backbone that it was trained with"
             ) from None
         ca, cb = a.astype(np.float32) - center, b.astype(np.float32) - center
         norm = np.linalg.norm(ca, axis=1) * np.linalg.norm(cb, axis=1)
         cosine = (ca * cb).sum(axis=1) / np.maximum(norm, 1e-6)
         return np.stack([side, tie, cosine], axis=1).astype(np.float32)
 
-    def take(self, rows: np.ndarray) -> HiddenProbes:
+    def take(self, rows: np.ndarray) -> Self:
         """The states of these battles."""
-        return HiddenProbes(self.states.take(rows))
+        return type(self)(self.states.take(rows))

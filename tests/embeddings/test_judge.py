@@ -88,7 +88,7 @@ def test_the_last_token_is_read_and_padding_is_not(configs, architecture):
         means = [states[read[0].owner == answer].mean(dim=0) for answer in (1, 2)]
         means.append((means[0] - means[1]).abs())
         expected = torch.cat([states[-1], *(means if pool == "answers" else [])])
-        assert torch.allclose(fresh.look(read, token_ids)[0][0], expected, atol=1e-5)
+        assert torch.allclose(fresh.look(read, token_ids)[0].flatten(), expected.half(), atol=1e-2)
 
 
 def test_heads(configs):

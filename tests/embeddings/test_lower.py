@@ -22,7 +22,8 @@ def top_of(top, read_layers="1"):
 
 def look_with(config, recipe, inputs, sequences):
     judge = Judge(load_backbone(config), recipe).eval()
-    return torch.cat([judge.look([s], inputs)[0] for s in sequences]), judge
+    with torch.inference_mode():
+        return torch.stack([judge.states([s], inputs)[0].flatten() for s in sequences]), judge
 
 
 @pytest.mark.parametrize("read_layers", ["1", "0.75", "0.5,1", "0.25,0.5,0.75"])
@@ -45,7 +46,8 @@ def test_the_top_layers_see_what_the_whole_model_sees(
     assert not torch.allclose(whole[0], whole[1], atol=1e-2)
     assert len(judge.trained) == 2 * 7 * top + 2
     # In one batch with padding too.
-    batch = torch.cat(judge.look(sequences, lambda s: store.get(s.key)))
+    with torch.inference_mode():
+        batch = judge.states(sequences, lambda s: store.get(s.key)).flatten(1)
     assert torch.allclose(whole, batch, atol=1e-5)
 
 
@@ -56,8 +58,8 @@ def test_states_between_the_layers_are_those_of_transformers(configs, architectu
     decoder = load_backbone(config).decoder
     with torch.inference_mode():
         states = decoder(input_ids=token_ids(sequence)[None], output_hidden_states=True)
-    last = torch.cat([states.hidden_states[depth][0, -1] for depth in (1, 3, 4)])
-    assert torch.allclose(seen[0, : len(last)], last, atol=1e-5)
+    last = torch.stack([states.hidden_states[depth][0, -1] for depth in (1, 3, 4)])
+    assert torch.allclose(seen.reshape(3, 4, -1)[:, 0], last, atol=1e-5)
 
 
 @pytest.mark.parametrize("quantization", ["none", "nf4"])

@@ -95,8 +95,10 @@ def test_a_judge_learns_without_them_and_the_others_get_their_logits(spoiled, tm
     battles = planted(12)
     battles.at[3, "response_a"] = ["the Ж cat"]
     pairs = pack_pairs(battles, load_tokenizer(config), QUICK.max_tokens)
-    learned = Examples(pairs, one_hot(battles["label"].to_numpy()))
+    labels = one_hot(battles["label"].to_numpy())
+    learned = Examples(pairs, labels, battles["group"].tolist())
     judges = Judges(config, replace(QUICK, batch=4), tmp_path, every=100)
+    judges.prepare(pairs)
     _, view = crossfit(judges, learned, held_out(battles["group"], 2), pairs)
     assert np.isnan(view.values).all(axis=1).tolist() == [i == 3 for i in range(12)]
     assert "no finite loss, left out of training: id '3'" in capsys.readouterr().err

@@ -42,7 +42,7 @@ def answers(n, rng):
 
 
 def test_every_view_that_learns_is_known_by_its_name():
-    assert {"hidden", "lexical", "davidson"} <= set(LEARNED)
+    assert {"hidden", "joint", "lexical", "davidson"} <= set(LEARNED)
     assert all(view.name == name for name, view in LEARNED.items())
 
 
