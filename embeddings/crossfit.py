@@ -181,7 +181,7 @@ class Judges:
             judge = Judge(load_backbone(self.config), recipe).load(
                 read_tensors(folder / WEIGHTS)[0]
             )
-            read = partial(judge.read, inputs=self._inputs)
+            read = partial(self._ask, judge)
             fill(said, todo, read, what, self._budget(judge))
             del judge, read
             _free()
@@ -191,17 +191,28 @@ class Judges:
         )
         return forward, swapped
 
+    def _ask(self, judge: Judge, batch: Sequence[pairs.Sequence]) -> list[torch.Tensor]:
+        """Logits of sequences, (1, 3) each; of a judge that nobody trained no reading is needed."""
+        if self.recipe.epochs:
+            return judge.read(batch, self._inputs)
+        with torch.inference_mode():
+            return list(judge.head(self._frozen_states(batch).to(judge.where)).cpu().split(1))
+
+    def _frozen_states(self, sequences: Sequence[pairs.Sequence]) -> torch.Tensor:
+        """What a head reads of them before any training, float32 (n, states * width)."""
+        places = self.frozen.require(as_keys([s.key for s in sequences]))
+        states = self.frozen.rows(places, "states").astype(np.float32)
+        return torch.from_numpy(states.reshape(len(sequences), -1))
+
     def _store(self, name: str, **settings: object) -> Path:
         return self.folder / f"{name}-{settings_hash({**self.reads, **settings})}"
 
     def _probe(self, examples: Examples, where: torch.device) -> probe.Probe:
         """The probe of these examples, in both orders."""
         table = examples.pairs
-        keys = as_keys([s.key for s in (*table.forward, *table.swapped)])
-        states = self.frozen.rows(self.frozen.require(keys), "states").astype(np.float32)
         targets = np.concatenate([examples.targets, examples.targets[:, SWAP]])
         found = probe.fit(
-            torch.from_numpy(states.reshape(len(keys), -1)).to(where),
+            self._frozen_states([*table.forward, *table.swapped]).to(where),
             torch.from_numpy(targets).to(where),
             2 * examples.groups,
         )

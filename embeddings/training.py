@@ -38,7 +38,7 @@ from embeddings.reading import batches, one_thread
 from embeddings.recipe import Recipe
 from embeddings.tensors import DamagedError, read_tensors, write_tensors
 
-TRAINING_VERSION = 2
+TRAINING_VERSION = 3
 
 CLIP = 1.0
 """Largest norm of the gradient."""

@@ -5,14 +5,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from planted import QUICK, examples, planted, save_shallow_model
+from safetensors.torch import load_file
 from tiny import ARCHITECTURES
 
 from arena.errors import UserError
 from arena.groups import fold_of
 from arena.swap import swap_battles
+from embeddings.backbone import load_backbone
 from embeddings.config import load_config
 from embeddings.crossfit import Judges, crossfit, held_out, unseen
-from embeddings.judge import Judge
+from embeddings.judge import Judge, token_ids
 from embeddings.targets import from_log_odds
 from embeddings.training import Trainer
 
@@ -220,10 +222,19 @@ def test_shuffled_votes_land_on_the_prior(config, tmp_path):
     assert loss(view, battles["label"].to_numpy()) == pytest.approx(np.log(3), abs=0.1)
 
 
-def test_a_judge_of_no_epoch_is_a_probe_that_never_saw_the_votes_it_answers(config, tmp_path):
+def test_a_judge_of_no_epoch_is_a_probe_that_never_saw_the_votes_it_answers(
+    config, tmp_path, reads
+):
     battles = planted(60)
     frozen = replace(LEARNS, epochs=0)
-    _, _, view = fit(battles, config, frozen, tmp_path / "a")
+    judges, folders, view = fit(battles, config, frozen, tmp_path / "a")
+    # Its logits need no second reading, and are those that it would say.
+    assert not reads
+    asked = examples(battles, config, frozen).pairs
+    said = judges.logits(folders[0], asked, "x")[0][5]
+    judge = Judge(load_backbone(judges.config), frozen)
+    judge.load(load_file(folders[0] / "weights.safetensors"))
+    assert np.allclose(judge.read([asked.forward[5]], token_ids)[0].numpy(), said, atol=0.02)
     again = battles.copy()
     half = fold_of(battles["group"], 2) == 0
     # Other votes of the left-out half: the judge that answers it learned from the other half.
