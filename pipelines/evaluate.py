@@ -6,14 +6,15 @@
 
 LABELS has the columns id, winner_model_a, winner_model_b, winner_tie. BY has the column id and one
 more, whose values name the sources. Prints the nulls, each view alone and the whole, of all battles
-and of each source, and writes evaluation.json, which the run's report.html shows. Nothing here
-trains, tunes or calibrates.
+and of each source, and whether they share prompts or answers with the training battles (audit C09);
+writes evaluation.json, which the run's report.html shows. Nothing here trains, tunes or calibrates.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,8 @@ from arena.battle import CLASSES
 from arena.errors import UserError
 from arena.files import write_json
 from arena.run import Run
-from meta import bundle
+from arena.tables import read_battles_table
+from meta import audit, bundle
 from meta.evidence import read_evidence
 from meta.report.figures import BAYES, figures, table
 from meta.report.page import write_report
@@ -113,6 +115,12 @@ def evaluate(run: Run, arguments: argparse.Namespace) -> None:
         found["sources"] = by_source(predictions, labels, groups, source)
         for name, part in found["sources"].items():
             print(f"\n{name}\n{table(part)}")
+    if run.battles("train").exists():
+        # The test set may have come after the training, and its audit.
+        training = read_battles_table(run.battles("train"))
+        leak = audit.prompt_leak(training[training["reason"] == ""], battles[known])
+        print("\n".join(audit.failures([leak])))
+        found["audit"] = [asdict(leak)]
     found["model"] = {"hash": run.model_hash()}
     write_json(run.evaluation, found)
     if run.predictions.exists():
