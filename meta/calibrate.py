@@ -32,7 +32,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import minimize
 
-from meta.scores import FLOOR, log_loss, row_losses
+from meta.scores import FLOOR, clustered, log_loss, row_losses
 
 METHODS = ("none", "temperature", "vector", "dirichlet")
 """The symmetric methods, simplest first."""
@@ -226,13 +226,10 @@ def worth_keeping(
         groups: group of each row, (n,).
     """
     losses = {method: row_losses(p, labels) for method, p in probabilities.items()}
-    _, index = np.unique(groups, return_inverse=True)
     kept, *others = losses
     for method in others:
-        gain = losses[kept] - losses[method]
-        by_group = np.bincount(index, weights=gain - gain.mean())
-        error = np.sqrt((by_group**2).sum()) / len(labels)
-        if gain.mean() > max(WORTH_IT, SURE * error):
+        gain, error = clustered(losses[kept] - losses[method], groups)
+        if gain > max(WORTH_IT, SURE * error):
             kept = method
     return kept
 

@@ -25,13 +25,13 @@ if __name__ == "__main__":
 
 from arena.errors import UserError
 from arena.files import write_json
+from arena.forecasts import read_votes
 from arena.progress import Progress
 from arena.run import Run
 from meta import compare
 from meta.evidence import labels_of, read_evidence, without_seen
 from meta.report.page import write_report
 from meta.stage import Settings, folds_for, outer_folds
-from pipelines.evaluate import labels_for
 
 
 def table(found: dict[str, Any]) -> str:
@@ -87,7 +87,7 @@ def compared(run: Run, arguments: argparse.Namespace) -> None:
     if arguments.labels:
         test = read_evidence(run, "test", evidence.names)
         views = test.unseen({name: fit.models() for name, fit in fits.items()})
-        votes = labels_for(test.battles["id"], arguments.labels)
+        votes = read_votes(arguments.labels, test.battles["id"].tolist())
         known = votes >= 0
         if not known.any():
             raise UserError(f"{arguments.labels} has the vote of no test battle of {run.folder}")

@@ -32,6 +32,7 @@ import numpy as np
 import pandas as pd
 
 from arena.errors import UserError
+from arena.forecasts import from_log_odds, one_hot, read_probabilities
 from arena.lock import hold
 from arena.run import SPLITS, Run
 from arena.tables import read_battles_table
@@ -43,7 +44,6 @@ from embeddings.evidence import name_the_lost
 from embeddings.pairs import Pairs, pack_pairs
 from embeddings.planning import counting_tokenizer
 from embeddings.recipe import Recipe
-from embeddings.targets import from_log_odds, one_hot, read_probabilities
 from embeddings.training import Examples
 from meta.scores import log_loss
 from pipelines.extract import DEFAULT_BACKBONE, backbone, sound
@@ -156,9 +156,9 @@ def examples_of(pairs: Pairs, labels: np.ndarray, asked: Asked) -> Examples:
     """The training battles with what is to be learned."""
     targets, teacher = one_hot(labels), None
     if asked.soft_labels != NONE:
-        targets = read_probabilities(Path(asked.soft_labels), pairs.ids, logits=False)
+        targets = read_probabilities(asked.soft_labels, pairs.ids, logits=False).astype(np.float32)
     if asked.teacher != NONE:
-        teacher = read_probabilities(Path(asked.teacher), pairs.ids, logits=True)
+        teacher = read_probabilities(asked.teacher, pairs.ids, logits=True).astype(np.float32)
         print(
             "the teacher must not have learned from these votes, or they reach the judges that "
             "leave them out: figures of the view would flatter"

@@ -8,12 +8,12 @@ from planted import QUICK, examples, planted, save_shallow_model
 from tiny import ARCHITECTURES
 
 from arena.errors import UserError
+from arena.forecasts import from_log_odds
 from arena.groups import fold_of
 from arena.swap import swap_battles
 from embeddings.config import load_config
 from embeddings.crossfit import Judges, crossfit, held_out, unseen
 from embeddings.judge import Judge
-from embeddings.targets import from_log_odds
 from embeddings.training import Trainer
 
 BRIEF = replace(QUICK, batch=4)

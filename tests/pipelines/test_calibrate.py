@@ -10,6 +10,7 @@ import pytest
 from scipy.special import log_softmax, softmax
 
 from arena.battle import CLASSES
+from arena.forecasts import read_forecasts
 from meta.scores import log_loss
 from pipelines import calibrate
 
@@ -209,7 +210,7 @@ def test_rows_of_one_group_or_prompt_share_a_fold(tmp_path):
 
     def groups(frame):
         frame.to_csv(path, index=False)
-        return calibrate.read_forecasts(str(path)).groups
+        return read_forecasts(str(path)).groups
 
     by_id = groups(frame.drop(columns="prompt"))
     assert len(set(by_id)) == 60
