@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -101,11 +102,8 @@ def forecasts(
         held = np.flatnonzero(folds == k)
         rows = np.concatenate([held, np.repeat(np.flatnonzero(learn & (folds != k)), counts)])
         labels = np.concatenate([votes[held, 0], votes[learn & (folds != k), :counts].ravel()])
-        part = Evidence(
-            evidence.battles.iloc[rows].assign(label=labels).reset_index(drop=True),
-            {name: view.take(rows) for name, view in evidence.tables.items()},
-            {name: found.take(rows) for name, found in evidence.learned.items()},
-        )
+        part = evidence.take(rows)
+        part = replace(part, battles=part.battles.assign(label=labels))
         scored, training = np.arange(len(held)), np.arange(len(held), len(rows))
         nulls = Nulls.fit(part.battles.iloc[training], labels[training])
         found = nulls.predict(part.battles.iloc[scored])

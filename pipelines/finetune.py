@@ -34,6 +34,7 @@ import pandas as pd
 from arena.errors import UserError
 from arena.forecasts import from_log_odds, one_hot, read_probabilities
 from arena.lock import hold
+from arena.processes import peak_mib
 from arena.run import SPLITS, Run
 from arena.tables import read_battles_table
 from embeddings.backbone import load_tokenizer
@@ -214,7 +215,10 @@ def finetune(run: Run, asked: Asked, checkpoint_steps: int) -> None:
     known = np.stack(left_out).any(axis=0)
     name_the_lost("train", view.ids, known & np.isnan(view.values[:, 0]), asked.view)
     view.write(run.views / asked.view / "train.parquet")
-    run.update_record(seconds={f"finetune_{asked.view}": round(time.monotonic() - start, 3)})
+    run.update_record(
+        seconds={f"finetune_{asked.view}": round(time.monotonic() - start, 3)},
+        peak_mib={f"finetune_{asked.view}": round(peak_mib())},
+    )
     rows = np.flatnonzero(np.isfinite(view.values).all(axis=1))
     if len(rows):
         side, tie = view.values[rows, 0], view.values[rows, 1]

@@ -105,7 +105,16 @@ def test_architectures_are_compared_on_training_and_test_battles(trained, tmp_pa
     assert {"handcrafted", "frozen", "handcrafted + frozen", "hybrid"} <= set(found["nested"])
     assert set(found["test"]) == set(found["nested"]) == set(found["sets"])
     assert found["stage_one"]["handcrafted"]["seconds"] > 0
-    assert "12 test battles" in capsys.readouterr().out
+    assert found["stage_one"]["frozen"]["peak_mib"] > 100
+    assert set(found["stage_two"]) == {"handcrafted", "frozen", "hybrid"}
+    for cost in found["stage_two"].values():
+        # Two thirds of 60 battles, more or less; an interpreter with its libraries has 100 MiB.
+        assert 20 < cost["rows"] < 60
+        assert min(cost["train_seconds"], cost["predict_seconds_per_1000_rows"]) > 0
+        assert 100 < cost["peak_mib"] < 10_000
+    out = capsys.readouterr().out
+    assert "12 test battles" in out
+    assert "stage two: trained in" in out
 
 
 def test_reasons_of_every_sound_row(trained, tmp_path):
