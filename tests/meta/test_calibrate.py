@@ -252,7 +252,8 @@ def test_certainty_that_is_wrong_is_tamed(method, worst):
     assert (calibrator(raw[:, SWAP]) == p[:, SWAP]).all() or method == "lean"
     if method == "none":
         assert log_loss(p, y) > 6
-    else:
+    # A bias alone moves no certainty of one side against the other.
+    elif method != "bias":
         assert p.max(axis=1).mean() == pytest.approx(0.8, abs=0.03)
 
 
