@@ -110,7 +110,7 @@ def main(arguments: argparse.Namespace) -> None:
             theory = (k / (2 * n), chi2.ppf(0.98, k) / (2 * n)) if distortion.parameters else (0, 0)
             counts = ", ".join(f"{m} {c}" for m, c in Counter(kept).most_common())
             print(
-                f"{n:>6}  {distortion.name:<17}{np.mean(before):>8.4f}{np.mean(after):>9.5f}"
+                f"{n:>6}  {distortion.name:<17}{abs(np.mean(before)):>8.4f}{np.mean(after):>9.5f}"
                 f"{max(after):>9.5f}  {sum(a > demand for a in after):>3} of {files} > {demand:g}"
                 f"{theory[0]:>11.5f}{theory[1]:>9.5f}   {counts}",
                 flush=True,

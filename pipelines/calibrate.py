@@ -17,11 +17,12 @@ their model. The probabilities must come from models that did not see the labels
 
 Each method is fitted on nine of ten folds and scored on the tenth; folds are a hash of group,
 prompt or id. From the simplest on, one is kept if it gains over the one kept before more than 1e-4,
-1.645 standard errors, and 3 nats over all rows; if none does, the probabilities are written as they came (a sum off by
-up to .02 is mended). Every row is written, in order: id, winner_model_a, winner_model_b,
-winner_tie, by one calibrator fitted on all labelled rows; what it is worth on unseen rows is what
-is printed, with its parameters: softmax(d / 2, -d / 2, t) of d = side (log A - log B) + lean and
-t = tie log TIE - both (log A + log B) / 2 + bias. A temperature T is side = tie = both = 1 / T.
+1.645 standard errors, and 3 nats over all rows; if none does, the probabilities are written as they
+came (a sum off by up to .02 is mended). Every row is written, in order: id, winner_model_a,
+winner_model_b, winner_tie, by one calibrator fitted on all labelled rows; what it is worth on
+unseen rows is what is printed, with its parameters: softmax(d / 2, -d / 2, t) of
+d = side (log A - log B) + lean and t = tie log TIE - both (log A + log B) / 2 + bias. A temperature
+T is side = tie = both = 1 / T.
 
 All methods treat A and B alike, so that a forecast that keeps the swap symmetry goes on to.
 --asymmetric adds one that does not, for forecasts that favour the answer shown first.
