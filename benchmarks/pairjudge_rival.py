@@ -31,10 +31,10 @@ import pandas as pd
 from arena.battle import CLASSES
 from arena.errors import UserError
 from arena.files import read_json, write_json
+from arena.forecasts import read_votes
 from arena.readers import read_battles
 from meta.scores import log_loss
 from pipelines import cli
-from pipelines.evaluate import labels_for
 from pipelines.extract import sound
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -81,7 +81,7 @@ def main(arguments: argparse.Namespace) -> None:
     out.mkdir(parents=True, exist_ok=True)
     train = sound(read_battles(arguments.train, labelled=True, limit=arguments.limit))
     test = sound(read_battles(arguments.test, labelled=False, limit=arguments.limit))
-    labels = labels_for(test["id"], arguments.labels)
+    labels = read_votes(arguments.labels, test["id"].tolist())
     test, labels = test[labels >= 0].reset_index(drop=True), labels[labels >= 0]
     write_rows(train, out / "train.jsonl")
     write_rows(test, out / "test.jsonl")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Iterator
 
 import loky
@@ -11,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from arena.battle import Turns
+from arena.processes import ignore_interrupts
 from arena.progress import Progress
 from arena.views import View
 from features import signals
@@ -63,7 +63,7 @@ def _run(jobs: Iterator[list[Texts]], workers: int) -> Iterator[np.ndarray]:
         return
     waiting = list(jobs)
     done = 0
-    pool = loky.ProcessPoolExecutor(workers, initializer=_ignore_interrupts)
+    pool = loky.ProcessPoolExecutor(workers, initializer=ignore_interrupts)
     try:
         for values in pool.map(compute, waiting):
             yield values
@@ -73,11 +73,6 @@ def _run(jobs: Iterator[list[Texts]], workers: int) -> Iterator[np.ndarray]:
         yield from map(compute, waiting[done:])
     finally:
         pool.shutdown(kill_workers=True)
-
-
-def _ignore_interrupts() -> None:
-    """In a worker: leave Ctrl-C to the process that started it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def compute(rows: list[Texts]) -> np.ndarray:

@@ -8,15 +8,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from itertools import combinations
+from multiprocessing import get_context
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from arena.processes import ignore_interrupts, peak_mib
 from arena.run import Run
-from meta.evidence import LOGITS, Evidence
+from meta.evidence import LOGITS, Evidence, read_evidence, without_seen
 from meta.fusion import Fusion
 from meta.learned import CrossFitted
 from meta.scores import (
@@ -29,10 +34,10 @@ from meta.scores import (
     swap_gap,
 )
 from meta.slices import name_slices
-from meta.stage import Settings, Table, outer_folds, trained
+from meta.stage import Settings, Table, folds_for, outer_folds, trained
 
 HYBRID = "hybrid"
-HANDCRAFTED, FROZEN, FINETUNED = "handcrafted", "frozen", "fine-tuned"
+HANDCRAFTED, FROZEN, FINETUNED = ARCHITECTURES = ("handcrafted", "frozen", "fine-tuned")
 
 SMALLEST_SLICE = 100
 
@@ -64,14 +69,63 @@ def sets_to_compare(names: Sequence[str]) -> dict[str, tuple[str, ...]]:
     return {**single, **pairs, **without, HYBRID: tuple(names)}
 
 
-@dataclass
+@dataclass(frozen=True)
 class Cost:
-    """What a set of views cost the second stage."""
+    """What a set of views costs the second stage, measured in a process of its own."""
 
-    train_seconds: float = 0.0
-    predict_seconds: float = 0.0
-    predicted_rows: int = 0
-    swap_gap: float = 0.0
+    rows: int
+    """Battles that it was trained on."""
+    train_seconds: float
+    """Learned views, tuning, boosters and calibrator."""
+    predict_seconds_per_1000_rows: float
+    """Of battles whose evidence is there, learned views included."""
+    peak_mib: float
+    """Largest memory of the process, libraries and evidence included."""
+
+
+def cost_of(folder: Path, views: Sequence[str], settings: Settings) -> Cost:
+    """Train on all folds but the first, predict that one, and tell what it took.
+
+    To be called in a process that has done nothing else, whose memory is that of this set alone.
+
+    Args:
+        folder: the run.
+        views: of the set.
+        settings: as for every other set.
+    """
+    evidence = without_seen(read_evidence(Run(folder), "train", views))
+    folds = folds_for(evidence, settings.folds)
+    scored, sets = outer_folds(folds)[0], {HYBRID: tuple(evidence.names)}
+    fits, start = evidence.fits(folds), time.perf_counter()
+    # A study of its own, so that no trial of another one is taken over.
+    with TemporaryDirectory() as aside:
+        found = trained(
+            evidence, folds, fits, scored, sets, lambda _: settings, Run(Path(aside)), lambda: None
+        )
+        _, fusion, _ = next(found)
+    middle = time.perf_counter()
+    held = evidence.take(folds == scored)
+    others = [int(j) for j in np.unique(folds) if j != scored]
+    models = {n: [fit.without(frozenset({scored, j})) for j in others] for n, fit in fits.items()}
+    fusion.predict(fusion.design(held.unseen(models)))
+    predicting = 1000 * (time.perf_counter() - middle) / len(held.battles)
+    rows = len(folds) - len(held.battles)
+    return Cost(rows, round(middle - start, 3), round(predicting, 3), round(peak_mib()))
+
+
+def costs_of(run: Run, names: Sequence[str], settings: Settings) -> dict[str, Cost]:
+    """What each architecture and the hybrid cost the second stage, each in its own process.
+
+    Args:
+        run: the run.
+        names: its views.
+        settings: the same for every set.
+    """
+    sets = {k: v for k, v in sets_to_compare(names).items() if k in (*ARCHITECTURES, HYBRID)}
+    spawn = get_context("spawn")
+    with ProcessPoolExecutor(1, spawn, ignore_interrupts, max_tasks_per_child=1) as pool:
+        waiting = {k: pool.submit(cost_of, run.folder, v, settings) for k, v in sets.items()}
+        return {kind: cost.result() for kind, cost in waiting.items()}
 
 
 def nested_sets(
@@ -81,8 +135,8 @@ def nested_sets(
     settings: Settings,
     run: Run,
     progress: Callable[[], None],
-) -> tuple[Table, dict[str, Cost]]:
-    """Forecasts of all sets for rows that nothing had seen, and what each set cost.
+) -> tuple[Table, dict[str, float]]:
+    """Forecasts of all sets for rows that nothing had seen, and the swap gap of each set.
 
     Args:
         evidence: the training battles and their views.
@@ -95,23 +149,16 @@ def nested_sets(
     outer = outer_folds(folds)
     table = Table(np.flatnonzero(np.isin(folds, outer)), len(folds))
     sets = sets_to_compare(evidence.names)
-    costs = {name: Cost() for name in sets}
+    gaps = dict.fromkeys(sets, 0.0)
     for k in outer:
         held = np.flatnonzero(folds == k)
         found = trained(evidence, folds, fits, k, sets, lambda _: settings, run, progress)
-        start = time.perf_counter()
         for name, fusion, views in found:
-            costs[name].train_seconds += time.perf_counter() - start
-            start = time.perf_counter()
             design = fusion.design(views)
             forecast = fusion.predict(design)
-            costs[name].predict_seconds += time.perf_counter() - start
-            costs[name].predicted_rows += len(held)
-            gap = swap_gap(forecast, fusion.predict(design.swap()))
-            costs[name].swap_gap = max(costs[name].swap_gap, gap)
+            gaps[name] = max(gaps[name], swap_gap(forecast, fusion.predict(design.swap())))
             table.put(name, held, forecast)
-            start = time.perf_counter()
-    return table, costs
+    return table, gaps
 
 
 def final_sets(
@@ -211,7 +258,10 @@ def strengths(
 
 
 def stage_one_costs(record: Mapping[str, Any], names: Sequence[str], rows: int) -> dict[str, Any]:
-    """Seconds that stage one took for the training battles, by architecture, from ``run.json``.
+    """What stage one took for the training battles, by architecture, from ``run.json``.
+
+    ``seconds``, ``seconds_per_1000_rows``, and where it is recorded ``peak_mib``: the largest
+    memory of a process up to the end of that step.
 
     Args:
         record: the run's record.
@@ -224,14 +274,12 @@ def stage_one_costs(record: Mapping[str, Any], names: Sequence[str], rows: int) 
         FROZEN: ["language_model_train"],
         FINETUNED: [f"finetune_{name}" for name in names if LOGITS in name],
     }
-    known = {kind: sum(seconds.get(k, 0.0) for k in keys) for kind, keys in of.items()}
-    return {
-        kind: {"seconds": total, "seconds_per_1000_rows": 1000 * total / rows}
-        for kind, total in known.items()
-        if total
-    }
-
-
-def as_json(costs: Mapping[str, Cost]) -> dict[str, dict[str, float]]:
-    """The second stage's costs, ready for JSON."""
-    return {name: asdict(cost) for name, cost in costs.items()}
+    peaks: Mapping[str, int] = record.get("peak_mib", {})
+    found: dict[str, Any] = {}
+    for kind, keys in of.items():
+        total = sum(seconds.get(k, 0.0) for k in keys)
+        if total:
+            found[kind] = {"seconds": total, "seconds_per_1000_rows": 1000 * total / rows}
+            memory = [peaks[k] for k in keys if k in peaks]
+            found[kind] |= {"peak_mib": max(memory)} if memory else {}
+    return found

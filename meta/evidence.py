@@ -34,6 +34,15 @@ class Evidence:
         """Names of all views, sorted."""
         return sorted([*self.tables, *self.learned])
 
+    def take(self, rows: np.ndarray) -> Evidence:
+        """The battles at positions ``rows`` (integer array or boolean mask) and their evidence."""
+        positions = np.arange(len(self.battles))[rows]
+        return Evidence(
+            self.battles.iloc[positions].reset_index(drop=True),
+            {name: view.take(positions) for name, view in self.tables.items()},
+            {name: found.take(positions) for name, found in self.learned.items()},
+        )
+
     def fits(self, folds: np.ndarray) -> dict[str, CrossFitted]:
         """The views that learn, ready to be fitted on these battles' votes; ``folds`` int (n,)."""
         labels = labels_of(self.battles)
@@ -65,13 +74,7 @@ def without_seen(evidence: Evidence) -> Evidence:
     for name, view in evidence.tables.items():
         if LOGITS in name:
             rows &= ~np.isnan(view.values).all(axis=1)
-    if rows.all():
-        return evidence
-    return Evidence(
-        evidence.battles[rows].reset_index(drop=True),
-        {name: view.take(rows) for name, view in evidence.tables.items()},
-        {name: found.take(rows) for name, found in evidence.learned.items()},
-    )
+    return evidence if rows.all() else evidence.take(rows)
 
 
 def read_evidence(run: Run, split: str, views: Collection[str] | None = None) -> Evidence:

@@ -16,12 +16,13 @@ A row without a label is calibrated and not fitted on: append test rows to the o
 their model. The probabilities must come from models that did not see the labels.
 
 Each method is fitted on nine of ten folds and scored on the tenth; folds are a hash of group,
-prompt or id. From the simplest on, one is kept if it gains over the one kept before more than 1e-4
-and 1.645 standard errors; if none does, the probabilities are written as they came (a sum off by
-up to .02 is mended). Every row is written, in order: id, winner_model_a, winner_model_b,
-winner_tie, by one calibrator fitted on all labelled rows; what it is worth on unseen rows is what
-is printed, with its parameters: softmax(d / 2, -d / 2, t) of d = side (log A - log B) + lean and
-t = tie log TIE - both (log A + log B) / 2 + bias. A temperature T is side = tie = both = 1 / T.
+prompt or id. From the simplest on, one is kept if it gains over the one kept before more than 1e-4,
+1.645 standard errors, and 3 nats over all rows; if none does, the probabilities are written as they
+came (a sum off by up to .02 is mended). Every row is written, in order: id, winner_model_a,
+winner_model_b, winner_tie, by one calibrator fitted on all labelled rows; what it is worth on
+unseen rows is what is printed, with its parameters: softmax(d / 2, -d / 2, t) of
+d = side (log A - log B) + lean and t = tie log TIE - both (log A + log B) / 2 + bias. A temperature
+T is side = tie = both = 1 / T.
 
 All methods treat A and B alike, so that a forecast that keeps the swap symmetry goes on to.
 --asymmetric adds one that does not, for forecasts that favour the answer shown first.
@@ -31,12 +32,8 @@ from __future__ import annotations
 
 import argparse
 import math
-import re
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -48,202 +45,17 @@ if __name__ == "__main__":
 import numpy as np
 import pandas as pd
 
-from arena.battle import CLASSES, UNKNOWN, digest
+from arena.battle import CLASSES, UNKNOWN
 from arena.errors import UserError
 from arena.files import atomic
-from arena.groups import fold_of, prompt_hash
-from arena.layouts import WINNERS, Cells, Damaged, DamagedRowError, decode_json, winner_of
-from arena.sources import Source, is_encodable, read_source
+from arena.forecasts import read_forecasts
+from arena.groups import fold_of
 from meta.calibrate import METHODS, SURE, WORTH_IT, Calibrator, cross_fitted, worth_keeping
 from meta.scores import FLOOR, classwise_ece, log_loss, paired_bootstrap, row_losses
-
-PROBABILITIES = (
-    tuple(f"p_{name}" for name in CLASSES),
-    ("prob_a", "prob_b", "prob_tie"),
-    ("p_a", "p_b", "p_tie"),
-    ("a", "b", "tie"),
-)
-"""Names of the three probabilities beside ``CLASSES``, in class order."""
-
-LABELS = ("label", "winner_model", "winner")
-"""Columns that tell the label in one cell."""
-
-BLANK = ("", "-1", "-1.0", "nan", "none", "null")
-"""A cell of a label that is not known, in lower case."""
-
-FORMS = (
-    f"it needs id; probabilities named {'; or '.join(', '.join(n) for n in PROBABILITIES)}; "
-    f"or {', '.join(CLASSES)}; and a column {' or '.join(LABELS)}, or votes of 0 and 1 in "
-    f"{', '.join(CLASSES)}"
-)
-
-DRIFT = 0.02
-"""How far a sum of probabilities may be from 1: three of two decimals each are off by .015."""
 
 FOLDS = 10
 SMALLEST = 20
 """Labelled groups below which there is nothing to compare."""
-
-
-@dataclass(frozen=True)
-class Forecasts:
-    """A file of probabilities as read."""
-
-    ids: list[str]
-    probabilities: np.ndarray
-    """float64 (n, 3), each row sums to 1."""
-    labels: np.ndarray
-    """int64 (n,), -1 where unknown."""
-    groups: np.ndarray
-    """Group of each row, 16 hex digits, (n,)."""
-
-
-def read_forecasts(source: str) -> Forecasts:
-    """Read a file of probabilities and labels; columns as in this module's docstring.
-
-    Args:
-        source: local path or any URL that fsspec opens.
-
-    Raises:
-        UserError: a column is missing or ambiguous, a row is damaged, an id occurs twice, three
-            numbers are no probabilities, a label is none.
-    """
-    names = [name for triple in (CLASSES, *PROBABILITIES) for name in triple]
-    found = read_source(source, ["id", "group", "prompt", *LABELS, *names])
-    if "id" not in found.columns:
-        raise UserError(f"{source} has no column id: {FORMS}")
-    if not found.rows:
-        raise UserError(f"{source} has no rows: give forecasts, some of them with a label")
-    ids = _ids(source, found)
-    triple, label_columns = _columns(source, found)
-    probabilities = _probabilities(source, ids, found, triple)
-    labels = np.array([_label(source, ids, i, found, label_columns) for i in range(len(ids))])
-    return Forecasts(ids, probabilities, labels, _groups(ids, found))
-
-
-def _at(source: str, i: int, name: str) -> str:
-    return f"{source}, row {i + 1} (id {name[:40]})"
-
-
-def _ids(source: str, found: Source) -> list[str]:
-    ids: dict[str, int] = {}
-    for i, row in enumerate(found.rows):
-        cell = row.cells.get("id")
-        name = "" if cell is None else str(cell)
-        if row.damage:
-            raise UserError(f"{_at(source, i, ascii(name))}: {row.damage}: mend or drop the row")
-        if not name or not is_encodable(name):
-            raise UserError(f"{source}, row {i + 1}: the id is missing or not text")
-        if name in ids:
-            raise UserError(
-                f"{_at(source, i, name)}: row {ids[name] + 1} has the same id: drop one of them"
-            )
-        ids[name] = i
-    return list(ids)
-
-
-def _columns(source: str, found: Source) -> tuple[Sequence[str], list[Sequence[str]]]:
-    """The columns of the probabilities, and those that tell the label: one or three names each."""
-    columns = set(found.columns)
-    triples: list[Sequence[str]] = [t for t in PROBABILITIES if columns.issuperset(t)]
-    labels: list[Sequence[str]] = [(name,) for name in LABELS if name in columns]
-    if columns.issuperset(CLASSES):
-        numbers = (_number(row.cells.get(name)) for row in found.rows for name in CLASSES)
-        fractions = any(x is not None and x not in (0.0, 1.0, -1.0) for x in numbers)
-        # Hard forecasts look like votes, but beside a label they cannot be.
-        if fractions or (labels and not triples):
-            triples.append(CLASSES)
-        else:
-            labels.append(CLASSES)
-    if len(triples) > 1:
-        sets = " and in ".join(", ".join(triple) for triple in triples)
-        raise UserError(f"{source} has probabilities in {sets}: drop or rename all but one set")
-    if not triples:
-        nearest = max((*PROBABILITIES, CLASSES), key=lambda t: len(columns & set(t)))
-        lacking = [n for n in nearest if n not in columns] if columns & set(nearest) else []
-        what = f"column {', '.join(lacking)}" if lacking else "probabilities"
-        raise UserError(f"{source} has no {what}: {FORMS}")
-    if not labels:
-        raise UserError(f"{source} has no labels: {FORMS}")
-    return triples[0], labels
-
-
-def _number(cell: Any) -> float | None:
-    try:
-        return None if cell is None else float(cell)
-    except (TypeError, ValueError, OverflowError):
-        return None
-
-
-def _probabilities(
-    source: str, ids: Sequence[str], found: Source, names: Sequence[str]
-) -> np.ndarray:
-    numbers = np.empty((len(ids), 3))
-    for i, row in enumerate(found.rows):
-        for c, name in enumerate(names):
-            cell = row.cells.get(name)
-            number = _number(cell)
-            if number is None or not math.isfinite(number) or number < 0:
-                told = "is empty" if cell in (None, "") else f"is {str(cell)[:40]!r}"
-                raise UserError(f"{_at(source, i, ids[i])}: {name} {told}, not a probability")
-            numbers[i, c] = number
-    sums = numbers.sum(axis=1)
-    off = np.flatnonzero(np.abs(sums - 1) > DRIFT)
-    if len(off):
-        i = int(off[0])
-        raise UserError(
-            f"{_at(source, i, ids[i])}: {', '.join(names)} sum to {sums[i]:.6g}, not to 1"
-        )
-    normalised: np.ndarray = numbers / sums[:, None]
-    return normalised
-
-
-def _label(
-    source: str, ids: Sequence[str], i: int, found: Source, columns: Sequence[Sequence[str]]
-) -> int:
-    """The label of row ``i``, which every one of ``columns`` must tell alike."""
-    cells = found.rows[i].cells
-    try:
-        told = [_told(cells, names) for names in columns]
-    except DamagedRowError as damage:
-        raise UserError(f"{_at(source, i, ids[i])}: {damage}") from None
-    if len(set(told)) > 1:
-        both = " and ".join(names[0] for names in columns)
-        raise UserError(f"{_at(source, i, ids[i])}: {both} tell different labels: drop one")
-    return told[0]
-
-
-def _told(cells: Cells, names: Sequence[str]) -> int:
-    texts = ["" if cells.get(name) is None else str(cells[name]).strip() for name in names]
-    if all(text.lower() in BLANK for text in texts):
-        return UNKNOWN
-    if len(names) > 1:
-        return winner_of(cells, names)
-    number = _number(texts[0])
-    if number in (0, 1, 2):
-        return int(number)
-    label = WINNERS.get(re.sub("[^a-z]", "", texts[0].lower()))
-    if label is None:
-        raise DamagedRowError(f"{names[0]} is {texts[0][:40]!r}, not 0, 1, 2, a, b or tie")
-    return label
-
-
-def _groups(ids: Sequence[str], found: Source) -> np.ndarray:
-    """Group of each row by its group, else its prompt, else its id, as 16 hex digits."""
-    by_group = "group" in found.columns
-    if not by_group:
-        decode_json(found.rows, ["prompt"])
-    groups = []
-    for name, row in zip(ids, found.rows, strict=True):
-        cell = row.cells.get("group" if by_group else "prompt")
-        if cell is None or cell == "" or isinstance(cell, Damaged):
-            groups.append(digest([["id", name]]))
-        elif by_group:
-            groups.append(digest([["group", str(cell)]]))
-        else:
-            sound = isinstance(cell, list) and all(isinstance(t, str | None) for t in cell)
-            groups.append(prompt_hash(cell if sound else [str(cell)], [name], []))
-    return np.array(groups)
 
 
 def compared(found: dict[str, np.ndarray], labels: np.ndarray, groups: np.ndarray) -> str:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +26,13 @@ if __name__ == "__main__":
 
 from arena.errors import UserError
 from arena.files import write_json
+from arena.forecasts import read_votes
 from arena.progress import Progress
 from arena.run import Run
 from meta import compare
 from meta.evidence import labels_of, read_evidence, without_seen
 from meta.report.page import write_report
 from meta.stage import Settings, folds_for, outer_folds
-from pipelines.evaluate import labels_for
 
 
 def table(found: dict[str, Any]) -> str:
@@ -45,6 +46,32 @@ def table(found: dict[str, Any]) -> str:
             low, high = f["interval"]
             line += f"   {f['hybrid_lower_by']:.4f}  [{low:.4f}, {high:.4f}]"
         lines.append(line)
+    return "\n".join(lines)
+
+
+def costs_table(stage_one: dict[str, Any], stage_two: dict[str, compare.Cost]) -> str:
+    """What each architecture takes, as lines of text; stage one's is what run.json recorded."""
+    lines = [
+        f"{'':<13}{'stage one':>11} s{'a 1,000':>9} s{'peak':>7} MiB   stage two: trained in"
+        f"{'predicts 1,000 in':>19}{'peak':>7} MiB"
+    ]
+    for kind, cost in stage_two.items():
+        one = stage_one.get(kind, {})
+        # The hybrid needs what all the others need.
+        if kind == compare.HYBRID:
+            every = stage_one.values()
+            one = {k: sum(f[k] for f in every) for k in ("seconds", "seconds_per_1000_rows")}
+            one["peak_mib"] = max((f.get("peak_mib", 0) for f in every), default=0)
+        told = (
+            f"{one[key]:,.{digits}f}" if one.get(key) else "–"
+            for key, digits in (("seconds", 0), ("seconds_per_1000_rows", 1), ("peak_mib", 0))
+        )
+        lines.append(
+            f"{kind:<13}"
+            + "".join(f"{x:>{w}}" for x, w in zip(told, (13, 11, 11), strict=True))
+            + f"{cost.train_seconds:>22.1f} s{cost.predict_seconds_per_1000_rows:>17.2f} s"
+            + f"{cost.peak_mib:>11,.0f}"
+        )
     return "\n".join(lines)
 
 
@@ -68,9 +95,10 @@ def compared(run: Run, arguments: argparse.Namespace) -> None:
     labels, battles = labels_of(evidence.battles), evidence.battles
     rounds = len(outer_folds(folds)) + bool(arguments.labels)
     with Progress("compare", rounds * len(sets) * (settings.trials + 1), "models") as progress:
-        scored, costs = compare.nested_sets(evidence, folds, fits, settings, run, progress.update)
+        scored, gaps = compare.nested_sets(evidence, folds, fits, settings, run, progress.update)
         if arguments.labels:
             fusions = compare.final_sets(evidence, folds, fits, settings, run, progress.update)
+    costs = compare.costs_of(run, evidence.names, settings)
     rows = scored.rows
     groups = battles["group"].to_numpy()
     nested = compare.figures(scored.probabilities, labels[rows], groups[rows])
@@ -81,13 +109,15 @@ def compared(run: Run, arguments: argparse.Namespace) -> None:
             scored.probabilities, labels[rows], groups[rows], battles.iloc[rows]
         ),
         "stage_one": compare.stage_one_costs(run.read_record(), evidence.names, len(battles)),
-        "stage_two": compare.as_json(costs),
+        "stage_two": {kind: asdict(cost) for kind, cost in costs.items()},
+        "swap_gap": gaps,
     }
     print(f"nested, {len(rows):,} training battles\n{table(nested)}")
+    print(f"\n{costs_table(found['stage_one'], costs)}\nlargest swap gap {max(gaps.values()):.1e}")
     if arguments.labels:
         test = read_evidence(run, "test", evidence.names)
         views = test.unseen({name: fit.models() for name, fit in fits.items()})
-        votes = labels_for(test.battles["id"], arguments.labels)
+        votes = read_votes(arguments.labels, test.battles["id"].tolist())
         known = votes >= 0
         if not known.any():
             raise UserError(f"{arguments.labels} has the vote of no test battle of {run.folder}")

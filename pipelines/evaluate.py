@@ -4,16 +4,18 @@
     python pipelines/evaluate.py --run runs/votes --labels votes-test-labels.csv
     python pipelines/evaluate.py --run runs/votes --labels labels.csv --by sources.csv
 
-LABELS has the columns id, winner_model_a, winner_model_b, winner_tie. BY has the column id and one
-more, whose values name the sources. Prints the nulls, each view alone and the whole, of all battles
-and of each source, and writes evaluation.json, which the run's report.html shows. Nothing here
-trains, tunes or calibrates.
+LABELS (CSV, parquet or JSONL) has the column id and the votes: winner_model_a, winner_model_b,
+winner_tie, or one column winner or label with a / b / tie. BY has the column id and one more, whose
+values name the sources. Prints the nulls, each view alone and the whole, of all battles and of each
+source, and whether they share prompts or answers with the training battles (audit C09); writes
+evaluation.json, which the run's report.html shows. Nothing here trains, tunes or calibrates.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,35 +27,21 @@ if __name__ == "__main__":
     cli.leave_on_interrupt()
 
 import numpy as np
-import pandas as pd
 
 from arena import sample
-from arena.battle import CLASSES
 from arena.errors import UserError
 from arena.files import write_json
+from arena.forecasts import read_votes
 from arena.run import Run
-from meta import bundle
+from arena.tables import read_battles_table
+from meta import audit, bundle
 from meta.evidence import read_evidence
 from meta.report.figures import BAYES, figures, table
 from meta.report.page import write_report
 from meta.slices import name_slices, score_families
-from pipelines.tables import read_csv, sources
+from pipelines.tables import sources
 
 SMALLEST_SOURCE = 30
-
-
-def labels_for(ids: pd.Series, path: str) -> np.ndarray:
-    """Labels int (n,) of the battles, -1 where the file has none.
-
-    Raises:
-        UserError: a row of the file does not have exactly one winner.
-    """
-    table = read_csv(path, list(CLASSES))
-    votes = table[list(CLASSES)].apply(pd.to_numeric, errors="coerce").to_numpy()
-    if not (np.isin(votes, [0, 1]).all() and (votes.sum(axis=1) == 1).all()):
-        raise UserError(f"{path}: each row needs a single 1 in its three winner columns")
-    labels = pd.Series(votes.argmax(axis=1), index=table.index)
-    return labels.reindex(ids).fillna(-1).to_numpy(dtype=np.int64)
 
 
 def by_source(
@@ -87,7 +75,7 @@ def evaluate(run: Run, arguments: argparse.Namespace) -> None:
         if not run.is_sample("test"):
             raise UserError(f"the votes of {run.folder}'s test battles are needed: --labels FILE")
         labels_file = str(sample.TRUTH)
-    labels = labels_for(battles["id"], labels_file)
+    labels = read_votes(labels_file, battles["id"].tolist())
     known = labels >= 0
     if not known.any():
         raise UserError(f"{labels_file} has the vote of no test battle of {run.folder}")
@@ -113,6 +101,12 @@ def evaluate(run: Run, arguments: argparse.Namespace) -> None:
         found["sources"] = by_source(predictions, labels, groups, source)
         for name, part in found["sources"].items():
             print(f"\n{name}\n{table(part)}")
+    if run.battles("train").exists():
+        # The test set may have come after the training, and its audit.
+        training = read_battles_table(run.battles("train"))
+        leak = audit.prompt_leak(training[training["reason"] == ""], battles[known])
+        print("\n".join(audit.failures([leak])))
+        found["audit"] = [asdict(leak)]
     found["model"] = {"hash": run.model_hash()}
     write_json(run.evaluation, found)
     if run.predictions.exists():

@@ -34,6 +34,7 @@ import features
 from arena import sample
 from arena.errors import UserError
 from arena.files import atomic
+from arena.processes import peak_mib
 from arena.readers import read_battles, rejected
 from arena.run import SPLITS, Run
 from arena.tables import write_battles
@@ -177,13 +178,14 @@ def make_evidence(run: Run, split: str, table: pd.DataFrame, config: BackboneCon
     write_battles(run.battles(split), table)
     usable = sound(table)
     write_style(run, split, usable)
-    middle = time.monotonic()
+    middle, peak = time.monotonic(), peak_mib()
     extract(usable, config, run.views, split)
     run.update_record(
         seconds={
             f"style_{split}": round(middle - start, 3),
             f"language_model_{split}": round(time.monotonic() - middle, 3),
-        }
+        },
+        peak_mib={f"style_{split}": round(peak), f"language_model_{split}": round(peak_mib())},
     )
 
 

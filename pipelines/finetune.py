@@ -33,7 +33,9 @@ import numpy as np
 import pandas as pd
 
 from arena.errors import UserError
+from arena.forecasts import from_log_odds, one_hot, read_probabilities
 from arena.lock import hold
+from arena.processes import peak_mib
 from arena.run import SPLITS, Run
 from arena.tables import read_battles_table
 from embeddings.backbone import load_tokenizer
@@ -45,7 +47,6 @@ from embeddings.joint import write_joint
 from embeddings.pairs import Pairs, pack_pairs
 from embeddings.planning import counting_tokenizer
 from embeddings.recipe import Recipe
-from embeddings.targets import from_log_odds, one_hot, read_probabilities
 from embeddings.training import Examples
 from meta.scores import log_loss
 from pipelines.extract import DEFAULT_BACKBONE, backbone, sound
@@ -158,9 +159,9 @@ def examples_of(pairs: Pairs, labels: np.ndarray, groups: list[str], asked: Aske
     """The training battles with what is to be learned."""
     targets, teacher = one_hot(labels), None
     if asked.soft_labels != NONE:
-        targets = read_probabilities(Path(asked.soft_labels), pairs.ids, logits=False)
+        targets = read_probabilities(asked.soft_labels, pairs.ids, logits=False).astype(np.float32)
     if asked.teacher != NONE:
-        teacher = read_probabilities(Path(asked.teacher), pairs.ids, logits=True)
+        teacher = read_probabilities(asked.teacher, pairs.ids, logits=True).astype(np.float32)
         print(
             "the teacher must not have learned from these votes, or they reach the judges that "
             "leave them out: figures of the view would flatter"
@@ -220,7 +221,10 @@ def finetune(run: Run, asked: Asked, checkpoint_steps: int) -> None:
     known = np.stack(left_out).any(axis=0)
     name_the_lost("train", view.ids, known & np.isnan(view.values[:, 0]), asked.view)
     view.write(run.views / asked.view / "train.parquet")
-    run.update_record(seconds={f"finetune_{asked.view}": round(time.monotonic() - start, 3)})
+    run.update_record(
+        seconds={f"finetune_{asked.view}": round(time.monotonic() - start, 3)},
+        peak_mib={f"finetune_{asked.view}": round(peak_mib())},
+    )
     rows = np.flatnonzero(np.isfinite(view.values).all(axis=1))
     if len(rows):
         side, tie = view.values[rows, 0], view.values[rows, 1]

@@ -171,10 +171,7 @@ def train(run: Run, arguments: argparse.Namespace) -> None:
     if simulated:
         print("the votes of the sample are SIMULATED: these figures say nothing about people")
     print(table(found))
-    failed = [f for f in found["audit"] if f["verdict"] == "fail"]
-    print(f"audit: {len(found['audit'])} checks, {len(failed)} failed")
-    for finding in failed:
-        print(f"  {finding['code']} {finding['name']}: {finding['sentence']}")
+    print("\n".join(audit.failures([audit.Finding(**f) for f in found["audit"]])))
     print(f"report: {run.report}")
     print(f"model in {run.model}; next: python pipelines/submit.py --run {run.folder}")
 

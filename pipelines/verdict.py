@@ -37,6 +37,7 @@ import numpy as np
 import pandas as pd
 
 from arena.errors import UserError
+from arena.forecasts import from_log_odds
 from arena.lock import hold
 from arena.run import Run
 from arena.views import View
@@ -46,7 +47,6 @@ from embeddings.endpoint import Endpoint
 from embeddings.pairs import Pairs, distinct, pack_with
 from embeddings.planning import counting_tokenizer, estimate_reading
 from embeddings.recipe import Recipe
-from embeddings.targets import from_log_odds
 from embeddings.verdict import ask_backbone, ask_endpoint, packing, verdict_view
 from meta.scores import log_loss
 from pipelines.extract import DEFAULT_BACKBONE, backbone

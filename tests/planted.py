@@ -5,10 +5,10 @@ import json
 import numpy as np
 from tiny import save_tiny_model, tiny_battles
 
+from arena.forecasts import one_hot
 from embeddings.backbone import load_tokenizer
 from embeddings.pairs import pack_pairs
 from embeddings.recipe import Recipe
-from embeddings.targets import one_hot
 from embeddings.training import Examples
 
 WORDS = ["the", "cat", "dog", "runs", "green"]

@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pkgutil import iter_modules
 
+import pandas as pd
+
+from meta.audit import c09_prompt_leak
 from meta.audit.case import Case, Finding, Result
 
 CHECK = re.compile(r"c(\d\d)_(\w+)")
@@ -32,22 +35,39 @@ def checks() -> dict[str, tuple[str, Callable[[Case], Result]]]:
 
 def run(case: Case) -> list[Finding]:
     """Run every check in the order of its number; the same case gives the same findings."""
-    findings = []
-    for code, (name, check) in checks().items():
-        result = check(case)
-        low, high = result.interval
-        findings.append(
-            Finding(
-                code=code,
-                name=name,
-                verdict=result.verdict,
-                figure=_finite(result.figure),
-                threshold=_finite(result.threshold),
-                interval=(_finite(low), _finite(high)),
-                sentence=result.sentence,
-            )
-        )
-    return findings
+    return [_finding(code, name, check(case)) for code, (name, check) in checks().items()]
+
+
+def prompt_leak(training: pd.DataFrame, test: pd.DataFrame) -> Finding:
+    """Check C09 of a test set that came after the training.
+
+    Args:
+        training: canonical table of the sound training battles.
+        test: canonical table of the test battles that are scored, at least one.
+    """
+    return _finding("C09", checks()["C09"][0], c09_prompt_leak.compare(training, test))
+
+
+def failures(findings: Sequence[Finding]) -> list[str]:
+    """How many checks failed, and a line of each that did."""
+    failed = [f for f in findings if f.verdict == "fail"]
+    return [
+        f"audit: {len(findings)} check{'s' * (len(findings) > 1)}, {len(failed)} failed",
+        *(f"  {f.code} {f.name}: {f.sentence}" for f in failed),
+    ]
+
+
+def _finding(code: str, name: str, result: Result) -> Finding:
+    low, high = result.interval
+    return Finding(
+        code=code,
+        name=name,
+        verdict=result.verdict,
+        figure=_finite(result.figure),
+        threshold=_finite(result.threshold),
+        interval=(_finite(low), _finite(high)),
+        sentence=result.sentence,
+    )
 
 
 def _finite(value: float | None) -> float | None:
@@ -55,4 +75,4 @@ def _finite(value: float | None) -> float | None:
     return None if value is None or not math.isfinite(value) else float(value)
 
 
-__all__ = ["Case", "Finding", "Result", "checks", "run"]
+__all__ = ["Case", "Finding", "Result", "checks", "failures", "prompt_leak", "run"]

@@ -21,8 +21,13 @@ def check(case: Case) -> Result:
     """Count the test battles that training has seen in part."""
     if case.test_battles is None or not len(case.test_battles):
         return not_applicable("The run has no test battles.")
-    prompts, pairs = (set(names) - {None} for names in zip(*_names(case.battles), strict=True))
-    found = [(prompt in prompts, pair in pairs) for prompt, pair in _names(case.test_battles)]
+    return compare(case.battles, case.test_battles)
+
+
+def compare(training: pd.DataFrame, test: pd.DataFrame) -> Result:
+    """The check of two canonical tables, neither of them empty."""
+    prompts, pairs = (set(names) - {None} for names in zip(*_names(training), strict=True))
+    found = [(prompt in prompts, pair in pairs) for prompt, pair in _names(test)]
     n = len(found)
     same_prompt, same_pair = (sum(column) for column in zip(*found, strict=True))
     leaked = sum(map(any, found))

@@ -18,23 +18,19 @@ from scipy.stats import norm, rankdata
 from arena.battle import TIE, A
 from arena.groups import fold_of
 from meta.audit.case import Case, Result, not_applicable
-from meta.audit.statistics import auc_by_column, thin
+from meta.audit.statistics import CHANCE, LIMIT, auc_by_column, columns_of, thin
 from meta.logistic import SymmetricLogistic
 from meta.scores import paired_bootstrap, row_losses
 
 THRESHOLD = 0.95
-LIMIT = 5_000
-"""Battles that the columns are ranked by."""
 FOLDS = 5
-CHANCE = 0.01
-"""False alarms an audit that a check of all columns together may raise."""
 
 
 def check(case: Case) -> Result:
     """Rank the columns, and let the first of them stand against meta."""
     if not case.design.columns or not len(case.rows):
         return not_applicable("There is no column, or no scored battle.")
-    names, values, flips = evidence(case)
+    names, values, flips = columns_of(case)
     rows = thin(len(case.rows), LIMIT)
     votes, decided = case.votes[rows], case.votes[rows] != TIE
     side, side_z = auc_by_column(values[rows][decided][:, flips], votes[decided] == A)
@@ -65,23 +61,6 @@ def check(case: Case) -> Result:
     return Result(
         "fail" if golden or beats else "pass", f"{measured} {meaning}", float(auc[top]), THRESHOLD
     )
-
-
-def evidence(case: Case) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """Names, values (m, d) and whether they flip under a swap (d,) of the columns.
-
-    Of two paired columns the first becomes their difference and the second their sum.
-    """
-    names, values = case.design.names, case.design.values.copy()
-    flips = np.array([column.parity == "anti" for column in case.design.columns.values()])
-    place = {name: i for i, name in enumerate(names)}
-    for i, column in enumerate(case.design.columns.values()):
-        j = place[column.partner] if column.partner else -1
-        if j > i:
-            one, two = case.design.values[:, i], case.design.values[:, j]
-            values[:, i], values[:, j] = one - two, one + two
-            flips[i] = True
-    return names, values, flips
 
 
 def _alone(x: np.ndarray, flips: bool, case: Case) -> np.ndarray:

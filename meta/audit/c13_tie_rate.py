@@ -23,7 +23,7 @@ def check(case: Case) -> Result:
     low, high = gap - SURE * error, gap + SURE * error
     fails = abs(gap) > THRESHOLD and (low > 0 or high < 0)
     meaning = (
-        "A temperature cannot mend that: calibrate with vector scaling, or weigh the ties."
+        "A temperature cannot mend that: calibrate with a bias of the ties, or weigh the ties."
         if fails
         else "Ties are as frequent as forecast, as far as it matters."
     )

@@ -14,9 +14,8 @@ import numpy as np
 from scipy.stats import norm
 
 from arena.battle import TIE, A
-from meta.audit.c11_golden_feature import CHANCE, LIMIT, evidence
 from meta.audit.case import Case, Result, not_applicable
-from meta.audit.statistics import auc_by_column, thin
+from meta.audit.statistics import CHANCE, LIMIT, auc_by_column, columns_of, thin
 
 THRESHOLD = 0.05
 
@@ -25,7 +24,7 @@ def check(case: Case) -> Result:
     """Ask every column for what its parity says it cannot know."""
     if not case.design.columns or not len(case.rows):
         return not_applicable("There is no column, or no scored battle.")
-    names, values, flips = evidence(case)
+    names, values, flips = columns_of(case)
     rows = thin(len(case.rows), LIMIT)
     votes, decided = case.votes[rows], case.votes[rows] != TIE
     auc, z = np.full(len(names), 0.5), np.zeros(len(names))

@@ -7,6 +7,7 @@ from scipy.special import expit
 from scipy.stats import rankdata
 
 from arena.battle import SEED
+from meta.audit.case import Case
 from meta.scores import clustered
 
 SURE = 2.576
@@ -16,8 +17,31 @@ a sound model each of them fails one audit in a hundred, not one in twenty."""
 STEPS = 25
 """Newton steps of a logistic fit; some six suffice."""
 
+LIMIT = 5_000
+"""Battles that the columns of a design matrix are ranked by."""
+
+CHANCE = 0.01
+"""False alarms an audit that a check of all columns together may raise."""
+
 CHUNK = 50
 """Bootstrap draws fitted at a time, which bounds the memory."""
+
+
+def columns_of(case: Case) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Names, values (m, d) and whether they flip under a swap (d,) of the design's columns.
+
+    Of two paired columns the first becomes their difference and the second their sum.
+    """
+    names, values = case.design.names, case.design.values.copy()
+    flips = np.array([column.parity == "anti" for column in case.design.columns.values()])
+    place = {name: i for i, name in enumerate(names)}
+    for i, column in enumerate(case.design.columns.values()):
+        j = place[column.partner] if column.partner else -1
+        if j > i:
+            one, two = case.design.values[:, i], case.design.values[:, j]
+            values[:, i], values[:, j] = one - two, one + two
+            flips[i] = True
+    return names, values, flips
 
 
 def thin(rows: int, limit: int) -> np.ndarray:

@@ -9,13 +9,13 @@ from safetensors.torch import load_file
 from tiny import ARCHITECTURES
 
 from arena.errors import UserError
+from arena.forecasts import from_log_odds
 from arena.groups import fold_of
 from arena.swap import swap_battles
 from embeddings.backbone import load_backbone
 from embeddings.config import load_config
 from embeddings.crossfit import Judges, crossfit, held_out, unseen
 from embeddings.judge import Judge, token_ids
-from embeddings.targets import from_log_odds
 from embeddings.training import Trainer
 
 BRIEF = replace(QUICK, batch=4)

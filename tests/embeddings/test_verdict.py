@@ -9,13 +9,13 @@ from fake_server import openai, serve
 from tiny import tiny_battles
 
 from arena.errors import UserError
+from arena.forecasts import read_probabilities
 from arena.swap import swap_battles
 from embeddings import verdict
 from embeddings.backbone import load_backbone, load_tokenizer
 from embeddings.endpoint import Endpoint
 from embeddings.pairs import distinct, pack_with
 from embeddings.question import letter_tokens
-from embeddings.targets import read_probabilities
 from embeddings.verdict import ask_backbone, ask_endpoint, packing, read_letters, verdict_view
 
 BATTLES = tiny_battles(
@@ -151,5 +151,5 @@ def test_a_verdict_view_is_a_teacher(tmp_path):
     forward, swapped = np.log([0.5, 0.25, 0.25]), np.log([0.25, 0.5, 0.25])
     said = np.stack([forward] * 3 + [swapped] * 3)
     verdict_view(table, said).write(tmp_path / "train.parquet")
-    found = read_probabilities(tmp_path / "train.parquet", ["2", "0"], logits=True)
+    found = read_probabilities(str(tmp_path / "train.parquet"), ["2", "0"], logits=True)
     assert found == pytest.approx(np.array([[0.5, 0.25, 0.25]] * 2), abs=1e-6)

@@ -10,13 +10,13 @@ from planted import QUICK, planted, save_shallow_model
 from safetensors.torch import load_file, save_file
 from tiny import tiny_battles
 
+from arena.forecasts import one_hot
 from arena.views import View
 from embeddings.backbone import load_tokenizer
 from embeddings.config import load_config
 from embeddings.crossfit import Judges, crossfit, held_out
 from embeddings.evidence import HiddenStates, extract
 from embeddings.pairs import pack_pairs
-from embeddings.targets import one_hot
 from embeddings.training import Examples
 from meta.learned.hidden import HiddenProbes
 

@@ -50,10 +50,24 @@ def test_recovers_a_tie_rate_which_a_temperature_cannot(shift):
     z, y, folds = drawn()
     wrong = np.array([0, 0, shift])
     chosen, losses = choose(z + wrong, y, folds)
-    assert chosen.method == "vector"
-    assert losses["temperature"] - losses["vector"] > 0.02
+    assert chosen.method == "bias"
+    assert losses["temperature"] - losses["bias"] > 0.02
+    assert (chosen.side, chosen.tie, chosen.both) == (1, 1, 1)
     assert chosen.bias == pytest.approx(-shift, abs=0.15)
     assert excess(chosen, lambda z: z + wrong) < 0.002
+
+
+def test_recovers_a_temperature_and_a_tie_rate_by_two_numbers():
+    z, y, folds = drawn()
+
+    def distort(z):
+        return (z + np.array([0, 0, -0.7])) * 1.6
+
+    chosen, _ = choose(distort(z), y, folds)
+    assert chosen.method == "bcts"
+    assert chosen.side == chosen.tie == chosen.both == pytest.approx(1 / 1.6, abs=0.05)
+    assert chosen.bias == pytest.approx(0.7, abs=0.1)
+    assert excess(chosen, distort) < 0.001
 
 
 def test_recovers_ties_that_follow_closeness_too_much_which_a_vector_cannot():
@@ -75,14 +89,18 @@ def test_never_spoils_good_scores(n, seeds):
         assert excess(chosen) < 1e-4
 
 
+ROWS = 50_000
+
+
 def forecasts(*gains):
-    """Methods in order, each lower than the first by its gains on every row of 1,000."""
-    base = np.full(1000, 0.4)
+    """Methods in order, each lower than the first by its gains on every row."""
+    base = np.full(ROWS, 0.4)
     found = {}
-    for method, gain in zip(METHODS, (0.0, *gains), strict=False):
+    names = ("none", "temperature", "vector", "dirichlet")
+    for method, gain in zip(names, (0.0, *gains), strict=False):
         p = base * np.exp(gain)
         found[method] = np.stack([p, (1 - p) / 2, (1 - p) / 2], axis=1)
-    return found, np.zeros(1000, dtype=int), np.arange(1000)
+    return found, np.zeros(ROWS, dtype=int), np.arange(ROWS)
 
 
 @pytest.mark.parametrize(
@@ -101,18 +119,25 @@ def test_keeps_the_simplest_that_is_worth_it(gains, kept):
 
 
 def test_keeps_nothing_for_a_gain_that_may_be_chance():
-    noise = np.random.default_rng(0).normal(size=1000)
+    noise = np.random.default_rng(0).normal(size=ROWS)
     noise -= noise.mean()
-    error = noise.std() / np.sqrt(1000)
+    error = noise.std() / np.sqrt(ROWS)
     for standard_errors, kept in ((1.5, "none"), (1.8, "temperature")):
         sure = 0.1 * (noise + standard_errors * error)
         assert worth_keeping(*forecasts(sure)) == kept
 
 
+def test_a_few_rows_that_agree_are_not_enough():
+    found, labels, rows = forecasts(0.01)
+    for n, kept in ((290, "none"), (310, "temperature")):
+        few = {name: p[:n] for name, p in found.items()}
+        assert worth_keeping(few, labels[:n], rows[:n]) == kept
+
+
 def test_rows_of_one_group_count_as_one():
-    found, labels, rows = forecasts(np.where(np.arange(1000) < 600, 0.01, -0.01))
+    found, labels, rows = forecasts(np.where(np.arange(ROWS) < 0.6 * ROWS, 0.01, -0.01))
     assert worth_keeping(found, labels, rows) == "temperature"
-    assert worth_keeping(found, labels, rows // 100) == "none"
+    assert worth_keeping(found, labels, rows // (ROWS // 10)) == "none"
 
 
 def test_a_row_is_calibrated_without_its_own_label():
@@ -227,7 +252,8 @@ def test_certainty_that_is_wrong_is_tamed(method, worst):
     assert (calibrator(raw[:, SWAP]) == p[:, SWAP]).all() or method == "lean"
     if method == "none":
         assert log_loss(p, y) > 6
-    else:
+    # A bias alone moves no certainty of one side against the other.
+    elif method != "bias":
         assert p.max(axis=1).mean() == pytest.approx(0.8, abs=0.03)
 
 

@@ -45,19 +45,18 @@ def test_both_parts_of_the_planted_signal_are_missed_where_they_are_left_out(tmp
     evidence = toy_evidence(300)
     folds = folds_for(evidence, 4)
     settings = Settings(4, 0, 1)
-    table, costs = nested_sets(
+    table, gaps = nested_sets(
         evidence, folds, evidence.fits(folds), settings, Run(tmp_path), lambda: None
     )
     labels = evidence.battles["label"].to_numpy(dtype=int)
     found = figures(table.probabilities, labels, evidence.battles["group"].to_numpy())
-    assert set(found) == set(costs) == set(sets_to_compare(["hidden", "style"]))
+    assert set(found) == set(gaps) == set(sets_to_compare(["hidden", "style"]))
     for name in ("hybrid without style", "hybrid without hidden"):
         assert found[name]["interval"][0] > 0, name
     # Without style is hidden alone, which is all that is frozen here.
     same = table.probabilities["hybrid without style"]
     assert np.array_equal(same, table.probabilities["frozen"])
-    assert all(c.swap_gap < 1e-9 and c.predicted_rows == 300 for c in costs.values())
-    assert all(c.train_seconds > 0 for c in costs.values())
+    assert max(gaps.values()) < 1e-9
 
 
 def test_what_each_gets_right_alone_by_hand():
@@ -80,8 +79,11 @@ def test_what_each_gets_right_alone_by_hand():
 
 
 def test_costs_of_stage_one_come_from_the_record():
-    record = {"seconds": {"style_train": 5.0, "finetune_logits-a": 30.0, "style_test": 9.0}}
+    record = {
+        "seconds": {"style_train": 5.0, "finetune_logits-a": 30.0, "style_test": 9.0},
+        "peak_mib": {"style_train": 700, "style_test": 900},
+    }
     assert stage_one_costs(record, ["style", "logits-a"], 500) == {
-        "handcrafted": {"seconds": 5.0, "seconds_per_1000_rows": 10.0},
+        "handcrafted": {"seconds": 5.0, "seconds_per_1000_rows": 10.0, "peak_mib": 700},
         "fine-tuned": {"seconds": 30.0, "seconds_per_1000_rows": 60.0},
     }

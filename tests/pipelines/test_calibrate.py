@@ -10,6 +10,8 @@ import pytest
 from scipy.special import log_softmax, softmax
 
 from arena.battle import CLASSES
+from arena.forecasts import read_forecasts
+from meta.calibrate import METHODS
 from meta.scores import log_loss
 from pipelines import calibrate
 
@@ -61,7 +63,7 @@ def refused(tmp_path, capsys, frame, *argv):
 
 @pytest.mark.parametrize(
     ("distort", "kept"),
-    [(lambda z: z * 2, "temperature"), (lambda z: z + np.array([0, 0, 1.2]), "vector")],
+    [(lambda z: z * 2, "temperature"), (lambda z: z + np.array([0, 0, 1.2]), "bias")],
 )
 def test_a_known_distortion_is_undone(tmp_path, capsys, distort, kept):
     z, y = drawn(3000)
@@ -69,7 +71,7 @@ def test_a_known_distortion_is_undone(tmp_path, capsys, distort, kept):
     assert (np.exp(z) * (z - np.log(p))).sum(1).mean() < 0.002
     out = capsys.readouterr().out
     assert f"kept: {kept}" in out
-    for method in ("none", "temperature", "vector", "dirichlet"):
+    for method in METHODS:
         assert re.search(rf"^{method} +\d\.\d{{4}}", out, re.MULTILINE)
     assert "lean  " not in out.split("kept: ")[0]
 
@@ -209,7 +211,7 @@ def test_rows_of_one_group_or_prompt_share_a_fold(tmp_path):
 
     def groups(frame):
         frame.to_csv(path, index=False)
-        return calibrate.read_forecasts(str(path)).groups
+        return read_forecasts(str(path)).groups
 
     by_id = groups(frame.drop(columns="prompt"))
     assert len(set(by_id)) == 60

@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+from battle_files import lmsys
 from tiny import save_tiny_model
 
 from arena.battle import CLASSES
@@ -14,28 +15,6 @@ from meta.predictions import Predictions
 from meta.scores import log_loss
 from pipelines import compare, evaluate, extract, report, submit, train_meta
 from pipelines.tables import sources
-
-WORDS = np.array(["the", "cat", "dog", "runs", "green", "because", "however", "1", "2", "list"])
-
-
-def text(rng, n):
-    return " ".join(rng.choice(WORDS, n)) + "."
-
-
-def lmsys(path, n=60, seed=0, labelled=True):
-    """A file in the LMSYS layout; the longer answer tends to win."""
-    rng = np.random.default_rng(seed)
-    rows = []
-    for i in range(n):
-        a, b = text(rng, rng.integers(1, 25)), text(rng, rng.integers(1, 25))
-        winner = int(rng.choice(3, p=[0.7, 0.1, 0.2] if len(a) > len(b) else [0.1, 0.7, 0.2]))
-        row = {"id": 1000 * seed + i, "prompt": json.dumps([f"{text(rng, 4)} {i}"])}
-        row |= {"response_a": json.dumps([a]), "response_b": json.dumps([b])}
-        if labelled:
-            row |= {c: int(k == winner) for k, c in enumerate(CLASSES)}
-        rows.append(row)
-    pd.DataFrame(rows).to_csv(path, index=False)
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +105,16 @@ def test_architectures_are_compared_on_training_and_test_battles(trained, tmp_pa
     assert {"handcrafted", "frozen", "handcrafted + frozen", "hybrid"} <= set(found["nested"])
     assert set(found["test"]) == set(found["nested"]) == set(found["sets"])
     assert found["stage_one"]["handcrafted"]["seconds"] > 0
-    assert "12 test battles" in capsys.readouterr().out
+    assert found["stage_one"]["frozen"]["peak_mib"] > 100
+    assert set(found["stage_two"]) == {"handcrafted", "frozen", "hybrid"}
+    for cost in found["stage_two"].values():
+        # Two thirds of 60 battles, more or less; an interpreter with its libraries has 100 MiB.
+        assert 20 < cost["rows"] < 60
+        assert min(cost["train_seconds"], cost["predict_seconds_per_1000_rows"]) > 0
+        assert 100 < cost["peak_mib"] < 10_000
+    out = capsys.readouterr().out
+    assert "12 test battles" in out
+    assert "stage two: trained in" in out
 
 
 def test_reasons_of_every_sound_row(trained, tmp_path):

@@ -1,0 +1,188 @@
+"""How far from the best possible forecast, and how that falls with rows.
+
+    python benchmarks/regret.py                        the sample, handcrafted views
+    python benchmarks/regret.py --run runs/sample --views style,likelihood,hidden,davidson,lexical
+    python benchmarks/regret.py --battles train.csv    other texts, simulated votes
+
+Votes are drawn from the annotator of arena/annotator.py, so the true probabilities p of every
+battle are known and the regret of a forecast q is exact, without the noise of a vote: the mean of
+sum p log(p / q), in nats. 1x is one vote on each battle. Below 1x a share of the prompts is trained
+on; above it each battle has more votes, as rows of their own (``make_sample.py --votes``), with the
+shipped votes first. So the rows differ, the scored battles never do: all of them, each by a second
+stage that saw nothing of its fold of prompt groups. Prior and length are fitted on the same rows.
+
+The interval is a bootstrap over prompt groups of the mean over --draws independent draws of votes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+
+import features
+from arena import sample
+from arena.annotator import annotate
+from arena.errors import UserError
+from arena.readers import read_battles
+from arena.run import Run
+from arena.tables import write_battles
+from meta.evidence import Evidence, read_evidence
+from meta.nulls import Nulls
+from meta.scores import FLOOR, paired_bootstrap
+from meta.stage import Settings, folds_for, trained
+from pipelines import cli
+from pipelines.extract import sound
+from pipelines.make_sample import Battle, draw
+
+LARGEST = 8
+HANDCRAFTED = ("style", "lexical", "davidson")
+
+
+def regrets(p: np.ndarray, q: np.ndarray) -> np.ndarray:
+    """Kullback-Leibler divergence of forecasts ``q`` from the truth ``p``, (n, 3) each; (n,)."""
+    parts = p * (np.log(np.maximum(p, FLOOR)) - np.log(np.maximum(q, FLOOR)))
+    return np.asarray(parts.sum(axis=1))
+
+
+def handcrafted_run(path: str, folder: Path) -> Run:
+    """A run of a file's battles with the views that need no language model."""
+    run = Run(folder)
+    table = read_battles(path, labelled=False)
+    write_battles(run.battles("train"), table)
+    features.extract(sound(table)).write(run.views / "style" / "train.parquet")
+    return run
+
+
+def truth_and_votes(evidence: Evidence, draws: int) -> tuple[np.ndarray, np.ndarray]:
+    """True probabilities float64 (n, 3), and votes int (draws, n, LARGEST)."""
+    rows = evidence.battles[["id", "prompt", "response_a", "response_b"]].itertuples(index=False)
+    truths, votes = [], []
+    for name, prompt, a, b in rows:
+        truth = annotate(prompt, a, b)
+        number = int(name) if name.isdecimal() else int(sha256(name.encode()).hexdigest()[:12], 16)
+        battle = Battle(number, "train", ("", ""), prompt, (a, b))
+        truths.append(truth)
+        votes.append(np.reshape(draw(battle, truth, draws * LARGEST), (draws, LARGEST)))
+    return np.array(truths), np.stack(votes, axis=1)
+
+
+def shares_of(groups: np.ndarray) -> np.ndarray:
+    """A number in [0, 1) by each row's group, fixed by its name; (n,)."""
+    return np.array([int(sha256(g.encode()).hexdigest()[:12], 16) / 16**12 for g in groups])
+
+
+def forecasts(
+    evidence: Evidence, folds: np.ndarray, votes: np.ndarray, factor: float, settings: Settings
+) -> Iterator[tuple[np.ndarray, int, dict[str, np.ndarray]]]:
+    """Train on ``factor`` times the rows without each fold; forecasts of that fold's battles.
+
+    Args:
+        evidence: one row a battle, n.
+        folds: int (n,).
+        votes: int (n, LARGEST).
+        factor: below 1 the share of prompt groups, above it votes a battle.
+        settings: of the second stage.
+
+    Yields:
+        Positions of the fold's battles, rows trained on, and forecasts by name.
+    """
+    counts = max(1, int(factor))
+    learn = shares_of(evidence.battles["group"].to_numpy()) < factor
+    for k in np.unique(folds):
+        held = np.flatnonzero(folds == k)
+        rows = np.concatenate([held, np.repeat(np.flatnonzero(learn & (folds != k)), counts)])
+        labels = np.concatenate([votes[held, 0], votes[learn & (folds != k), :counts].ravel()])
+        part = evidence.take(rows)
+        part = replace(part, battles=part.battles.assign(label=labels))
+        scored, training = np.arange(len(held)), np.arange(len(held), len(rows))
+        nulls = Nulls.fit(part.battles.iloc[training], labels[training])
+        found = nulls.predict(part.battles.iloc[scored])
+        with tempfile.TemporaryDirectory() as folder:
+            for name, fusion, views in trained(
+                part,
+                folds[rows],
+                part.fits(folds[rows]),
+                int(k),
+                {"meta": evidence.names},
+                lambda _: settings,
+                Run(Path(folder)),
+                lambda: None,
+            ):
+                design = fusion.design(views)
+                found[name] = fusion.predict(design)
+                found["uncalibrated"] = fusion.uncalibrated(design)
+        yield held, len(training), found
+
+
+def measure(run: Run, arguments: argparse.Namespace) -> None:
+    """Print a line a size."""
+    evidence = read_evidence(run, "train", arguments.views)
+    truth, votes = truth_and_votes(evidence, arguments.draws)
+    groups = evidence.battles["group"].to_numpy()
+    folds = folds_for(evidence, arguments.folds)
+    settings = Settings(arguments.folds, arguments.trials, arguments.bags)
+    bayes = -(truth * np.log(np.maximum(truth, FLOOR))).sum(axis=1).mean()
+    print(
+        f"{len(truth):,} battles of {len(set(groups)):,} prompt groups, {arguments.draws} draws of "
+        f"SIMULATED votes; Bayes {bayes:.4f}; views: {', '.join(evidence.names)}"
+    )
+    print(f"{'':<8}{'rows':>7}   regret (95% interval){'':<7}uncalibrated  length   prior  seconds")
+    for factor in arguments.factors:
+        start = time.perf_counter()
+        total: dict[str, np.ndarray] = {}
+        sizes = []
+        for of_draw in votes:
+            for held, size, found in forecasts(evidence, folds, of_draw, factor, settings):
+                sizes.append(size)
+                for name, q in found.items():
+                    losses = total.setdefault(name, np.zeros(len(truth)))
+                    losses[held] += regrets(truth[held], q) / len(votes)
+        c = paired_bootstrap(total["meta"], np.zeros(len(truth)), groups)
+        others = (total[name].mean() for name in ("uncalibrated", "length", "prior"))
+        print(
+            f"{factor:<5g}x  {np.mean(sizes):>7,.0f}   {c.difference:.4f} [{c.low:.4f}, "
+            f"{c.high:.4f}]{'':<7}"
+            + "".join(f"{x:>{w}.4f}" for x, w in zip(others, (12, 8, 8), strict=True))
+            + f"{time.perf_counter() - start:>9.0f}",
+            flush=True,
+        )
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Measure on a run that is there, or on a temporary one."""
+    if max(arguments.factors) > LARGEST or min(arguments.factors) <= 0:
+        raise UserError(f"--factors must lie above 0 and not above {LARGEST}")
+    if arguments.run:
+        measure(Run(Path(arguments.run)), arguments)
+        return
+    arguments.views = arguments.views or list(HANDCRAFTED)
+    with tempfile.TemporaryDirectory() as folder:
+        measure(handcrafted_run(arguments.battles or str(sample.TRAIN), Path(folder)), arguments)
+
+
+def factors(text: str) -> list[float]:
+    """An argument of numbers parted by commas."""
+    return [float(part) for part in text.split(",")]
+
+
+if __name__ == "__main__":
+    p = cli.parser(__doc__)
+    p.add_argument("--run", metavar="DIR", help="a run of extract.py, its training battles")
+    p.add_argument("--battles", metavar="FILE", help="texts to vote on (the sample's)")
+    p.add_argument("--views", metavar="A,B", type=cli.names, help="views to fuse")
+    p.add_argument("--factors", type=factors, default=[0.25, 0.5, 1, 2, 4, 8], metavar="X,Y")
+    p.add_argument("--draws", type=cli.positive, default=2, metavar="D", help="draws of votes")
+    p.add_argument("--trials", type=int, default=0, metavar="N", help="Optuna trials a study")
+    p.add_argument("--folds", type=int, default=5, metavar="K", help="folds of prompt groups")
+    p.add_argument("--bags", type=cli.positive, default=1, metavar="S", help="seeds a fold")
+    sys.exit(cli.run(main, p.parse_args()))
