@@ -197,7 +197,9 @@ class Scorer:
             wanted = torch.from_numpy(targets[begin : begin + CHUNK].astype(np.int64))
             logits = self.backbone.logits(states[rows])
             at_once = CACHED if logits.device.type == "cpu" else CHUNK
-            for part, tokens in zip(logits.split(at_once), wanted.split(at_once), strict=True):
+            for part, tokens in zip(
+                torch.split(logits, at_once), torch.split(wanted, at_once), strict=True
+            ):
                 found.append(_of_tokens(part, tokens.to(logits.device)).double().cpu().numpy())
         if not found:
             return np.empty(0), np.empty(0), np.empty(0)
