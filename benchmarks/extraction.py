@@ -19,6 +19,7 @@ import argparse
 import os
 import sys
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -150,6 +151,8 @@ def ours(scorer: Scorer, items: Sequence[Item], work: Work) -> list[Entry]:
 
 def main(arguments: argparse.Namespace) -> None:
     """Build every entry, let them take turns, print the table."""
+    # Of the rivals' own age, and of tracing.
+    warnings.simplefilter("ignore")
     rounds, n = (2, 8) if arguments.quick else (arguments.rounds, arguments.answers)
     config = load_config(arguments.backbone)
     backbone = load_backbone(config, device="cpu")

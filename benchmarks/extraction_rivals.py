@@ -65,11 +65,11 @@ def sentence_transformers(backbone: Backbone, sequences: Sequence[np.ndarray]) -
     from sentence_transformers import SentenceTransformer, models
 
     folder = str(model_folder(backbone.config))
-    reader = models.Transformer(folder, model_args={"dtype": torch.bfloat16})
+    reader = models.Transformer(folder, model_kwargs={"dtype": torch.bfloat16})
     reader.max_seq_length = backbone.config.max_tokens
     if reader.tokenizer.pad_token is None:
         reader.tokenizer.pad_token = reader.tokenizer.eos_token
-    pooling = models.Pooling(reader.get_word_embedding_dimension(), pooling_mode="mean")
+    pooling = models.Pooling(reader.get_embedding_dimension(), pooling_mode="mean")
     model = SentenceTransformer(modules=[reader, pooling], device="cpu")
     texts = _texts(backbone, sequences)
     return Rival(lambda: model.encode(texts, show_progress_bar=False, convert_to_tensor=True))
