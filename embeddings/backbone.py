@@ -65,7 +65,8 @@ class Backbone:
         Args:
             states: final states, (n, d).
         """
-        return self._capped(self.model.lm_head(states))
+        head = self.model.lm_head
+        return self._capped(head(states.to(head.weight.dtype)))
 
     def exact_logits(self, states: torch.Tensor, tokens: Sequence[int]) -> torch.Tensor:
         """Logits of a few tokens, float32 (n, tokens): bfloat16 tells no 16 from 16.06.
@@ -152,15 +153,16 @@ def safetensors_header(path: Path) -> tuple[bytes, dict[str, Any]]:
     return header, tensors
 
 
-def decoder_layers(folder: Path) -> int:
-    """Number of decoder layers of the model in a folder.
+def model_config(folder: Path) -> Any:
+    """The configuration of the decoder in a folder.
 
     Raises:
         UserError: its config.json is broken, or of no language model that transformers knows.
     """
     try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-        return int(config.get_text_config().num_hidden_layers)
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False).get_text_config()
+        int(config.num_hidden_layers)
+        return config
     except (OSError, ValueError, KeyError, AttributeError) as error:
         raise UserError(f"{folder / 'config.json'} cannot be used: {_first_line(error)}") from error
 

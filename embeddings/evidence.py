@@ -17,13 +17,14 @@ from arena.parquet import read_table, write_table
 from arena.progress import Progress
 from arena.views import Column, View
 from embeddings.backbone import (
-    decoder_layers,
     fingerprint,
     load_backbone,
     load_tokenizer,
+    model_config,
     model_folder,
 )
 from embeddings.config import BackboneConfig
+from embeddings.engine import TORCH
 from embeddings.planning import Plan, estimate, pack_battles, plan
 from embeddings.reading import in_shards
 from embeddings.scoring import (
@@ -44,7 +45,13 @@ NAMED = 10
 """Battles that one line names at most."""
 
 
-def extract(battles: pd.DataFrame, config: BackboneConfig, folder: Path, split: str) -> None:
+def extract(
+    battles: pd.DataFrame,
+    config: BackboneConfig,
+    folder: Path,
+    split: str,
+    engine: str = TORCH,
+) -> None:
     """Make all evidence of these battles that is not there yet, then write their two views.
 
     Writes ``folder/hidden/<settings>/*.safetensors`` (the store), ``folder/hidden/<split>.parquet``
@@ -56,12 +63,14 @@ def extract(battles: pd.DataFrame, config: BackboneConfig, folder: Path, split: 
         config: the backbone.
         folder: the run's views.
         split: ``train`` or ``test``.
+        engine: what runs the backbone, ``torch`` or ``openvino``; its roundings are its own, so the
+            store's address holds it.
 
     Raises:
-        UserError: the backbone cannot be had, or max_tokens does not fit it.
+        UserError: the backbone cannot be had or run, or max_tokens does not fit it.
     """
     model = model_folder(config)
-    slots = slot_names(layer_numbers(config.layers, decoder_layers(model)))
+    slots = slot_names(layer_numbers(config.layers, model_config(model).num_hidden_layers))
     settings: dict[str, object] = {
         "model": fingerprint(model),
         "dtype": config.dtype,
@@ -70,6 +79,8 @@ def extract(battles: pd.DataFrame, config: BackboneConfig, folder: Path, split: 
         "scoring": SCORING_VERSION,
         "template": TEMPLATE_VERSION,
     }
+    if engine != TORCH:
+        settings["engine"] = engine
     name = settings_hash(settings)
     packed = pack_battles(battles, config, load_tokenizer(config), name)
     store = Writer(folder / "hidden" / name, settings)
@@ -80,7 +91,7 @@ def extract(battles: pd.DataFrame, config: BackboneConfig, folder: Path, split: 
         flush=True,
     )
     if todo:
-        fill(store, todo, config, packed)
+        fill(store, todo, config, packed, engine)
     a, b = (
         store.rows(store.require(as_keys(keys)), "likelihood").reshape(-1, len(QUANTITIES))
         for keys in (packed.key_a, packed.key_b)
@@ -93,10 +104,12 @@ def extract(battles: pd.DataFrame, config: BackboneConfig, folder: Path, split: 
     )
 
 
-def fill(store: Writer, items: Sequence[Item], config: BackboneConfig, packed: Plan) -> None:
+def fill(
+    store: Writer, items: Sequence[Item], config: BackboneConfig, packed: Plan, engine: str = TORCH
+) -> None:
     """Read ``items`` of ``packed`` and add them to the store, shard by shard in their order."""
     backbone = load_backbone(config)
-    scorer = Scorer(backbone, packed.end_token, packed.opening)
+    scorer = Scorer(backbone, packed.end_token, packed.opening, engine)
     if config.quantization != "none":
         # bitsandbytes rearranges the weights in its first pass: no two threads may do that at once.
         scorer.score(items[-1:])

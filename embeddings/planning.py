@@ -17,6 +17,7 @@ from arena.battle import Turns
 from arena.errors import UserError
 from embeddings.backbone import load_tokenizer, safetensors_header
 from embeddings.config import BackboneConfig, load_config
+from embeddings.engine import TORCH
 from embeddings.packing import PROMPT, Packer
 from embeddings.scoring import Item
 from embeddings.template import Encoder, conversation_template
@@ -29,6 +30,9 @@ BYTES_A_WEIGHT = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "int8": 1.1, 
 CPU_MFU = {"float32": 0.78, "bfloat16": 0.55, "float16": 0.55, "nf4": 0.45, "int8": 0.23}
 """Share of the GEMM speed in the compute dtype that extraction reached with SmolLM2-135M, one
 sequence at a time, on 2 cores with AVX512-BF16 (measured for this project, not float16)."""
+
+OPENVINO_MFU = 0.75
+"""The same of OpenVINO, in bfloat16 and float32 (``benchmarks/extraction.py``)."""
 
 A100_FLOPS = 312e12
 """Dense bf16 peak of an A100 (NVIDIA data sheet)."""
@@ -177,12 +181,15 @@ def pack_battles(
     )
 
 
-def estimate(plan: Plan, config: BackboneConfig) -> list[str]:
+def estimate(plan: Plan, config: BackboneConfig, engine: str = TORCH) -> list[str]:
     """What an extraction will take, see ``estimate_reading``."""
-    return estimate_reading(sum(plan.tokens), len(plan.items[0].ids) if plan.items else 0, config)
+    longest = len(plan.items[0].ids) if plan.items else 0
+    return estimate_reading(sum(plan.tokens), longest, config, engine)
 
 
-def estimate_reading(tokens: int, longest: int, config: BackboneConfig) -> list[str]:
+def estimate_reading(
+    tokens: int, longest: int, config: BackboneConfig, engine: str = TORCH
+) -> list[str]:
     """Seconds and memory that reading will take, here and on an A100 40 GB, for people.
 
     Time is 2 x parameters x tokens floating-point operations (Kaplan et al. 2020, forward pass)
@@ -194,6 +201,7 @@ def estimate_reading(tokens: int, longest: int, config: BackboneConfig) -> list[
         tokens: to be read in all.
         longest: tokens of the longest sequence.
         config: the backbone.
+        engine: what will run it on the CPU, ``torch`` or ``openvino``.
     """
     parameters = parameters_of(config)
     if not parameters:
@@ -207,11 +215,12 @@ def estimate_reading(tokens: int, longest: int, config: BackboneConfig) -> list[
     here = weights + longest * hidden * 24 * 2 + head
     there = weights + config.batch_tokens * hidden * 24 * 2 + head
     speed = gemm_speed(torch.float32 if kind == "float32" else torch.bfloat16)
+    share = CPU_MFU[kind] if engine == TORCH else OPENVINO_MFU
     return [
         f"  {config.name}: {parameters / 1e9:.2f} G parameters, {kind}; "
         f"2 x parameters x tokens = {operations / 1e12:,.0f} TFLOP",
-        f"  this machine's CPU: {duration(operations / (CPU_MFU[kind] * speed))} at "
-        f"{CPU_MFU[kind]:.0%} of {speed / 1e9:,.0f} GFLOP/s (matrix products measured just now), "
+        f"  this machine's CPU: {duration(operations / (share * speed))} at "
+        f"{share:.0%} of {speed / 1e9:,.0f} GFLOP/s (matrix products measured just now), "
         f"{here / 2**30:.1f} GiB",
         f"  A100 40 GB: {duration(operations / (A100_MFU[kind] * A100_FLOPS))} at "
         f"{A100_MFU[kind]:.0%} of 312 TFLOP/s (assumed, not measured), {there / 2**30:.1f} GiB"

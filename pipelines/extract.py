@@ -39,6 +39,7 @@ from arena.readers import read_battles, rejected
 from arena.run import SPLITS, Run
 from arena.tables import write_battles
 from embeddings.config import BackboneConfig, load_config
+from embeddings.engine import AUTO, ENGINES, TORCH, choose
 from embeddings.evidence import estimate, extract, plan
 
 DEFAULT_BACKBONE = "smollm2-135m"
@@ -76,6 +77,20 @@ def backbone(arguments: argparse.Namespace, record: dict[str, Any]) -> BackboneC
     if quantization is not None:
         config = replace(config, quantization=quantization)
     return config
+
+
+def engine(arguments: argparse.Namespace, record: dict[str, Any], config: BackboneConfig) -> str:
+    """What will run the backbone: the engine asked for, else the run's own, else torch.
+
+    Raises:
+        UserError: OpenVINO was asked for and cannot run here.
+    """
+    before = record.get("backbone")
+    own = before.get("engine", TORCH) if before and as_json(config) == before["config"] else TORCH
+    found, note = choose(arguments.engine or own, config)
+    if note:
+        print(note)
+    return found
 
 
 def read(files: dict[str, str], limit: int | None) -> dict[str, pd.DataFrame]:
@@ -144,6 +159,7 @@ def record_inputs(
     files: dict[str, str],
     tables: dict[str, pd.DataFrame],
     config: BackboneConfig,
+    runner: str,
 ) -> None:
     """Write what was asked, of what, by which code, into ``run.json``."""
     before = run.read_record().get("backbone", {}).get("asked", DEFAULT_BACKBONE)
@@ -160,6 +176,7 @@ def record_inputs(
         backbone={
             "asked": str(arguments.backbone or before),
             "quantization": config.quantization,
+            "engine": runner,
             "config": as_json(config),
         },
         code=code(),
@@ -172,14 +189,16 @@ def as_json(config: BackboneConfig) -> Any:
     return json.loads(json.dumps(asdict(config)))
 
 
-def make_evidence(run: Run, split: str, table: pd.DataFrame, config: BackboneConfig) -> None:
+def make_evidence(
+    run: Run, split: str, table: pd.DataFrame, config: BackboneConfig, runner: str
+) -> None:
     """Write the battles of a split and their views."""
     start = time.monotonic()
     write_battles(run.battles(split), table)
     usable = sound(table)
     write_style(run, split, usable)
     middle, peak = time.monotonic(), peak_mib()
-    extract(usable, config, run.views, split)
+    extract(usable, config, run.views, split, runner)
     run.update_record(
         seconds={
             f"style_{split}": round(middle - start, 3),
@@ -195,27 +214,32 @@ def main(arguments: argparse.Namespace) -> None:
     run = run_of(arguments, files)
     record = run.read_record()
     config = backbone(arguments, record)
+    runner = engine(arguments, record, config)
     if run.model.exists() and "train" not in files:
-        trained = record.get("backbone", {}).get("config")
-        if trained is not None and trained != as_json(config):
+        before = record.get("backbone", {})
+        trained = before.get("config")
+        if trained is not None and (
+            trained != as_json(config) or before.get("engine", TORCH) != runner
+        ):
             raise UserError(
-                f"the model of {run.folder} was trained on evidence of another backbone or "
-                "quantization: leave out --backbone and --quantization, or extract --train again"
+                f"the model of {run.folder} was trained on evidence of another backbone, "
+                "quantization or engine: leave out --backbone, --quantization and --engine, or "
+                "extract --train again"
             )
     tables = read(files, arguments.limit)
     if arguments.dry_run:
         for split, table in tables.items():
             found = plan(sound(table), config)
-            print("\n".join([f"{split}:", *found.lines(), *estimate(found, config)]))
+            print("\n".join([f"{split}:", *found.lines(), *estimate(found, config, runner)]))
         return
     run.folder.mkdir(parents=True, exist_ok=True)
     with run.changing("extract.py"):
         if run.read_record() != record:
             raise UserError(f"{run.folder} has changed since: give the same command again")
-        record_inputs(run, arguments, files, tables, config)
+        record_inputs(run, arguments, files, tables, config, runner)
         write_rejected(run, tables)
         for split, table in tables.items():
-            make_evidence(run, split, table, config)
+            make_evidence(run, split, table, config, runner)
     print(f"evidence in {run.views}; next: python pipelines/train_meta.py --run {run.folder}")
 
 
@@ -231,6 +255,12 @@ def command(argv: list[str] | None = None) -> int:
         help=f"name in configs/, YAML file or model folder (the run's own, or {DEFAULT_BACKBONE})",
     )
     p.add_argument("--quantization", choices=("none", "nf4", "int8"), help="overrides the YAML")
+    p.add_argument(
+        "--engine",
+        choices=(*ENGINES, AUTO),
+        help="what runs it; openvino: faster on a CPU, see requirements.txt; auto: openvino where "
+        f"it can, else torch (the run's own, or {TORCH})",
+    )
     p.add_argument("--limit", type=cli.positive, metavar="N", help="first N rows of each file only")
     p.add_argument("--dry-run", action="store_true", help="print the plan and its cost, do nothing")
     return cli.run(main, p.parse_args(argv))

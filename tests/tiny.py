@@ -128,8 +128,7 @@ def save_tiny_model(folder, architecture="llama", **changes) -> Path:
     tokenizer = tiny_tokenizer(architecture)
     config = AutoConfig.for_model(
         architecture,
-        **SIZES,
-        **{**EXTRA[architecture], **changes},
+        **{**SIZES, **EXTRA[architecture], **changes},
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,

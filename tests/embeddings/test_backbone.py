@@ -18,10 +18,10 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from arena.errors import UserError
 from embeddings import backbone as module
 from embeddings.backbone import (
-    decoder_layers,
     fingerprint,
     load_backbone,
     load_tokenizer,
+    model_config,
     model_folder,
 )
 from embeddings.config import BackboneConfig, load_config
@@ -91,7 +91,7 @@ def test_layers_and_tokenizer_without_weights(copy):
     config = load_config(str(copy))
     (copy / "model.safetensors").unlink()
     assert model_folder(config, weights=False) == copy
-    assert decoder_layers(copy) == 4
+    assert model_config(copy).num_hidden_layers == 4
     assert load_tokenizer(config).decode([0]) == "<|begin_of_text|>"
     with pytest.raises(UserError, match=r"has no \*\.safetensors"):
         model_folder(config)
@@ -148,7 +148,7 @@ def test_broken_weights_are_a_users_mistake(copy, content):
 def test_a_broken_configuration_is_a_users_mistake(copy, content):
     (copy / "config.json").write_text(content)
     with pytest.raises(UserError, match=r"config\.json cannot be used: ") as error:
-        decoder_layers(copy)
+        model_config(copy)
     assert "\n" not in str(error.value)
 
 

@@ -193,9 +193,9 @@ def test_an_item_does_not_depend_on_its_mates(reader):
     single = np.concatenate([s for s, _ in alone])
     np.testing.assert_allclose(states, single, rtol=2**-10, atol=1e-4)
     # Before they are rounded to float16.
-    padded = reader.scorer._read([item.ids for item in items])
+    padded = reader.scorer.engine.states([item.ids for item in items])
     for row, item in enumerate(items):
-        for batch, one in zip(padded, reader.scorer._read([item.ids]), strict=True):
+        for batch, one in zip(padded, reader.scorer.engine.states([item.ids]), strict=True):
             difference = batch[row, : len(item.ids)] - one[0]
             assert difference.abs().max() < 1e-5 * one.abs().max()
 

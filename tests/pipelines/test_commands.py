@@ -147,6 +147,29 @@ def test_another_backbone_for_the_test_set_alone_is_refused(trained, tmp_path, c
     assert "--quantization" in capsys.readouterr().err
 
 
+def test_another_engine_for_the_test_set_alone_is_refused_and_the_own_one_is_kept(
+    trained, tmp_path, monkeypatch, capsys
+):
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    argv = ["--test", str(trained.parent / "test.csv"), "--run", str(run)]
+    # A run of before there was a choice.
+    record = json.loads((run / "run.json").read_text())
+    assert record["backbone"].pop("engine") == "torch"
+    (run / "run.json").write_text(json.dumps(record))
+    monkeypatch.setattr(extract, "choose", lambda asked, _: (asked, ""))
+    assert extract.command([*argv, "--engine", "openvino"]) == 2
+    assert "--engine" in capsys.readouterr().err
+    record["backbone"]["engine"] = "openvino"
+    (run / "run.json").write_text(json.dumps(record))
+    asked = []
+    monkeypatch.setattr(extract, "choose", lambda name, _: (asked.append(name) or name, ""))
+    monkeypatch.setattr(extract, "extract", lambda *arguments: asked.append(arguments[-1]))
+    assert extract.command(argv) == 0
+    assert asked == ["openvino", "openvino"]
+    assert extract.command([*argv, "--engine", "torch"]) == 2
+
+
 def test_damaged_test_rows_get_the_prior_in_their_place(trained, tmp_path):
     table = pd.read_csv(lmsys(tmp_path / "t.csv", 8, 5, labelled=False), dtype=str)
     table.loc[2, "response_a"] = '["never closed'

@@ -1,0 +1,198 @@
+"""What runs a backbone's decoder: PyTorch, or OpenVINO on a CPU (``openvino_engine.py``).
+
+An engine gives the states of the kept layers and the final ones of sequences that all begin with
+the template's opening. The opening is read once, and stands before every sequence as keys and
+values.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import threading
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from transformers import DynamicCache
+
+from arena.errors import UserError
+from embeddings.backbone import Backbone, model_config, model_folder
+from embeddings.config import BackboneConfig
+
+TORCH, OPENVINO, AUTO = "torch", "openvino", "auto"
+ENGINES = (TORCH, OPENVINO)
+
+ARCHITECTURES = ("gemma2", "llama", "qwen2")
+"""Model types that OpenVINO is tested with."""
+
+ROTARY = ("default", "linear", "llama3")
+"""Rotary embeddings whose angles do not depend on the sequence's length."""
+
+INSTALL = "pip install openvino==2026.4.1"
+
+
+class Engine(Protocol):
+    """Runs the decoder; called from several threads at once on a CPU."""
+
+    def states(self, sequences: Sequence[np.ndarray]) -> list[torch.Tensor]:
+        """States of the kept layers in their order, then the final one; each (n, longest, d).
+
+        The state of layer k is the output of the k-th decoder layer; that of the last layer is the
+        final one, after the model's last norm.
+
+        Args:
+            sequences: token ids that begin with the opening, int32 (length,), n of them.
+        """
+        ...
+
+
+class _Seen(threading.local):
+    """States of the kept layers by number, of a thread's own last pass."""
+
+    def __init__(self) -> None:
+        self.states: dict[int, torch.Tensor] = {}
+
+
+class TorchEngine:
+    """The model as transformers runs it."""
+
+    def __init__(self, backbone: Backbone, numbers: Sequence[int], opening: np.ndarray) -> None:
+        """Read the opening.
+
+        Args:
+            backbone: the model.
+            numbers: layers whose states are kept, from 1.
+            opening: tokens with which every sequence begins, int32; may be empty.
+        """
+        self.backbone, self.numbers, self.opening = backbone, numbers, opening
+        # Threads share the model and its hooks.
+        self._seen = _Seen()
+        for number in numbers:
+            backbone.decoder.layers[number - 1].register_forward_hook(self._keep(number))
+        self._keys_and_values: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self.opening_states: list[torch.Tensor] = []
+        if len(opening):
+            cache = DynamicCache(config=backbone.model.config)
+            with torch.inference_mode():
+                self.opening_states = self._run([opening], cache)
+            self._keys_and_values = [(layer.keys, layer.values) for layer in cache.layers]
+
+    def _keep(self, number: int) -> Any:
+        def hook(_: Any, __: Any, output: Any) -> None:
+            self._seen.states[number] = output[0] if isinstance(output, tuple) else output
+
+        return hook
+
+    def states(self, sequences: Sequence[np.ndarray]) -> list[torch.Tensor]:
+        """See ``Engine``."""
+        if not len(self.opening):
+            return self._run(sequences, None)
+        cache = self.behind_opening(len(sequences))
+        rest = self._run([sequence[len(self.opening) :] for sequence in sequences], cache)
+        return self.after_opening(rest)
+
+    def behind_opening(self, n: int) -> DynamicCache:
+        """A cache that holds the opening's keys and values for ``n`` sequences."""
+        cache = DynamicCache(config=self.backbone.model.config)
+        for number, (keys, values) in enumerate(self._keys_and_values):
+            cache.update(keys.expand(n, -1, -1, -1), values.expand(n, -1, -1, -1), number)
+        return cache
+
+    def after_opening(self, rest: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """States with those of the opening before them."""
+        return [
+            torch.cat([before.expand(len(after), -1, -1), after], dim=1)
+            for before, after in zip(self.opening_states, rest, strict=True)
+        ]
+
+    def _run(
+        self, sequences: Sequence[np.ndarray], cache: DynamicCache | None
+    ) -> list[torch.Tensor]:
+        """One pass of the decoder over sequences that stand behind ``cache``.
+
+        Padding stands on the right and is masked; attention looks left, so content cannot see it.
+        """
+        longest = max(map(len, sequences))
+        before = cache.get_seq_length() if cache is not None else 0
+        ids = torch.zeros((len(sequences), longest), dtype=torch.long)
+        mask = torch.zeros((len(sequences), before + longest), dtype=torch.long)
+        for row, sequence in enumerate(sequences):
+            ids[row, : len(sequence)] = torch.from_numpy(sequence.astype(np.int64))
+            mask[row, : before + len(sequence)] = 1
+        device = self.backbone.device
+        return self.decode(ids.to(device), mask.to(device) if len(sequences) > 1 else None, cache)
+
+    def decode(
+        self, ids: torch.Tensor, mask: torch.Tensor | None, cache: DynamicCache | None
+    ) -> list[torch.Tensor]:
+        """States of the kept layers, then the final one, of one pass of the decoder.
+
+        Args:
+            ids: int64 (n, length).
+            mask: of what may be seen, int64 (n, tokens in the cache + length), or None for all.
+            cache: what stands before.
+        """
+        decoder = self.backbone.decoder
+        self._seen.states = {}
+        final = decoder(
+            input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=cache is not None
+        ).last_hidden_state
+        states = self._seen.states
+        states[len(decoder.layers)] = final
+        return [*(states[n] for n in self.numbers), final]
+
+
+def choose(asked: str, config: BackboneConfig) -> tuple[str, str]:
+    """The engine that will run a backbone here, and why it is not OpenVINO where that was asked.
+
+    Args:
+        asked: ``torch``, ``openvino`` or ``auto``: OpenVINO wherever it can run.
+        config: the backbone.
+
+    Returns:
+        ``torch`` or ``openvino``, and one line for people; empty unless ``auto`` fell back.
+
+    Raises:
+        UserError: ``openvino`` was asked for and cannot run.
+    """
+    if asked == TORCH:
+        return TORCH, ""
+    hindrance = _hindrance(config)
+    if not hindrance:
+        return OPENVINO, ""
+    if asked == OPENVINO:
+        raise UserError(f"--engine openvino: {hindrance}; or take --engine torch")
+    return TORCH, f"engine torch and not openvino: {hindrance}"
+
+
+def _hindrance(config: BackboneConfig) -> str:
+    """Why OpenVINO cannot run a backbone here; empty if it can."""
+    if config.quantization != "none":
+        return f"it does not read {config.quantization} weights of bitsandbytes"
+    if config.dtype == "float16":
+        return "on a CPU it computes in bfloat16 or float32, not float16"
+    if torch.cuda.is_available():
+        return "it computes on the CPU, and there is a GPU"
+    if importlib.util.find_spec("openvino") is None:
+        return f"it is not installed ({INSTALL})"
+    model = model_config(model_folder(config, weights=False))
+    rotary = getattr(model, "rope_parameters", None) or {}
+    if model.model_type not in ARCHITECTURES or rotary.get("rope_type", "default") not in ROTARY:
+        return f"it is not tested with {model.model_type} and its rotary embedding"
+    return ""
+
+
+def engine(name: str, backbone: Backbone, numbers: Sequence[int], opening: np.ndarray) -> Engine:
+    """Make an engine; the arguments are ``TorchEngine``'s.
+
+    Raises:
+        UserError: OpenVINO cannot run this architecture.
+    """
+    torch_engine = TorchEngine(backbone, numbers, opening)
+    if name == TORCH:
+        return torch_engine
+    # An optional requirement.
+    from embeddings.openvino_engine import OpenVinoEngine
+
+    return OpenVinoEngine(torch_engine)
