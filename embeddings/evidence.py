@@ -44,7 +44,17 @@ NAMED = 10
 """Battles that one line names at most."""
 
 
-def extract(battles: pd.DataFrame, config: BackboneConfig, folder: Path, split: str) -> None:
+Fill = Callable[[Writer, Sequence[Item], BackboneConfig, Plan], None]
+"""Reads items of a plan with a backbone and adds them to the store: ``fill`` here, or a cluster."""
+
+
+def extract(
+    battles: pd.DataFrame,
+    config: BackboneConfig,
+    folder: Path,
+    split: str,
+    read: Fill | None = None,
+) -> None:
     """Make all evidence of these battles that is not there yet, then write their two views.
 
     Writes ``folder/hidden/<settings>/*.safetensors`` (the store), ``folder/hidden/<split>.parquet``
@@ -56,6 +66,7 @@ def extract(battles: pd.DataFrame, config: BackboneConfig, folder: Path, split: 
         config: the backbone.
         folder: the run's views.
         split: ``train`` or ``test``.
+        read: what reads the answers that are not there; ``fill`` unless given.
 
     Raises:
         UserError: the backbone cannot be had, or max_tokens does not fit it.
@@ -80,7 +91,7 @@ def extract(battles: pd.DataFrame, config: BackboneConfig, folder: Path, split: 
         flush=True,
     )
     if todo:
-        fill(store, todo, config, packed)
+        (read or fill)(store, todo, config, packed)
     a, b = (
         store.rows(store.require(as_keys(keys)), "likelihood").reshape(-1, len(QUANTITIES))
         for keys in (packed.key_a, packed.key_b)

@@ -4,6 +4,7 @@
     python pipelines/extract.py --train train.csv --test test.csv --run runs/lmsys
     python pipelines/extract.py --test more.csv --run runs/lmsys           another test set
     python pipelines/extract.py --train train.csv --backbone gemma2-9b --dry-run
+    python pipelines/extract.py --run runs/lmsys --engine ray --ray-address host:6379
 
 FILE is CSV, parquet or JSONL in any public layout, a local path or a URL that fsspec opens.
 """
@@ -37,8 +38,9 @@ from arena.files import atomic
 from arena.readers import read_battles, rejected
 from arena.run import SPLITS, Run
 from arena.tables import write_battles
+from embeddings.cluster import Cluster
 from embeddings.config import BackboneConfig, load_config
-from embeddings.evidence import estimate, extract, plan
+from embeddings.evidence import Fill, estimate, extract, plan
 
 DEFAULT_BACKBONE = "smollm2-135m"
 VERSIONS = ("torch", "transformers", "bitsandbytes", "lightgbm", "scikit-learn", "optuna")
@@ -171,14 +173,31 @@ def as_json(config: BackboneConfig) -> Any:
     return json.loads(json.dumps(asdict(config)))
 
 
-def make_evidence(run: Run, split: str, table: pd.DataFrame, config: BackboneConfig) -> None:
+def reader(arguments: argparse.Namespace) -> Fill | None:
+    """What reads with the language model: actors of a cluster, or this process (``None``).
+
+    Raises:
+        UserError: options of a cluster without one.
+    """
+    if arguments.engine == "ray":
+        return Cluster(arguments.ray_address or "", arguments.actors or 0).fill
+    if arguments.ray_address or arguments.actors:
+        raise UserError(
+            "--ray-address and --actors go with --engine ray: add it, or leave them out"
+        )
+    return None
+
+
+def make_evidence(
+    run: Run, split: str, table: pd.DataFrame, config: BackboneConfig, read: Fill | None
+) -> None:
     """Write the battles of a split and their views."""
     start = time.monotonic()
     write_battles(run.battles(split), table)
     usable = sound(table)
     write_style(run, split, usable)
     middle = time.monotonic()
-    extract(usable, config, run.views, split)
+    extract(usable, config, run.views, split, read)
     run.update_record(
         seconds={
             f"style_{split}": round(middle - start, 3),
@@ -189,6 +208,7 @@ def make_evidence(run: Run, split: str, table: pd.DataFrame, config: BackboneCon
 
 def main(arguments: argparse.Namespace) -> None:
     """Read, validate, extract."""
+    read_by = reader(arguments)
     files = sources(arguments)
     run = run_of(arguments, files)
     record = run.read_record()
@@ -213,7 +233,7 @@ def main(arguments: argparse.Namespace) -> None:
         record_inputs(run, arguments, files, tables, config)
         write_rejected(run, tables)
         for split, table in tables.items():
-            make_evidence(run, split, table, config)
+            make_evidence(run, split, table, config, read_by)
     print(f"evidence in {run.views}; next: python pipelines/train_meta.py --run {run.folder}")
 
 
@@ -229,6 +249,13 @@ def command(argv: list[str] | None = None) -> int:
         help=f"name in configs/, YAML file or model folder (the run's own, or {DEFAULT_BACKBONE})",
     )
     p.add_argument("--quantization", choices=("none", "nf4", "int8"), help="overrides the YAML")
+    p.add_argument(
+        "--engine", choices=("torch", "ray"), default="torch", help="read here, or by Ray's actors"
+    )
+    p.add_argument("--ray-address", metavar="A", help="a Ray cluster, host:port (this machine)")
+    p.add_argument(
+        "--actors", type=cli.positive, metavar="N", help="models that read (one a GPU or machine)"
+    )
     p.add_argument("--limit", type=cli.positive, metavar="N", help="first N rows of each file only")
     p.add_argument("--dry-run", action="store_true", help="print the plan and its cost, do nothing")
     return cli.run(main, p.parse_args(argv))
