@@ -27,7 +27,7 @@ from arena.progress import Progress
 from embeddings.backbone import fingerprint, load_backbone, model_folder
 from embeddings.config import BackboneConfig
 from embeddings.planning import Plan
-from embeddings.reading import in_shards
+from embeddings.reading import in_shards, one_core
 from embeddings.scoring import QUANTITIES, Item, Scorer
 from embeddings.store import SHARD_ITEMS, Writer
 
@@ -90,7 +90,8 @@ class Reader:
                     "on the machine that gave the command: put the same files on both"
                 )
             self.backbone = load_backbone(task.config)
-            self.scorer = Scorer(self.backbone, task.end_token, task.opening)
+            with one_core():
+                self.scorer = Scorer(self.backbone, task.end_token, task.opening)
             self.warm = task.config.quantization == "none"
         except UserError as error:
             self.error = str(error)
@@ -145,7 +146,7 @@ class Cluster:
         parts = [items[i : i + SHARD_ITEMS] for i in range(0, len(items), SHARD_ITEMS)]
         tokens = {part[0].key: sum(item.tokens(opening) for item in part) for part in parts}
         with _ray(self.address) as ray:
-            actors, share = _shares(ray.nodes(), self.actors)
+            actors, share = shares(ray.nodes(), self.actors)
             answers = (
                 ray.data.from_arrow([as_table(part) for part in parts])
                 .map_batches(
@@ -177,7 +178,7 @@ def _add(store: Writer, row: dict[str, Any]) -> list[bytes]:
     return keys
 
 
-def _shares(nodes: Sequence[dict[str, Any]], actors: int) -> tuple[int, dict[str, float]]:
+def shares(nodes: Sequence[dict[str, Any]], actors: int) -> tuple[int, dict[str, float]]:
     """How many actors, and what each takes of a machine: a GPU, or an equal share of the cores.
 
     Args:
@@ -207,8 +208,9 @@ def _shares(nodes: Sequence[dict[str, Any]], actors: int) -> tuple[int, dict[str
 @contextmanager
 def _ray(address: str) -> Iterator[Any]:
     """Ray with our code in its workers, without telemetry and downloads; left at the end."""
-    # Ray reads it before anything else.
+    # Ray reads these when it is imported.
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     try:
         import ray
         import ray.data

@@ -25,7 +25,7 @@ from embeddings.backbone import (
 )
 from embeddings.config import BackboneConfig
 from embeddings.planning import Plan, estimate, pack_battles, plan
-from embeddings.reading import in_shards
+from embeddings.reading import in_shards, one_core
 from embeddings.scoring import (
     QUANTITIES,
     SCORING_VERSION,
@@ -107,7 +107,8 @@ def extract(
 def fill(store: Writer, items: Sequence[Item], config: BackboneConfig, packed: Plan) -> None:
     """Read ``items`` of ``packed`` and add them to the store, shard by shard in their order."""
     backbone = load_backbone(config)
-    scorer = Scorer(backbone, packed.end_token, packed.opening)
+    with one_core():
+        scorer = Scorer(backbone, packed.end_token, packed.opening)
     if config.quantization != "none":
         # bitsandbytes rearranges the weights in its first pass: no two threads may do that at once.
         scorer.score(items[-1:])
