@@ -113,7 +113,7 @@ class Run:
             return {}
         try:
             record = read_json(self.record)
-        except ValueError:
+        except (ValueError, RecursionError):
             record = None
         if not _is_record(record):
             raise UserError(f"{self.record} is damaged: delete it and run extract.py again")

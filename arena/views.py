@@ -118,7 +118,7 @@ class View:
             for i, name in enumerate(columns):
                 values[:, i] = table.column(name).to_numpy()
             return cls(table.column("id").to_pylist(), values, columns)
-        except (pa.ArrowException, LookupError, TypeError, ValueError) as error:
+        except (pa.ArrowException, LookupError, TypeError, ValueError, RecursionError) as error:
             raise damaged(path, error) from error
 
 

@@ -53,6 +53,7 @@ from arena.errors import UserError
 from arena.files import atomic
 from arena.groups import fold_of, prompt_hash
 from arena.layouts import WINNERS, Cells, Damaged, DamagedRowError, decode_json, winner_of
+from arena.readers import FORMULA
 from arena.sources import Source, is_encodable, read_source
 from meta.calibrate import METHODS, SURE, WORTH_IT, Calibrator, cross_fitted, worth_keeping
 from meta.scores import FLOOR, classwise_ece, log_loss, paired_bootstrap, row_losses
@@ -132,8 +133,8 @@ def _ids(source: str, found: Source) -> list[str]:
         name = "" if cell is None else str(cell)
         if row.damage:
             raise UserError(f"{_at(source, i, ascii(name))}: {row.damage}: mend or drop the row")
-        if not name or not is_encodable(name):
-            raise UserError(f"{source}, row {i + 1}: the id is missing or not text")
+        if not name or not is_encodable(name) or FORMULA.match(name):
+            raise UserError(f"{source}, row {i + 1}: the id is missing, not text or a formula")
         if name in ids:
             raise UserError(
                 f"{_at(source, i, name)}: row {ids[name] + 1} has the same id: drop one of them"
