@@ -228,7 +228,11 @@ def packing(_: Path) -> tuple[Target, list[bytes]]:
     packers = []
     for tokenizer in tokenizers:
         encoder = Encoder(tokenizer)
-        special = set(tokenizer.all_special_ids) | set(tokenizer.get_added_vocab().values())
+        # An added token that no template writes has no meaning to it.
+        written = [
+            i for t, i in tokenizer.get_added_vocab().items() if t in tokenizer.chat_template
+        ]
+        special = {*tokenizer.all_special_ids, *written}
         packers.append((Packer(encoder, conversation_template(encoder)), special))
 
     def target(data: bytes) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -216,7 +217,11 @@ def _ray(address: str) -> Iterator[Any]:
         import ray.data
     except ImportError as error:
         raise UserError(f"--engine ray needs Ray ({error}): pip install 'ray[data]'") from error
+    host, _, port = address.rpartition("/")[2].rpartition(":")
     try:
+        if port.isdigit():
+            # Ray itself tries for minutes.
+            socket.create_connection((host, int(port)), timeout=10).close()
         ray.init(
             address or "local",
             include_dashboard=None if address else False,
@@ -228,7 +233,7 @@ def _ray(address: str) -> Iterator[Any]:
             },
         )
     except (OSError, RuntimeError, ValueError) as error:
-        first = str(error).strip().splitlines()[0]
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
             f"no Ray cluster at {address or 'this machine'} ({first}): start one with "
             "`ray start --head`, or leave out --ray-address"

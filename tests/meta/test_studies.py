@@ -126,6 +126,6 @@ def postgresql(tmp_path_factory):
         call("pg_ctl", "-D", data, "-m", "immediate", "-w", "stop")
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_processes_share_a_postgresql(postgresql):
     check_shared(postgresql)
