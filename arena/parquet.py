@@ -26,8 +26,13 @@ def read_table(path: Path) -> pa.Table:
     try:
         return pq.ParquetFile(path, page_checksum_verification=True).read()
     except (pa.ArrowException, OSError, ValueError) as error:
-        what = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(
-            f"{path} is damaged ({what}): give the command that made it again (extract.py, or "
-            "finetune.py for logits)"
-        ) from error
+        raise damaged(path, error) from error
+
+
+def damaged(path: Path, error: Exception) -> UserError:
+    """What to say of a table that is not as ``write_table`` was given it."""
+    what = (str(error).splitlines() or [type(error).__name__])[0]
+    return UserError(
+        f"{path} is damaged ({what}): give the command that made it again (extract.py, or "
+        "finetune.py for logits)"
+    )

@@ -31,6 +31,9 @@ LONGEST = 2_000_000
 LONGEST_ID = 200
 """Characters of an id; a longer one is text that slipped into the wrong column."""
 
+FORMULA = re.compile(r"\s*[=+\-@].*[(|!]", re.DOTALL)
+"""An id that a spreadsheet would call or link something for; -Xf3 and -5 do no harm."""
+
 SURROGATE = re.compile("[\ud800-\udfff]")
 NOTHING = Battle([], [], [])
 
@@ -76,7 +79,9 @@ def read_battles(source: str, *, labelled: bool, limit: int | None = None) -> pd
         reason = ""
         try:
             if not name:
-                raise DamagedRowError(row.damage or f"{id_column} is missing or too long")
+                raise DamagedRowError(
+                    row.damage or f"{id_column} is missing, too long or a formula"
+                )
             battle = _battle(layout, winners, row, labelled)
             if name in seen:
                 raise DamagedRowError(f"{id_column} is that of an earlier row")
@@ -153,7 +158,7 @@ def _text(cell: Any) -> str:
 def _id(cell: Any) -> str:
     """An id as text, "" where it is missing or cannot be one."""
     name = _text(cell)
-    return name if len(name) <= LONGEST_ID else ""
+    return name if len(name) <= LONGEST_ID and not FORMULA.match(name) else ""
 
 
 def _table(records: Sequence[tuple[Any, ...]]) -> pd.DataFrame:

@@ -113,11 +113,12 @@ class Run:
             return {}
         try:
             record = read_json(self.record)
-        except ValueError:
+        except (ValueError, RecursionError):
             record = None
-        if not isinstance(record, dict):
+        if not _is_record(record):
             raise UserError(f"{self.record} is damaged: delete it and run extract.py again")
-        return record
+        found: dict[str, Any] = record
+        return found
 
     def model_hash(self) -> str:
         """Sixteen hex digits of the model's ``bundle.json``; "" where there is no model."""
@@ -147,3 +148,22 @@ class Run:
                 f"`python pipelines/extract.py --{split} FILE --run {self.folder}` first"
             )
         return path
+
+
+def _is_record(record: Any) -> bool:
+    """Whether the entries that commands build on have their kinds."""
+    if not isinstance(record, dict):
+        return False
+    entries = [record.get(n, {}) for n in ("inputs", "seconds", "style", "versions", "backbone")]
+    if not all(isinstance(entry, dict) for entry in entries):
+        return False
+    inputs, seconds, style, _, backbone = entries
+    return (
+        all(isinstance(of_split, dict) for of_split in inputs.values())
+        and all(isinstance(value, int | float) for value in seconds.values())
+        and all(isinstance(value, str) for value in style.values())
+        and (
+            not backbone
+            or all(isinstance(backbone.get(name), str) for name in ("asked", "quantization"))
+        )
+    )

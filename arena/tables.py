@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 
 from arena.battle import COLUMNS
-from arena.parquet import read_table, write_table
+from arena.parquet import damaged, read_table, write_table
 
 TURNS = pa.list_(pa.string())
 TYPES = {
@@ -34,8 +34,15 @@ def read_battles_table(path: Path) -> pd.DataFrame:
     """
     table = read_table(path)
     columns = {}
-    for name in COLUMNS:
-        dtype = {TURNS: "object", pa.string(): "str"}.get(TYPES[name])
-        values = table.column(name)
-        columns[name] = pd.Series(values.to_pylist(), dtype=dtype) if dtype else values.to_pandas()
-    return pd.DataFrame(columns)
+    try:
+        if not table.schema.equals(SCHEMA):
+            raise ValueError("its columns are others")
+        for name in COLUMNS:
+            dtype = {TURNS: "object", pa.string(): "str"}.get(TYPES[name])
+            found = table.column(name)
+            columns[name] = (
+                pd.Series(found.to_pylist(), dtype=dtype) if dtype else found.to_pandas()
+            )
+        return pd.DataFrame(columns)
+    except (pa.ArrowException, LookupError, TypeError, ValueError) as error:
+        raise damaged(path, error) from error

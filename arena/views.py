@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from arena.parquet import read_table, write_table
+from arena.parquet import damaged, read_table, write_table
 
 Parity = Literal["anti", "sym", "paired"]
 
@@ -110,13 +110,16 @@ class View:
         """
         table = read_table(path)
         columns: dict[str, Column] = {}
-        for field in table.schema:
-            if field.name != "id":
-                columns[field.name] = Column(**json.loads(field.metadata[b"tiebreak"]))
-        values = np.empty((table.num_rows, len(columns)), dtype=np.float32)
-        for i, name in enumerate(columns):
-            values[:, i] = table.column(name).to_numpy()
-        return cls(table.column("id").to_pylist(), values, columns)
+        try:
+            for field in table.schema:
+                if field.name != "id":
+                    columns[field.name] = Column(**json.loads(field.metadata[b"tiebreak"]))
+            values = np.empty((table.num_rows, len(columns)), dtype=np.float32)
+            for i, name in enumerate(columns):
+                values[:, i] = table.column(name).to_numpy()
+            return cls(table.column("id").to_pylist(), values, columns)
+        except (pa.ArrowException, LookupError, TypeError, ValueError, RecursionError) as error:
+            raise damaged(path, error) from error
 
 
 def join(views: Mapping[str, View]) -> View:

@@ -160,9 +160,10 @@ def model_config(folder: Path) -> Any:
         UserError: its config.json is broken, or of no language model that transformers knows.
     """
     try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False).get_text_config()
-        int(config.num_hidden_layers)
-        return config
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)  # nosec B615 -- a folder
+        text = config.get_text_config()
+        int(text.num_hidden_layers)
+        return text
     except (OSError, ValueError, KeyError, AttributeError) as error:
         raise UserError(f"{folder / 'config.json'} cannot be used: {_first_line(error)}") from error
 
@@ -176,7 +177,7 @@ def load_tokenizer(config: BackboneConfig) -> Any:
     _quiet()
     folder = model_folder(config, weights=False)
     try:
-        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)  # nosec B615 -- a folder
     except (OSError, ValueError, KeyError) as error:
         raise _user_error(config, "tokenizer", error) from error
 
@@ -199,7 +200,7 @@ def load_backbone(config: BackboneConfig, device: str | None = None) -> Backbone
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     spread = config.device_map == "auto" and place.type == "cuda"
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        model = AutoModelForCausalLM.from_pretrained(  # nosec B615 -- a local folder
             folder,
             dtype=getattr(torch, config.dtype),
             quantization_config=_quantization(config),
@@ -319,8 +320,9 @@ def _package_folder() -> Path:
     print(f"reading the embedded model, once, into {folder}", flush=True)
     _quiet()
     try:
-        AutoTokenizer.from_pretrained(source, gguf_file=GGUF).save_pretrained(temporary)
-        AutoModelForCausalLM.from_pretrained(
+        tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=GGUF)  # nosec B615 -- a folder
+        tokenizer.save_pretrained(temporary)
+        AutoModelForCausalLM.from_pretrained(  # nosec B615 -- the installed package's folder
             source,
             gguf_file=GGUF,
             dtype=torch.bfloat16,

@@ -136,7 +136,7 @@ def _find(name_or_path: str) -> Path:
 def _read(path: Path) -> dict[str, Any]:
     try:
         entries: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         first = str(error).splitlines()[0]
         raise UserError(f"{path} cannot be read as YAML: {first}") from error
     if not isinstance(entries, dict) or "source" not in entries:

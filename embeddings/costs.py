@@ -72,7 +72,10 @@ def shape_of(config: BackboneConfig) -> Shape:
         UserError: there is neither.
     """
     try:
-        c = AutoConfig.from_pretrained(model_folder(config, weights=False)).get_text_config()
+        folder = model_folder(config, weights=False)
+        # Without the word, transformers asks on the terminal whether code may run.
+        found = AutoConfig.from_pretrained(folder, trust_remote_code=False)  # nosec B615 -- a folder
+        c = found.get_text_config()
     except (UserError, OSError, ValueError) as error:
         parameters = parameters_of(config)
         if not parameters:

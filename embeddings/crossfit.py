@@ -25,7 +25,7 @@ from arena.groups import fold_of
 from arena.swap import SWAP
 from arena.views import View
 from embeddings import pairs, probe
-from embeddings.backbone import decoder_layers, fingerprint, load_backbone, model_folder
+from embeddings.backbone import fingerprint, load_backbone, model_config, model_folder
 from embeddings.config import BackboneConfig
 from embeddings.depths import Span
 from embeddings.judge import Judge, average, token_ids
@@ -95,7 +95,7 @@ class Judges:
             "dtype": config.dtype,
             "quantization": config.quantization,
         }
-        self.span = Span.of(recipe, decoder_layers(model_folder(config)))
+        self.span = Span.of(recipe, model_config(model_folder(config)).num_hidden_layers)
         self.lower: Writer | None = None
         self.frozen = Writer(self._store("frozen", pool=recipe.pool, reads=recipe.read_layers))
 

@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ from embeddings.backbone import (
 from embeddings.config import BackboneConfig
 from embeddings.engine import TORCH
 from embeddings.planning import Plan, estimate, pack_battles, plan
-from embeddings.reading import in_shards
+from embeddings.reading import in_shards, one_core
 from embeddings.scoring import (
     QUANTITIES,
     SCORING_VERSION,
@@ -45,12 +46,17 @@ NAMED = 10
 """Battles that one line names at most."""
 
 
+Fill = Callable[[Writer, Sequence[Item], BackboneConfig, Plan], None]
+"""Reads items of a plan with a backbone and adds them to the store: ``fill`` here, or a cluster."""
+
+
 def extract(
     battles: pd.DataFrame,
     config: BackboneConfig,
     folder: Path,
     split: str,
     engine: str = TORCH,
+    read: Fill | None = None,
 ) -> None:
     """Make all evidence of these battles that is not there yet, then write their two views.
 
@@ -65,6 +71,7 @@ def extract(
         split: ``train`` or ``test``.
         engine: what runs the backbone, ``torch`` or ``openvino``; its roundings are its own, so the
             store's address holds it.
+        read: what reads the answers that are not there; ``fill`` unless given.
 
     Raises:
         UserError: the backbone cannot be had or run, or max_tokens does not fit it.
@@ -91,7 +98,7 @@ def extract(
         flush=True,
     )
     if todo:
-        fill(store, todo, config, packed, engine)
+        (read or partial(fill, engine=engine))(store, todo, config, packed)
     a, b = (
         store.rows(store.require(as_keys(keys)), "likelihood").reshape(-1, len(QUANTITIES))
         for keys in (packed.key_a, packed.key_b)
@@ -109,7 +116,8 @@ def fill(
 ) -> None:
     """Read ``items`` of ``packed`` and add them to the store, shard by shard in their order."""
     backbone = load_backbone(config)
-    scorer = Scorer(backbone, packed.end_token, packed.opening, engine)
+    with one_core():
+        scorer = Scorer(backbone, packed.end_token, packed.opening, engine)
     if config.quantization != "none":
         # bitsandbytes rearranges the weights in its first pass: no two threads may do that at once.
         scorer.score(items[-1:])

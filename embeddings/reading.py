@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
@@ -110,6 +111,17 @@ def _less(budget: int, longest: int) -> int:
 def one_thread() -> None:
     """Let the calling thread compute alone: what a pool of reading threads begins with."""
     torch.set_num_threads(1)
+
+
+@contextmanager
+def one_core() -> Iterator[None]:
+    """Compute on one core for the time of the context: how many there are changes last bits."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def fill(

@@ -30,6 +30,12 @@ from meta.stage import SecondStage
 
 FORMAT = 3
 
+DAMAGE = (
+    *(AttributeError, LookupError, TypeError, ValueError, RecursionError),
+    *(OSError, lgb.basic.LightGBMError, DamagedError),
+)
+"""What reading a damaged bundle may raise."""
+
 
 def save(stage: SecondStage, folder: Path) -> None:
     """Write the bundle beside ``folder`` and move it into place, replacing an older one."""
@@ -116,7 +122,7 @@ def load(folder: Path) -> SecondStage:
             {name: _models(folder, name, n) for name, n in bundle["learned"].items()},
             Nulls(np.array(bundle["prior"]), SymmetricLogistic.of(length)),
         )
-    except (LookupError, TypeError, ValueError, OSError, lgb.basic.LightGBMError, DamagedError):
+    except DAMAGE:
         raise UserError(f"the model in {folder} is damaged: {again}") from None
 
 

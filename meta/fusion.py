@@ -8,6 +8,7 @@ from pathlib import Path
 
 import lightgbm as lgb
 import numpy as np
+from sqlalchemy.engine import URL
 
 from arena.battle import SEED
 from arena.errors import UserError
@@ -70,7 +71,7 @@ def fit_fusion(
     *,
     trials: int,
     bags: int,
-    storage: Path,
+    storage: Path | URL,
     progress: Callable[[], None] = lambda: None,
 ) -> Fusion:
     """Tune, train and calibrate on rows that will not be scored.
@@ -82,7 +83,7 @@ def fit_fusion(
         groups: prompt group of each row (n,), the unit of the calibrator's standard errors.
         trials: Optuna trials; 0 keeps the baseline parameters.
         bags: boosters a fold, of different seeds, averaged.
-        storage: SQLite file of the study.
+        storage: SQLite file of the study, or a database for several processes.
         progress: called for each finished trial, and once at the end.
     """
     design = join(views)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 import numpy as np
+from sqlalchemy.engine import URL
 
 from arena.errors import UserError
 from arena.groups import fold_of
@@ -61,6 +62,8 @@ class Settings:
     folds: int = 5
     trials: int = 20
     bags: int = 3
+    storage: URL | None = None
+    """Database of the studies, for several processes; ``None``: the run's own file."""
 
     def worth(self, name: str) -> Settings:
         """What a fusion is worth: ``meta`` all of it, a view alone neither trials nor a bag."""
@@ -130,7 +133,7 @@ def trained(
         scored: fold that nothing sees; ``None``: all rows are trained on.
         sets: views of each fusion by its name.
         work: how much work each fusion is worth, by its name.
-        run: keeps the studies.
+        run: keeps the studies that have no database.
         progress: called for each trial and each fusion.
 
     Yields:
@@ -150,7 +153,7 @@ def trained(
             groups[train],
             trials=settings.trials,
             bags=settings.bags,
-            storage=run.study,
+            storage=settings.storage or run.study,
             progress=progress,
         )
         yield name, fusion, unseen

@@ -1,4 +1,7 @@
-"""Optuna chooses LightGBM's parameters by the log loss of inner folds; a study can be resumed."""
+"""Optuna chooses LightGBM's parameters by the log loss of inner folds; a study can be resumed.
+
+Studies lie in the run's own SQLite file, or in a database that several processes share.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +16,13 @@ import numpy as np
 import optuna
 from optuna.exceptions import StorageInternalError
 from scipy.special import softmax
+from sqlalchemy.engine import URL
 from sqlalchemy.exc import SQLAlchemyError
 
-from arena.battle import SEED
 from arena.errors import UserError
 from meta.gbm import BASELINE, BothOrders, cross_validate
 from meta.scores import log_loss, row_losses
+from meta.studies import Study
 
 QUICK = {"learning_rate": 0.1}
 """Trials learn faster than the model that is kept: the same ranking at 40% of the time."""
@@ -48,31 +52,37 @@ def tune(
     data: BothOrders,
     folds: np.ndarray,
     trials: int,
-    storage: Path,
+    storage: Path | URL,
     progress: Callable[[], None] = lambda: None,
 ) -> dict[str, float]:
     """Return the best parameters of a study of ``trials`` trials, the baseline among them.
 
     A study of the same data goes on where it stopped. Each trial's sampler is seeded by the
-    trial's number, so an interrupted study and an undisturbed one agree.
+    trial's number, so an interrupted study and an undisturbed one agree. Processes that share a
+    database share the trials of their common studies, wait for each other's last ones, and return
+    the same parameters.
 
     Args:
         data: the training rows, and nothing that will be scored.
         folds: int (n,), inner folds.
         trials: how many trials in all; 0 returns the baseline.
-        storage: SQLite file that keeps the studies.
+        storage: SQLite file that keeps the studies and belongs to this process alone, or a
+            database that others may use at the same time.
         progress: called once for each finished trial.
 
     Raises:
-        UserError: the file cannot be used, or its disk is full.
+        UserError: the file or database cannot be used, or its disk is full.
     """
     if trials <= 0:
         return dict(BASELINE)
     try:
         return _tune(data, folds, trials, storage, progress)
     except (StorageInternalError, SQLAlchemyError) as error:
+        mend = (
+            "check that it can be reached" if isinstance(storage, URL) else "make room on its disk"
+        )
         raise UserError(
-            f"{storage} cannot be used ({error.__cause__ or error}): make room on its disk and "
+            f"{storage} cannot be used ({error.__cause__ or error}): {mend} and "
             "give the same command again, which goes on from the finished trials"
         ) from error
 
@@ -104,22 +114,10 @@ def _tune(
     data: BothOrders,
     folds: np.ndarray,
     trials: int,
-    storage: Path,
+    storage: Path | URL,
     progress: Callable[[], None],
 ) -> dict[str, float]:
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    storage.parent.mkdir(parents=True, exist_ok=True)
-    study = optuna.create_study(
-        storage=f"sqlite:///{storage}",
-        study_name=fingerprint(data, folds),
-        direction="minimize",
-        load_if_exists=True,
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=4),
-    )
-    finished = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
-    # A trial that was killed is not done, the baseline's among them.
-    if not study.get_trials(states=(*finished, optuna.trial.TrialState.WAITING)):
-        study.enqueue_trial(BASELINE)
+    study = Study(storage, fingerprint(data, folds), BASELINE)
 
     def objective(trial: optuna.Trial) -> float:
         seen = np.zeros(len(data.labels), dtype=bool)
@@ -135,14 +133,4 @@ def _tune(
         found = cross_validate(data, folds, {**_suggest(trial), **QUICK}, after_fold=after_fold)
         return log_loss(softmax(found.raw, axis=1), data.labels)
 
-    for number in range(len(study.get_trials(deepcopy=False, states=finished)), trials):
-        study.sampler = optuna.samplers.TPESampler(seed=SEED + number, n_startup_trials=8)
-        try:
-            study.optimize(objective, n_trials=1)
-        except UnboundLocalError as error:
-            # Optuna 5.0 trips over an interrupt that comes while it writes down a trial.
-            if isinstance(error.__context__, KeyboardInterrupt):
-                raise KeyboardInterrupt from None
-            raise
-        progress()
-    return {**BASELINE, **study.best_params}
+    return {**BASELINE, **study.fill(objective, trials, progress)}

@@ -4,6 +4,7 @@
     python pipelines/extract.py --train train.csv --test test.csv --run runs/lmsys
     python pipelines/extract.py --test more.csv --run runs/lmsys           another test set
     python pipelines/extract.py --train train.csv --backbone gemma2-9b --dry-run
+    python pipelines/extract.py --run runs/lmsys --engine ray --ray-address host:6379
 
 FILE is CSV, parquet or JSONL in any public layout, a local path or a URL that fsspec opens.
 """
@@ -38,11 +39,13 @@ from arena.processes import peak_mib
 from arena.readers import read_battles, rejected
 from arena.run import SPLITS, Run
 from arena.tables import write_battles
+from embeddings.cluster import Cluster
 from embeddings.config import BackboneConfig, load_config
 from embeddings.engine import AUTO, ENGINES, TORCH, choose
-from embeddings.evidence import estimate, extract, plan
+from embeddings.evidence import Fill, estimate, extract, plan
 
 DEFAULT_BACKBONE = "smollm2-135m"
+RAY = "ray"
 VERSIONS = ("torch", "transformers", "bitsandbytes", "lightgbm", "scikit-learn", "optuna")
 
 
@@ -87,7 +90,9 @@ def engine(arguments: argparse.Namespace, record: dict[str, Any], config: Backbo
     """
     before = record.get("backbone")
     own = before.get("engine", TORCH) if before and as_json(config) == before["config"] else TORCH
-    found, note = choose(arguments.engine or own, config)
+    # Ray's actors read with torch, to the same bytes.
+    asked = TORCH if arguments.engine == RAY else arguments.engine
+    found, note = choose(asked or own, config)
     if note:
         print(note)
     return found
@@ -189,8 +194,28 @@ def as_json(config: BackboneConfig) -> Any:
     return json.loads(json.dumps(asdict(config)))
 
 
+def reader(arguments: argparse.Namespace) -> Fill | None:
+    """What reads with the language model: actors of a cluster, or this process (``None``).
+
+    Raises:
+        UserError: options of a cluster without one.
+    """
+    if arguments.engine == RAY:
+        return Cluster(arguments.ray_address or "", arguments.actors or 0).fill
+    if arguments.ray_address or arguments.actors:
+        raise UserError(
+            "--ray-address and --actors go with --engine ray: add it, or leave them out"
+        )
+    return None
+
+
 def make_evidence(
-    run: Run, split: str, table: pd.DataFrame, config: BackboneConfig, runner: str
+    run: Run,
+    split: str,
+    table: pd.DataFrame,
+    config: BackboneConfig,
+    runner: str,
+    read: Fill | None,
 ) -> None:
     """Write the battles of a split and their views."""
     start = time.monotonic()
@@ -198,7 +223,7 @@ def make_evidence(
     usable = sound(table)
     write_style(run, split, usable)
     middle, peak = time.monotonic(), peak_mib()
-    extract(usable, config, run.views, split, runner)
+    extract(usable, config, run.views, split, runner, read)
     run.update_record(
         seconds={
             f"style_{split}": round(middle - start, 3),
@@ -210,6 +235,7 @@ def make_evidence(
 
 def main(arguments: argparse.Namespace) -> None:
     """Read, validate, extract."""
+    read_by = reader(arguments)
     files = sources(arguments)
     run = run_of(arguments, files)
     record = run.read_record()
@@ -239,7 +265,7 @@ def main(arguments: argparse.Namespace) -> None:
         record_inputs(run, arguments, files, tables, config, runner)
         write_rejected(run, tables)
         for split, table in tables.items():
-            make_evidence(run, split, table, config, runner)
+            make_evidence(run, split, table, config, runner, read_by)
     print(f"evidence in {run.views}; next: python pipelines/train_meta.py --run {run.folder}")
 
 
@@ -257,9 +283,13 @@ def command(argv: list[str] | None = None) -> int:
     p.add_argument("--quantization", choices=("none", "nf4", "int8"), help="overrides the YAML")
     p.add_argument(
         "--engine",
-        choices=(*ENGINES, AUTO),
+        choices=(*ENGINES, AUTO, RAY),
         help="what runs it; openvino: faster on a CPU, see requirements.txt; auto: openvino where "
-        f"it can, else torch (the run's own, or {TORCH})",
+        f"it can, else torch; ray: torch, in the actors of a cluster (the run's own, or {TORCH})",
+    )
+    p.add_argument("--ray-address", metavar="A", help="a Ray cluster, host:port (this machine)")
+    p.add_argument(
+        "--actors", type=cli.positive, metavar="N", help="models that read (one a GPU or machine)"
     )
     p.add_argument("--limit", type=cli.positive, metavar="N", help="first N rows of each file only")
     p.add_argument("--dry-run", action="store_true", help="print the plan and its cost, do nothing")

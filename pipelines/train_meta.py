@@ -2,11 +2,14 @@
 
     python pipelines/train_meta.py
     python pipelines/train_meta.py --run runs/lmsys --trials 100
+    python pipelines/train_meta.py --run runs/lmsys --storage postgresql+psycopg://host/tiebreak
 
 Prints and writes figures by nested cross-validation over prompt groups (metrics.json, and the
 predictions they are of, predictions.parquet), trains the final model on all rows (model/), prints
 the checks of the audit that fail, and shows all of it as one page (report.html). Ctrl-C is safe:
 finished Optuna trials are kept.
+
+With --storage any number of processes, each with its own copy of the run, share the trials.
 """
 
 from __future__ import annotations
@@ -27,6 +30,8 @@ if __name__ == "__main__":
 
 import numpy as np
 import pandas as pd
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
 
 from arena import sample
 from arena.errors import UserError
@@ -105,6 +110,18 @@ def explained(
     return {"importance": importance(reasons[np.isin(rows, some)])}
 
 
+def database(text: str) -> URL:
+    """The argument --storage; as text it shows no password."""
+    try:
+        return make_url(text)
+    except ArgumentError:
+        # The text may hold a password.
+        raise argparse.ArgumentTypeError(
+            "no URL of a database, such as postgresql+psycopg://user@host/tiebreak or "
+            "sqlite:////shared/tiebreak.db"
+        ) from None
+
+
 def main(arguments: argparse.Namespace) -> None:
     """Train, with nobody else at work on the run."""
     run = Run(Path(arguments.run))
@@ -114,7 +131,7 @@ def main(arguments: argparse.Namespace) -> None:
 
 def train(run: Run, arguments: argparse.Namespace) -> None:
     """Score honestly, train on everything, save."""
-    settings = Settings(arguments.folds, arguments.trials, arguments.bags)
+    settings = Settings(arguments.folds, arguments.trials, arguments.bags, arguments.storage)
     set_aside_damaged(run.study)
     start = time.monotonic()
     read = read_evidence(run, "train", arguments.views)
@@ -184,6 +201,13 @@ def command(argv: list[str] | None = None) -> int:
         "--views", metavar="A,B", type=cli.names, help="views to fuse (all that the run has)"
     )
     p.add_argument("--trials", type=int, default=20, metavar="N", help="Optuna trials a study")
+    p.add_argument(
+        "--storage",
+        metavar="URL",
+        type=database,
+        help="database that several processes tune in, such as postgresql+psycopg://host/tiebreak "
+        "(a SQLite file in the run)",
+    )
     p.add_argument("--folds", type=int, default=5, metavar="K", help="folds of prompt groups")
     p.add_argument("--bags", type=cli.positive, default=3, metavar="S", help="seeds a fold")
     p.add_argument("--by", metavar="FILE", help="source of each battle: a CSV, id and one more")

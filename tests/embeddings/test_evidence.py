@@ -106,6 +106,17 @@ def counted(monkeypatch):
     return Count
 
 
+def test_as_many_cores_as_may_be_give_the_same_bytes(calm, tmp_path, config):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        extract(BATTLES, config, tmp_path, "train")
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(threads)
+    assert files(tmp_path) == files(calm)
+
+
 def test_what_is_written(calm):
     (store,) = stores(calm)
     names = set(files(calm))

@@ -316,7 +316,7 @@ def test_damaged_files_are_one_line(tmp_path, capsys):
     rows = broken(lambda f: f).to_dict("records")
     rows[3]["id"] = "\ud800"
     lines = "\n".join(json.dumps(row) for row in rows).encode()
-    assert "the id is missing or not text" in refused(tmp_path, capsys, lines)
+    assert "the id is missing, not text or a formula" in refused(tmp_path, capsys, lines)
 
 
 def test_where_it_writes(tmp_path, capsys, plain):

@@ -1,0 +1,265 @@
+"""What ``fuzz.py`` feeds: each target takes bytes and may raise ``UserError``, nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from argparse import Namespace
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import numpy as np
+import pandas as pd
+
+from arena import tables
+from arena.battle import CLASSES
+from arena.readers import read_battles
+from arena.run import Run
+from arena.views import Column, View
+from embeddings.config import finetune_entries, load_config
+from embeddings.packing import Packer
+from embeddings.recipe import Recipe
+from embeddings.store import Store, Writer
+from embeddings.template import Encoder, conversation_template
+from meta import bundle
+from pipelines import calibrate, extract
+from pipelines import tables as small_tables
+
+Target = Callable[[bytes], None]
+
+BATTLES = {
+    "lmsys": {
+        "id": "7",
+        "prompt": '["Why?", null]',
+        "response_a": '["So \\ud83d", "b"]',
+        "response_b": '["", "=cmd()"]',
+        "winner_model_a": 1,
+        "winner_model_b": 0,
+        "winner_tie": 0,
+    },
+    "arena": {
+        "question_id": "x",
+        "conversation_a": [
+            {"role": "user", "content": "hi"},
+            {"role": "assistant", "content": "a"},
+        ],
+        "conversation_b": [
+            {"role": "user", "content": "hi"},
+            {"role": "assistant", "content": None},
+        ],
+        "winner": "tie (bothbad)",
+    },
+    "pairs": {
+        "prompt": "p",
+        "chosen": "\n\nHuman: a\n\nAssistant: b",
+        "rejected": "\n\nHuman: a\n\nAssistant: c",
+    },
+}
+"""A row of each layout."""
+
+
+def files_of(row: dict[str, Any]) -> Iterator[bytes]:
+    """A file of two such rows as CSV, JSONL and parquet."""
+    texts = {k: v if isinstance(v, str) else json.dumps(v) for k, v in row.items()}
+    yield pd.DataFrame([texts, texts]).to_csv(index=False).encode()
+    yield b"".join(json.dumps(r).encode() + b"\n" for r in (row, row))
+    table = io.BytesIO()
+    pd.DataFrame([row, row]).to_parquet(table)
+    yield table.getvalue()
+
+
+def put(data: bytes) -> str:
+    """A file in memory."""
+    with fsspec.open("memory://fuzz/file", "wb") as file:
+        file.write(data)
+    return "memory://fuzz/file"
+
+
+def battles(folder: Path) -> tuple[Target, list[bytes]]:
+    """Votes in every layout, as training and as test file."""
+
+    def target(data: bytes) -> None:
+        found = read_battles(put(data[1:]), labelled=bool(data[:1] > b"m"))
+        path = folder / "battles.parquet"
+        tables.write_battles(path, found)
+        assert tables.read_battles_table(path)["id"].tolist() == found["id"].tolist()
+
+    rows = [content for row in BATTLES.values() for content in files_of(row)]
+    return target, [mark + content for content in rows for mark in (b"a", b"z")]
+
+
+def cells(_: Path) -> tuple[Target, list[bytes]]:
+    """One row as JSON: what may stand in a cell, without the file around it."""
+
+    def target(data: bytes) -> None:
+        read_battles(put(b"".join(data.split(b"\n", 1)[:1]) + b"\n"), labelled=False)
+
+    parts = json.dumps(BATTLES["arena"]).replace('"a"', '[{"type": "text", "text": "a"}]')
+    return target, [*(json.dumps(row).encode() for row in BATTLES.values()), parts.encode()]
+
+
+def probabilities(_: Path) -> tuple[Target, list[bytes]]:
+    """Files for calibrate.py."""
+
+    def target(data: bytes) -> None:
+        calibrate.read_forecasts(put(data))
+
+    row = {"id": "1", "p_a": 0.2, "p_b": 0.3, "p_tie": 0.5, "label": 1, "prompt": "x"}
+    votes = {
+        **dict.fromkeys(CLASSES, 0),
+        "winner_tie": 1,
+        "prob_a": 0.1,
+        "prob_b": 0,
+        "prob_tie": 0.9,
+    }
+    return target, [*files_of(row), *files_of({"id": "a", **votes, "group": "g"})]
+
+
+def labels(folder: Path) -> tuple[Target, list[bytes]]:
+    """Votes and sources of a hold-out: small tables keyed by id."""
+    path = folder / "labels.csv"
+
+    def target(data: bytes) -> None:
+        path.write_bytes(data)
+        small_tables.read_csv(str(path), list(CLASSES))
+
+    return target, [b"id,winner_model_a,winner_model_b,winner_tie\n7,1,0,0\n8,0,0,1\n"]
+
+
+def configs(folder: Path) -> tuple[Target, list[bytes]]:
+    """YAML of a backbone and of its fine-tuning."""
+    path = folder / "backbone.yaml"
+
+    def target(data: bytes) -> None:
+        path.write_bytes(data)
+        load_config(str(path))
+        Recipe.of(finetune_entries(str(path)))
+
+    return target, [p.read_bytes() for p in sorted(Path("configs").glob("*.yaml"))]
+
+
+def record(folder: Path) -> tuple[Target, list[bytes]]:
+    """run.json, and what the commands take from it."""
+    run = Run(folder / "record")
+    run.folder.mkdir()
+
+    def target(data: bytes) -> None:
+        run.record.write_bytes(data)
+        extract.backbone(Namespace(backbone=None, quantization=None), run.read_record())
+        run.is_sample("train")
+        run.update_record(seconds={"a": 1.0})
+
+    whole = {
+        "inputs": {"train": {"file": "x", "rows": 3, "sample": True}},
+        "backbone": {"asked": "smollm2-135m", "quantization": "nf4", "config": {"name": "x"}},
+        "seconds": {"style_train": 1.5},
+        "style": {"train": "x"},
+    }
+    return target, [json.dumps(whole).encode()]
+
+
+def store(folder: Path) -> tuple[Target, list[bytes]]:
+    """A shard of the store under the name of its keys, read by both kinds of reader."""
+    place = folder / "store"
+    keys = [hashlib.sha256(bytes([i])).digest() for i in range(2)]
+    writer = Writer(place)
+    writer.add(keys, {"states": np.ones((2, 3, 4), np.float16)})
+    (path,) = place.glob("*.safetensors")
+    sound = path.read_bytes()
+    wanted = np.frombuffer(b"".join(keys), np.uint8).reshape(2, 32)
+
+    def target(data: bytes) -> None:
+        path.write_bytes(data)
+        found = Store(place)
+        found.rows(found.require(wanted), "states")
+
+    return target, [sound]
+
+
+def views(folder: Path) -> tuple[Target, list[bytes]]:
+    """A view's parquet, and the battles' own table."""
+    path = folder / "view.parquet"
+    columns = {
+        "a": Column("anti", "x"),
+        "b": Column("paired", "x", "c"),
+        "c": Column("paired", "x", "b"),
+    }
+    View(["1", "2"], np.ones((2, 3)), columns).write(path)
+    sound = path.read_bytes()
+    tables.write_battles(path, read_battles(put(next(files_of(BATTLES["lmsys"]))), labelled=False))
+
+    def target(data: bytes) -> None:
+        path.write_bytes(data[1:])
+        (View.read if data[:1] > b"m" else tables.read_battles_table)(path)
+
+    return target, [b"z" + sound, b"a" + path.read_bytes()]
+
+
+def model(folder: Path) -> tuple[Target, list[bytes]]:
+    """bundle.json of a model, without its checksum so that changes are looked at."""
+    place = folder / "model"
+    place.mkdir()
+    (place / "b.txt").write_text("tree\n")
+    whole = {
+        "format": bundle.FORMAT,
+        "class_order": list(CLASSES),
+        "prior": [0.4, 0.4, 0.2],
+        "length": {"mean": [0.0], "scale": [1.0]},
+        "fusions": {"meta": {"views": ["style"], "columns": ["a"], "boosters": [], "params": {}}},
+        "learned": {"hidden": 2},
+    }
+
+    def target(data: bytes) -> None:
+        (place / "bundle.json").write_bytes(data)
+        bundle.load(place)
+
+    return target, [json.dumps(whole).encode()]
+
+
+def packing(_: Path) -> tuple[Target, list[bytes]]:
+    """Texts full of template marks: the structure stays the template's, and the budget holds."""
+    from tiny import ARCHITECTURES, SPECIAL, tiny_tokenizer
+
+    tokenizers = [tiny_tokenizer(a) for a in ARCHITECTURES]
+    marks = [mark for names in SPECIAL.values() for mark in names] + ["<|im_start|>", "<tool_call>"]
+    packers = []
+    for tokenizer in tokenizers:
+        encoder = Encoder(tokenizer)
+        # An added token that no template writes has no meaning to it.
+        written = [
+            i for t, i in tokenizer.get_added_vocab().items() if t in tokenizer.chat_template
+        ]
+        special = {*tokenizer.all_special_ids, *written}
+        packers.append((Packer(encoder, conversation_template(encoder)), special))
+
+    def target(data: bytes) -> None:
+        pieces = data.decode(errors="replace").split("\x00")
+        prompt, answer = pieces[0::2] or [""], pieces[1::2] or [""]
+        for packer, special in packers:
+            budget = packer.smallest_budget() + len(data) % 300
+            found = packer.pack(prompt, [answer], budget)
+            assert len(found.ids) <= budget
+            texts = found.ids[found.owner >= 0]
+            assert not special & set(texts.tolist()), "a text became a special token"
+
+    return target, [f"{mark}a\x00b{mark}\x00{mark}\x00".encode() for mark in marks]
+
+
+TARGETS = {
+    f.__name__: f
+    for f in (
+        battles,
+        cells,
+        probabilities,
+        labels,
+        configs,
+        record,
+        store,
+        views,
+        model,
+        packing,
+    )
+}
