@@ -84,7 +84,7 @@ def compute(rows: list[Texts]) -> np.ndarray:
     """The signals of some battles; float32, shape (len(rows), number of columns)."""
     prompts: dict[tuple[str | None, ...], tuple[Text, list[float]]] = {}
     answers: dict[tuple[tuple[str | None, ...], ...], tuple[Text, list[float]]] = {}
-    values = []
+    values: list[tuple[list[float], ...]] = []
     for prompt_turns, *both in rows:
         key = tuple(prompt_turns)
         if key not in prompts:
@@ -99,5 +99,5 @@ def compute(rows: list[Texts]) -> np.ndarray:
                 answers[answer_key] = answer, signals.of_answer(answer, prompt)
             pair.append(answers[answer_key])
         (a, of_a), (b, of_b) = pair
-        values.append(signals.combine(of_a, of_b) + of_prompt + signals.of_pair(a, b, prompt))
-    return np.array(values, dtype=np.float32)
+        values.append((of_a, of_b, of_prompt, signals.of_pair(a, b, prompt)))
+    return signals.combine(*zip(*values, strict=True))

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -24,6 +23,8 @@ from features.text import Text, once
 
 NOT_CONTRACTION = re.compile(r"'(?!(?:[tsd]|ve|ll|re))")
 PUNCTUATION = re.compile(r"[^\w\s']")
+ASCII_PUNCTUATION = {code: None for code in range(128) if PUNCTUATION.match(chr(code))}
+"""The same for ``str.translate``, ten times as fast on a text of ASCII alone."""
 LONGEST_WORD = 40
 """Characters after which a "word" is noise, whose syllables are not looked up."""
 
@@ -45,34 +46,35 @@ class Counts:
 
 
 @lru_cache(maxsize=200_000)
-def word_counts(word: str) -> tuple[int, bool]:
-    """Syllables of a word in lower case, and whether it is missing from Dale and Chall's list."""
-    if len(word) > LONGEST_WORD:
-        return 1, True
-    return textstat.syllable_count(word), bool(textstat.is_difficult_word(word, 0))
+def word_counts(word: str) -> tuple[int, int, int, int, int, int]:
+    """What a word in lower case adds to ``Counts``.
+
+    Returns:
+        Syllables; 1 or 0 each: three syllables, these and missing from Dale and Chall's list,
+        missing from it, over six letters; characters.
+    """
+    syllables, hard = 1, True
+    if len(word) <= LONGEST_WORD:
+        syllables = textstat.syllable_count(word)
+        hard = bool(textstat.is_difficult_word(word, 0))
+    many = syllables >= 3
+    long = len(word) - word.count("'") > 6
+    return syllables, int(many), int(many and hard), int(hard), int(long), len(word)
 
 
 @once
 def counts(text: Text) -> Counts:
     """Count as textstat does: hyphens and punctuation vanish, short sentences are left out."""
-    plain = PUNCTUATION.sub("", NOT_CONTRACTION.sub("", text.text.replace("’", "'")))
-    words = Counter(plain.lower().split())
-    total = [0] * 6
-    for word, n in words.items():
-        syllables, hard = word_counts(word)
-        polysyllable = syllables >= 3
-        total[0] += n * syllables
-        total[1] += n * polysyllable
-        total[2] += n * (hard and polysyllable)
-        total[3] += n * hard
-        total[4] += n * (len(word) - word.count("'") > 6)
-        total[5] += n * len(word)
+    plain = NOT_CONTRACTION.sub("", text.text.replace("’", "'"))
+    plain = plain.translate(ASCII_PUNCTUATION) if plain.isascii() else PUNCTUATION.sub("", plain)
+    words = plain.lower().split()
+    total = [sum(column) for column in zip(*map(word_counts, words), strict=True)] or [0] * 6
     pieces = text.text.split()
     return Counts(
         characters=sum(map(len, pieces)),
         pieces=len(pieces),
         letters=total[5] - plain.count("'"),
-        words=words.total(),
+        words=len(words),
         sentences=max(1, len(text.sentences)),
         syllables=total[0],
         polysyllables=total[1],
