@@ -62,10 +62,15 @@ class Text:
         self.text = clip(self.full)
         self.cache: dict[Callable[[Text], object], object] = {}
 
-    @cached_property
+    @property
     def final(self) -> Text:
         """The last turn alone."""
-        return self if len(self.turns) == 1 else Text(self.turns[-1:])
+        # Kept by itself, a text of one turn would wait for the cyclic garbage collector.
+        return self if len(self.turns) == 1 else self._last
+
+    @cached_property
+    def _last(self) -> Text:
+        return Text(self.turns[-1:])
 
     @cached_property
     def lined(self) -> str:
