@@ -1,7 +1,14 @@
-"""Parquet files of a run: whole or not there, with a checksum of every page."""
+"""Parquet files of a run: whole or not there, with a checksum of every page.
+
+They are written and may be read in groups of ``GROUP`` rows, so that a table may be larger than
+memory.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,11 +17,25 @@ import pyarrow.parquet as pq
 from arena.errors import UserError
 from arena.files import atomic
 
+GROUP = 8_192
+"""Rows of a group: 12 MB of handcrafted signals, some 40 MB of battles."""
+
 
 def write_table(path: Path, table: pa.Table) -> None:
     """Write a table atomically; equal tables give equal bytes."""
-    with atomic(path) as temporary:
-        pq.write_table(table, temporary, write_page_checksum=True)
+    write_groups(path, [table])
+
+
+def write_groups(path: Path, tables: Iterable[pa.Table]) -> None:
+    """Write tables of one schema, at least one, as one file, atomically, as they come."""
+    parts = iter(tables)
+    first = next(parts)
+    with (
+        atomic(path) as temporary,
+        pq.ParquetWriter(temporary, first.schema, write_page_checksum=True) as writer,
+    ):
+        for table in chain([first], parts):
+            writer.write_table(table, GROUP)
 
 
 def read_table(path: Path) -> pa.Table:
@@ -23,8 +44,28 @@ def read_table(path: Path) -> pa.Table:
     Raises:
         UserError: it is cut short or changed.
     """
-    try:
+    with _undamaged(path):
         return pq.ParquetFile(path, page_checksum_verification=True).read()
+
+
+def read_groups(path: Path) -> Iterator[pa.Table]:
+    """The same table group by group; one empty table where it has no row.
+
+    Raises:
+        UserError: it is cut short or changed.
+    """
+    with _undamaged(path):
+        file = pq.ParquetFile(path, page_checksum_verification=True)
+        if not file.num_row_groups:
+            yield file.read()
+        for i in range(file.num_row_groups):
+            yield file.read_row_group(i)
+
+
+@contextmanager
+def _undamaged(path: Path) -> Iterator[None]:
+    try:
+        yield
     except (pa.ArrowException, OSError, ValueError) as error:
         raise damaged(path, error) from error
 

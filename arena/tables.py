@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
 
 from arena.battle import COLUMNS
-from arena.parquet import damaged, read_table, write_table
+from arena.parquet import damaged, read_groups, read_table, write_table
 
 TURNS = pa.list_(pa.string())
 TYPES = {
@@ -22,8 +23,13 @@ SCHEMA = pa.schema([(name, TYPES[name]) for name in COLUMNS])
 
 def write_battles(path: Path, df: pd.DataFrame) -> None:
     """Write the canonical table atomically; equal tables give equal bytes."""
+    write_table(path, as_arrow(df))
+
+
+def as_arrow(df: pd.DataFrame) -> pa.Table:
+    """The canonical table with ``SCHEMA``."""
     arrays = [pa.array(df[name].tolist(), TYPES[name]) for name in COLUMNS]
-    write_table(path, pa.Table.from_arrays(arrays, schema=SCHEMA))
+    return pa.Table.from_arrays(arrays, schema=SCHEMA)
 
 
 def read_battles_table(path: Path) -> pd.DataFrame:
@@ -32,7 +38,19 @@ def read_battles_table(path: Path) -> pd.DataFrame:
     Raises:
         UserError: it is damaged.
     """
-    table = read_table(path)
+    return _frame(path, read_table(path))
+
+
+def read_battles_groups(path: Path) -> Iterator[pd.DataFrame]:
+    """The same table group by group (:mod:`arena.parquet`), so that it need not fit into memory.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    return (_frame(path, table) for table in read_groups(path))
+
+
+def _frame(path: Path, table: pa.Table) -> pd.DataFrame:
     columns = {}
     try:
         if not table.schema.equals(SCHEMA):

@@ -12,7 +12,7 @@ So a swapped battle costs nothing: :meth:`View.swap` is exact and needs no text.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from arena.parquet import damaged, read_table, write_table
+from arena.parquet import damaged, read_table, write_groups
 
 Parity = Literal["anti", "sym", "paired"]
 
@@ -93,13 +93,16 @@ class View:
 
     def write(self, path: Path) -> None:
         """Write parquet, atomically, with each column's parity in its schema metadata."""
+        write_views(path, [self])
+
+    def _arrow(self) -> pa.Table:
         fields = [pa.field("id", pa.string())]
         arrays = [pa.array(self.ids, pa.string())]
         for i, (name, column) in enumerate(self.columns.items()):
             meta = {k: v for k, v in asdict(column).items() if v}
             fields.append(pa.field(name, pa.float32(), metadata={"tiebreak": json.dumps(meta)}))
             arrays.append(pa.array(self.values[:, i], pa.float32(), from_pandas=False))
-        write_table(path, pa.Table.from_arrays(arrays, schema=pa.schema(fields)))
+        return pa.Table.from_arrays(arrays, schema=pa.schema(fields))
 
     @classmethod
     def read(cls, path: Path) -> View:
@@ -120,6 +123,11 @@ class View:
             return cls(table.column("id").to_pylist(), values, columns)
         except (pa.ArrowException, LookupError, TypeError, ValueError, RecursionError) as error:
             raise damaged(path, error) from error
+
+
+def write_views(path: Path, parts: Iterable[View]) -> None:
+    """Write views of successive battles, at least one, as one view, atomically, as they come."""
+    write_groups(path, (view._arrow() for view in parts))
 
 
 def join(views: Mapping[str, View]) -> View:

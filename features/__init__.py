@@ -1,7 +1,8 @@
 """Handcrafted signals of the biases in human votes, one file per family.
 
-Use :func:`extract`. A new signal is one decorated function in a family's file (see
-:mod:`features.signals`), a new family is one more file of this folder: nothing else changes.
+Use :func:`extract`, or :func:`stream` for battles that need not fit into memory. A new signal is
+one decorated function in a family's file (see :mod:`features.signals`), a new family is one more
+file of this folder: nothing else changes.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from pkgutil import iter_modules
 
-from features.extraction import extract
+from features.extraction import extract, stream
 
 # A family registers its signals when it is imported; sorted, so that the columns keep their order.
 for _module in sorted(module.name for module in iter_modules(__path__)):
@@ -34,4 +35,4 @@ FINGERPRINT = _fingerprint()
 A view that was made under another fingerprint is out of date.
 """
 
-__all__ = ["FINGERPRINT", "extract"]
+__all__ = ["FINGERPRINT", "extract", "stream"]

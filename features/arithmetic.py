@@ -15,6 +15,8 @@ EQUATION = re.compile(
     rf"({NUMERAL}(?:\s?[-+*/×÷x−]\s?{NUMERAL}){{1,8}})"
     rf"\s?=\s?\$?(-?{NUMERAL})(?!\s?[-+*/×÷^(%x−]|\d|[,.]\d)"
 )
+HINT = re.compile(r"\d\s?=\s?\$?-?\d")
+"""What every equation has; ten times as fast to look for."""
 PART = re.compile(rf"{NUMERAL}|[-+*/×÷x−]")
 TOLERANCE = 0.01
 """Relative error that passes for rounding."""
@@ -46,7 +48,7 @@ def evaluate(expression: str) -> float:
 def checked(text: Text) -> tuple[int, int]:
     """(right, wrong) equations of the text."""
     right = wrong = 0
-    if "=" not in text.text:
+    if not HINT.search(text.text):
         return right, wrong
     for match in EQUATION.finditer(text.text):
         computed, stated = evaluate(match[1]), value(match[2].lstrip("-"))

@@ -69,7 +69,7 @@ STOPWORDS = frozenset(
         same other more most also"""
     )
 )
-CAPITALISED = re.compile(r"(?<=[a-z,;] )[A-Z][a-z]{1,30}")
+CAPITALISED = re.compile(r"[A-Z](?<=[a-z,;] [A-Z])[a-z]{1,30}")
 LONG_WORD = 7
 
 
@@ -93,7 +93,7 @@ def guiraud(answer: Text, prompt: Text) -> float:
 @answer_signal
 def single_words(answer: Text, prompt: Text) -> float:
     """Words that occur once, as a share of the different words."""
-    once = sum(n == 1 for n in answer.counts.values())
+    once = list(answer.counts.values()).count(1)
     return once / len(answer.counts) if answer.words else math.nan
 
 

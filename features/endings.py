@@ -19,13 +19,17 @@ DANGLING = frozenset(
         between not will can"""
     )
 )
-DEBRIS = re.compile(
-    r"<\|[a-z_]{2,20}\|>|</?s>|<unk>|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>|<pad>|<eos>|"
-    r"^\s{0,3}#{1,4} {0,2}(?:Human|Assistant|User|Instruction|Response|Input|Output)\b|"
-    r"^(?:User|Human|USER|HUMAN|Assistant|ASSISTANT|Question|Q|Input|Output):",
-    re.M,
+MARKS = re.compile(
+    r"<\|[a-z_]{2,20}\|>|</?s>|<unk>|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>|<pad>|<eos>"
 )
-SPEAKERS = re.compile(r"^(?:###? ?)?(?:User|Human|USER|HUMAN|Me|You): ?\S", re.M)
+HEADS = re.compile(
+    r"^\s{0,3}#{1,4} {0,2}(?:Human|Assistant|User|Instruction|Response|Input|Output)\b", re.M
+)
+# These two are for ``Text.lined``.
+LABELS = re.compile(
+    r"\n(?:User|Human|USER|HUMAN|Assistant|ASSISTANT|Question|Q|Input|Output):",
+)
+SPEAKERS = re.compile(r"\n(?:###? ?)?(?:User|Human|USER|HUMAN|Me|You): ?\S")
 
 
 def tail(text: Text) -> str:
@@ -105,13 +109,14 @@ def exclamation(answer: Text, prompt: Text) -> float:
 @answer_signal
 def debris(answer: Text, prompt: Text) -> float:
     """Log of 1 + marks of a chat template ("<|im_end|>", "### Human", "[INST]", "Q:")."""
-    return math.log1p(len(DEBRIS.findall(answer.text)))
+    heads = len(HEADS.findall(answer.text)) if "#" in answer.text else 0
+    return math.log1p(len(MARKS.findall(answer.text)) + heads + len(LABELS.findall(answer.lined)))
 
 
 @answer_signal
 def speaks_for_user(answer: Text, prompt: Text) -> float:
     """1 where a line gives the user's next words, unless the prompt has such lines too."""
-    return float(bool(SPEAKERS.search(answer.text)) and not SPEAKERS.search(prompt.text))
+    return float(bool(SPEAKERS.search(answer.lined)) and not SPEAKERS.search(prompt.lined))
 
 
 @prompt_signal

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import loky
 import numpy as np
@@ -39,47 +39,80 @@ def extract(battles: pd.DataFrame, workers: int = 0) -> View:
     Returns:
         View of shape (n, number of columns); finite, or NaN where a signal is not defined.
     """
-    rows: list[Texts] = list(
-        zip(battles["prompt"], battles["response_a"], battles["response_b"], strict=True)
-    )
-    # Rows of one prompt come together, so that a prompt and an answer are read once per chunk.
-    order = sorted(range(len(rows)), key=lambda i: [turn or "" for turn in rows[i][0]])
+    (view,) = stream([battles], len(battles), workers)
+    return view
+
+
+def stream(parts: Iterable[pd.DataFrame], rows: int, workers: int = 0) -> Iterator[View]:
+    """The same view part by part; memory holds one part, whatever their number.
+
+    Args:
+        parts: successive battles, each as for :func:`extract`.
+        rows: battles of all parts together, or a bound: for the progress and the processes.
+        workers: as for :func:`extract`.
+
+    Yields:
+        The view of each part.
+    """
     columns = signals.columns()
-    values = np.empty((len(rows), len(columns)), dtype=np.float32)
-    chunks = [order[i : i + CHUNK] for i in range(0, len(order), CHUNK)]
-    jobs = ([rows[i] for i in chunk] for chunk in chunks)
     if workers == 0:
-        workers = max(1, min(os.cpu_count() or 1, len(rows) // WORTH_A_PROCESS))
-    with Progress("handcrafted signals", len(rows)) as progress:
-        for chunk, computed in zip(chunks, _run(jobs, workers), strict=True):
-            values[chunk] = computed
-            progress.update(len(chunk))
-    return View(battles["id"].tolist(), values, columns)
-
-
-def _run(jobs: Iterator[list[Texts]], workers: int) -> Iterator[np.ndarray]:
-    if workers == 1:
-        yield from map(compute, jobs)
-        return
-    waiting = list(jobs)
-    done = 0
-    pool = loky.ProcessPoolExecutor(workers, initializer=ignore_interrupts)
+        workers = max(1, min(os.cpu_count() or 1, rows // WORTH_A_PROCESS))
+    processes = _Processes(workers)
     try:
-        for values in pool.map(compute, waiting):
-            yield values
-            done += 1
-    except loky.BrokenProcessPool:
-        print("a process was killed, perhaps for want of memory: going on with one")
-        yield from map(compute, waiting[done:])
+        with Progress("handcrafted signals", rows) as progress:
+            for battles in parts:
+                texts: list[Texts] = list(
+                    zip(
+                        battles["prompt"], battles["response_a"], battles["response_b"], strict=True
+                    )
+                )
+                # Rows of one prompt come together, so that a prompt and an answer are read once
+                # per chunk.
+                order = sorted(range(len(texts)), key=lambda i: [t or "" for t in texts[i][0]])
+                values = np.empty((len(texts), len(columns)), dtype=np.float32)
+                chunks = [order[i : i + CHUNK] for i in range(0, len(order), CHUNK)]
+                jobs = [[texts[i] for i in chunk] for chunk in chunks]
+                for chunk, computed in zip(chunks, processes.compute(jobs), strict=True):
+                    values[chunk] = computed
+                    progress.update(len(chunk))
+                yield View(battles["id"].tolist(), values, columns)
     finally:
-        pool.shutdown(kill_workers=True)
+        processes.close()
+
+
+class _Processes:
+    """Worker processes that live as long as there are parts; none is this process alone."""
+
+    def __init__(self, workers: int) -> None:
+        self.pool: loky.ProcessPoolExecutor | None = None
+        if workers > 1:
+            self.pool = loky.ProcessPoolExecutor(workers, initializer=ignore_interrupts)
+
+    def compute(self, jobs: list[list[Texts]]) -> Iterator[np.ndarray]:
+        """What ``compute`` says of each job, in order; a killed process costs only time."""
+        done = 0
+        if self.pool is not None:
+            try:
+                for values in self.pool.map(compute, jobs):
+                    yield values
+                    done += 1
+            except loky.BrokenProcessPool:
+                print("a process was killed, perhaps for want of memory: going on with one")
+                self.close()
+        yield from map(compute, jobs[done:])
+
+    def close(self) -> None:
+        """End the processes."""
+        if self.pool is not None:
+            self.pool.shutdown(kill_workers=True)
+            self.pool = None
 
 
 def compute(rows: list[Texts]) -> np.ndarray:
     """The signals of some battles; float32, shape (len(rows), number of columns)."""
     prompts: dict[tuple[str | None, ...], tuple[Text, list[float]]] = {}
     answers: dict[tuple[tuple[str | None, ...], ...], tuple[Text, list[float]]] = {}
-    values = []
+    values: list[tuple[list[float], ...]] = []
     for prompt_turns, *both in rows:
         key = tuple(prompt_turns)
         if key not in prompts:
@@ -94,5 +127,5 @@ def compute(rows: list[Texts]) -> np.ndarray:
                 answers[answer_key] = answer, signals.of_answer(answer, prompt)
             pair.append(answers[answer_key])
         (a, of_a), (b, of_b) = pair
-        values.append(signals.combine(of_a, of_b) + of_prompt + signals.of_pair(a, b, prompt))
-    return np.array(values, dtype=np.float32)
+        values.append((of_a, of_b, of_prompt, signals.of_pair(a, b, prompt)))
+    return signals.combine(*zip(*values, strict=True))

@@ -9,21 +9,22 @@ from features.signals import answer_signal
 from features.text import Text, once
 
 # Every quantifier has a bound: a megabyte of one of these characters must not cost more than text.
-HEADER = re.compile(r"^ {0,3}#{1,6}[ \t]+\S", re.M)
+# Those that begin with a line break are for ``Text.lined``.
+HEADER = re.compile(r"\n {0,3}#{1,6}[ \t]+\S")
 BOLD = re.compile(r"(?:\*\*|__)(?=\S)[^\n*_]{1,200}(?:\*\*|__)")
-BOLD_LINE = re.compile(r"^[ \t]{0,8}(?:\*\*|__)[^\n*]{1,200}(?:\*\*|__):?[ \t]{0,8}$", re.M)
-ITALIC = re.compile(r"(?<![\w*])\*(?=[^\s*])[^\n*]{1,200}\*(?![\w*])")
-BULLET = re.compile(r"^[ \t]{0,20}[-*+•‣◦–][ \t]+\S", re.M)
-NUMBERED = re.compile(r"^[ \t]{0,20}(?:\d{1,3}|[a-zA-Z]|[ivx]{1,4})[.)][ \t]+\S", re.M)
-NESTED = re.compile(r"^(?:[ ]{2,20}|\t[ \t]{0,20})(?:[-*+•‣◦–]|\d{1,3}[.)])[ \t]+\S", re.M)
-FENCE = re.compile(r"^[ \t]{0,8}(?:```|~~~)", re.M)
-INLINE_CODE = re.compile(r"(?<!`)`[^`\n]{1,200}`(?!`)")
-TABLE_ROW = re.compile(r"^[ \t]{0,8}\|[^\n]{0,500}\|[ \t]{0,8}$", re.M)
+BOLD_LINE = re.compile(r"\n[ \t]{0,8}(?:\*\*|__)[^\n*]{1,200}(?:\*\*|__):?[ \t]{0,8}$", re.M)
+ITALIC = re.compile(r"\*(?<![\w*]\*)(?=[^\s*])[^\n*]{1,200}\*(?![\w*])")
+BULLET = re.compile(r"\n[ \t]{0,20}[-*+•‣◦–][ \t]+\S")
+NUMBERED = re.compile(r"\n[ \t]{0,20}(?:\d{1,3}|[a-zA-Z]|[ivx]{1,4})[.)][ \t]+\S")
+NESTED = re.compile(r"\n(?:[ ]{2,20}|\t[ \t]{0,20})(?:[-*+•‣◦–]|\d{1,3}[.)])[ \t]+\S")
+FENCE = re.compile(r"\n[ \t]{0,8}(?:```|~~~)")
+INLINE_CODE = re.compile(r"`(?<!``)[^`\n]{1,200}`(?!`)")
+TABLE_ROW = re.compile(r"\n[ \t]{0,8}\|[^\n]{0,500}\|[ \t]{0,8}$", re.M)
 LATEX = re.compile(r"\$[^$\n]{1,200}\$|\\[(\[]|\\(?:frac|sqrt|sum|int|begin|text|cdot|times)\b")
 LINK = re.compile(r"https?://|\bwww\.|\]\([^)\n]{1,200}\)")
 CITATION = re.compile(r"\[\d{1,3}\]")
 HTML = re.compile(r"</?[a-zA-Z][a-zA-Z0-9]{0,15}(?:\s[^<>\n]{0,200})?/?>")
-LABEL = re.compile(r"^[ \t]{0,8}(?:[-*\d.)]{1,4}[ \t]+)?[*_]{0,2}[A-Z][^\n:.?!]{0,60}:", re.M)
+LABEL = re.compile(r"\n[ \t]{0,8}(?:[-*\d.)]{1,4}[ \t]+)?[*_]{0,2}[A-Z][^\n:.?!]{0,60}:")
 EMOJI = re.compile("[\u2600-\u27bf\u2b00-\u2bff\U0001f1e6-\U0001f1ff\U0001f300-\U0001faff]")
 SHORT_LINE = 40
 """Characters under which a line is a title, an item or a verse rather than running text."""
@@ -32,6 +33,11 @@ SHORT_LINE = 40
 def log_count(pattern: re.Pattern[str], text: Text) -> float:
     """Log of 1 + matches in the clipped text."""
     return math.log1p(len(pattern.findall(text.text)))
+
+
+def log_lines(pattern: re.Pattern[str], text: Text) -> float:
+    """Log of 1 + lines that match from their start, see ``Text.lined``."""
+    return math.log1p(len(pattern.findall(text.lined)))
 
 
 def per_character(count: int, text: Text) -> float:
@@ -47,19 +53,25 @@ def per_line(count: int, text: Text) -> float:
 @once
 def list_items(text: Text) -> int:
     """Bulleted and numbered lines."""
-    return len(BULLET.findall(text.text)) + len(NUMBERED.findall(text.text))
+    return len(BULLET.findall(text.lined)) + len(NUMBERED.findall(text.lined))
+
+
+@once
+def table_lines(text: Text) -> int:
+    """Rows of Markdown tables."""
+    return len(TABLE_ROW.findall(text.lined)) if "|" in text.text else 0
 
 
 @once
 def fences(text: Text) -> int:
     """Lines that open or close a code block."""
-    return len(FENCE.findall(text.text)) if "```" in text.text or "~~~" in text.text else 0
+    return len(FENCE.findall(text.lined)) if "```" in text.text or "~~~" in text.text else 0
 
 
 @answer_signal
 def headers(answer: Text, prompt: Text) -> float:
     """Log of 1 + Markdown headers."""
-    return log_count(HEADER, answer)
+    return log_lines(HEADER, answer)
 
 
 @answer_signal
@@ -71,7 +83,7 @@ def bold(answer: Text, prompt: Text) -> float:
 @answer_signal
 def bold_lines(answer: Text, prompt: Text) -> float:
     """Log of 1 + lines all in bold type: headers in disguise."""
-    return log_count(BOLD_LINE, answer)
+    return log_lines(BOLD_LINE, answer)
 
 
 @answer_signal
@@ -83,19 +95,19 @@ def italics(answer: Text, prompt: Text) -> float:
 @answer_signal
 def bullets(answer: Text, prompt: Text) -> float:
     """Log of 1 + bulleted lines."""
-    return log_count(BULLET, answer)
+    return log_lines(BULLET, answer)
 
 
 @answer_signal
 def numbered(answer: Text, prompt: Text) -> float:
     """Log of 1 + numbered or lettered lines."""
-    return log_count(NUMBERED, answer)
+    return log_lines(NUMBERED, answer)
 
 
 @answer_signal
 def nested(answer: Text, prompt: Text) -> float:
     """Log of 1 + indented list items."""
-    return log_count(NESTED, answer)
+    return log_lines(NESTED, answer)
 
 
 @answer_signal
@@ -119,7 +131,7 @@ def inline_code(answer: Text, prompt: Text) -> float:
 @answer_signal
 def table_rows(answer: Text, prompt: Text) -> float:
     """Log of 1 + rows of a Markdown table."""
-    return log_count(TABLE_ROW, answer)
+    return math.log1p(table_lines(answer))
 
 
 @answer_signal
@@ -131,6 +143,8 @@ def latex(answer: Text, prompt: Text) -> float:
 @answer_signal
 def links(answer: Text, prompt: Text) -> float:
     """Log of 1 + web addresses and Markdown links."""
+    if not any(sign in answer.text for sign in ("http", "www.", "](")):
+        return 0.0
     return log_count(LINK, answer)
 
 
@@ -161,7 +175,7 @@ def blank_lines(answer: Text, prompt: Text) -> float:
 @answer_signal
 def labels(answer: Text, prompt: Text) -> float:
     """Log of 1 + lines that begin with a label and a colon ("Deep breathing: ...")."""
-    return log_count(LABEL, answer)
+    return log_lines(LABEL, answer)
 
 
 @answer_signal

@@ -11,6 +11,7 @@ import re
 from functools import cache
 from typing import NamedTuple
 
+import numpy as np
 from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
 from features.signals import answer_signal, pair_signal, prompt_signal
@@ -53,7 +54,10 @@ NONE = Language("", 0.0)
 @cache
 def identifier() -> LanguageIdentifier:
     """py3langid's model, loaded once per process."""
-    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+    found = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+    # It multiplies in float32, and would cast the rows of its float16 table for every text.
+    found.nb_ptc = found.nb_ptc.astype(np.float32)
+    return found
 
 
 @once
@@ -73,10 +77,12 @@ def scripts(text: Text) -> dict[str, float]:
     if text.text.isascii():
         letters = {"latin": sum(text.ascii_counts[65:91]) + sum(text.ascii_counts[97:123])}
     else:
+        codes = text.codes[text.codes >= 0x80]
         letters = {
-            name: int(sum(((text.codes >= lo) & (text.codes <= hi)).sum() for lo, hi in blocks))
+            name: int(sum(((codes >= lo) & (codes <= hi)).sum() for lo, hi in blocks))
             for name, blocks in SCRIPTS.items()
         }
+        letters["latin"] += sum(text.ascii_counts[65:91]) + sum(text.ascii_counts[97:123])
     total = max(1, sum(letters.values()))
     return {name: letters.get(name, 0) / total for name in SCRIPTS}
 

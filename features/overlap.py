@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Set
+from collections.abc import Iterable, Set
 
 import numpy as np
 
 from features.diction import STOPWORDS
 from features.signals import answer_signal, pair_signal
-from features.text import Text, once
+from features.text import Text, once, tokenize
 from features.verbosity import relative
 
 BUCKETS = 4096
@@ -22,9 +22,14 @@ OPENING = 50
 @once
 def content(text: Text) -> frozenset[str]:
     """Words that carry the meaning: no function words, three letters or a CJK character."""
+    return meaningful(text.counts)
+
+
+def meaningful(words: Iterable[str]) -> frozenset[str]:
+    """The words among ``words`` that carry the meaning."""
     return frozenset(
         word
-        for word in text.counts
+        for word in words
         if word not in STOPWORDS and (len(word) > 2 or not word.isascii() or word.isdigit())
     )
 
@@ -86,8 +91,9 @@ def prompt_trigrams(answer: Text, prompt: Text) -> float:
 @answer_signal
 def first_sentence(answer: Text, prompt: Text) -> float:
     """Share of the first sentence's content words that the prompt holds."""
-    first = Text([answer.sentences[0][:500]]) if answer.sentences else answer
-    return shared(content(first), content(prompt))
+    if not answer.sentences:
+        return shared(content(answer), content(prompt))
+    return shared(meaningful(tokenize(answer.sentences[0][:500])), content(prompt))
 
 
 @answer_signal

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-import re
 import zlib
 from collections import Counter
+
+import numpy as np
 
 from features.diction import STOPWORDS
 from features.position import shared_prefix
 from features.signals import answer_signal
-from features.text import Text
+from features.text import Text, once
 
-RUN = re.compile(r"(\S)\1{3,}")
+SHORTEST_RUN = 4
 LONGEST_UNIT = 200
 """Characters of the longest unit that is looked for as a loop."""
 TAIL = 600
@@ -30,9 +31,16 @@ def repeated(items: list[str] | list[tuple[str, ...]]) -> float:
     return 1 - len(set(items)) / len(items) if items else 0.0
 
 
-def ngrams(words: list[str], n: int) -> list[tuple[str, ...]]:
-    """Runs of n words."""
-    return list(zip(*(words[i:] for i in range(n)), strict=False))
+@once
+def runs(text: Text) -> list[tuple[str, ...]]:
+    """Runs of three words."""
+    return list(zip(*(text.words[i:] for i in range(3)), strict=False))
+
+
+@once
+def distinct_runs(text: Text) -> set[tuple[str, ...]]:
+    """Different runs of three words."""
+    return set(runs(text))
 
 
 @answer_signal
@@ -50,7 +58,8 @@ def tail_compression(answer: Text, prompt: Text) -> float:
 @answer_signal
 def trigrams(answer: Text, prompt: Text) -> float:
     """Share of the runs of three words that occurred before."""
-    return repeated(ngrams(answer.words, 3))
+    mine = runs(answer)
+    return 1 - len(distinct_runs(answer)) / len(mine) if mine else 0.0
 
 
 @answer_signal
@@ -74,7 +83,14 @@ def openings(answer: Text, prompt: Text) -> float:
 @answer_signal
 def longest_run(answer: Text, prompt: Text) -> float:
     """Log of 1 + length of the longest run of one visible character, from four on."""
-    return math.log1p(max((len(m.group()) for m in RUN.finditer(answer.text)), default=0))
+    text = answer.text
+    changes = np.flatnonzero(answer.codes[1:] != answer.codes[:-1]) + 1
+    starts = np.concatenate([[0], changes])
+    lengths = np.concatenate([changes, [len(text)]]) - starts
+    long = np.flatnonzero(lengths >= SHORTEST_RUN)
+    return math.log1p(
+        max((int(lengths[i]) for i in long if not text[starts[i]].isspace()), default=0)
+    )
 
 
 @answer_signal
@@ -82,9 +98,11 @@ def loop(answer: Text, prompt: Text) -> float:
     """Log of 1 + characters of the unit that the answer ends with three times in a row."""
     end = answer.text.rstrip()
     for size in range(2, min(LONGEST_UNIT, len(end) // 3) + 1):
-        unit = end[-size:]
-        if unit == end[-2 * size : -size] == end[-3 * size : -2 * size]:
-            return math.log1p(size)
+        # Its last character alone rules out most sizes.
+        if end[-1 - size] == end[-1]:
+            unit = end[-size:]
+            if unit == end[-2 * size : -size] == end[-3 * size : -2 * size]:
+                return math.log1p(size)
     return 0.0
 
 
@@ -92,7 +110,7 @@ def loop(answer: Text, prompt: Text) -> float:
 def top_word(answer: Text, prompt: Text) -> float:
     """Share of the most frequent word that is no function word."""
     counts: Counter[str] = answer.counts
-    most = max((n for word, n in counts.items() if word not in STOPWORDS), default=0)
+    most = max(map(counts.__getitem__, counts.keys() - STOPWORDS), default=0)
     return most / len(answer.words) if answer.words else math.nan
 
 
@@ -113,9 +131,8 @@ def copied_lines(answer: Text, prompt: Text) -> float:
 @answer_signal
 def copied_trigrams(answer: Text, prompt: Text) -> float:
     """Share of the answer's runs of three words that are in the prompt."""
-    mine = ngrams(answer.words, 3)
-    theirs = set(ngrams(prompt.words, 3))
-    return sum(run in theirs for run in mine) / max(1, len(mine))
+    mine = runs(answer)
+    return sum(map(distinct_runs(prompt).__contains__, mine)) / max(1, len(mine))
 
 
 @answer_signal

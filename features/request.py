@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 
-from features.formatting import SHORT_LINE, TABLE_ROW, fences, list_items
+from features.formatting import SHORT_LINE, fences, list_items, table_lines
 from features.language import language
 from features.prompt_type import BRIEF, CHOICE, CODE, CREATIVE, LISTS, LONG, YES_NO_WORDS
 from features.signals import answer_signal
@@ -131,7 +131,7 @@ def table_missing(answer: Text, prompt: Text) -> float:
     """1 where the prompt asks for a table and the answer has none."""
     if not TABLE.found(prompt.final):
         return math.nan
-    return float(len(TABLE_ROW.findall(answer.final.text)) < 2)
+    return float(table_lines(answer.final) < 2)
 
 
 @answer_signal

@@ -61,8 +61,10 @@ OPENING_WORDS, CLOSING_WORDS = 4, 60
 
 
 def part(words: list[str]) -> Text:
-    """A text made of some words of another."""
-    return Text([" ".join(words)])
+    """A text made of some words of another, which are not looked for again."""
+    made = Text([" ".join(words)])
+    made.words = words
+    return made
 
 
 @answer_signal

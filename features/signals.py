@@ -15,10 +15,11 @@ skewed and the difference of two of them is then a log-ratio. NaN means "not def
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
+
+import numpy as np
 
 from arena.views import Column
 from features.text import Text
@@ -87,25 +88,36 @@ def columns() -> dict[str, Column]:
     return found
 
 
-def _bounded(value: float) -> float:
-    return value if math.isnan(value) else min(max(float(value), -LIMIT), LIMIT)
-
-
 def of_answer(answer: Text, prompt: Text) -> list[float]:
     """The answer signals of one answer, in order."""
-    return [_bounded(compute(answer, prompt)) for compute in ANSWER.values()]
+    return [compute(answer, prompt) for compute in ANSWER.values()]
 
 
 def of_prompt(prompt: Text) -> list[float]:
     """The prompt signals, in order."""
-    return [_bounded(compute(prompt)) for compute in PROMPT.values()]
+    return [compute(prompt) for compute in PROMPT.values()]
 
 
 def of_pair(a: Text, b: Text, prompt: Text) -> list[float]:
     """The pair signals, in order."""
-    return [_bounded(signal.compute(a, b, prompt)) for signal in PAIR.values()]
+    return [signal.compute(a, b, prompt) for signal in PAIR.values()]
 
 
-def combine(a: Sequence[float], b: Sequence[float]) -> list[float]:
-    """The two columns of every answer signal, from the values of both answers."""
-    return [v for x, y in zip(a, b, strict=True) for v in (x - y, x + y)]
+def combine(
+    a: Sequence[Sequence[float]],
+    b: Sequence[Sequence[float]],
+    prompt: Sequence[Sequence[float]],
+    pair: Sequence[Sequence[float]],
+) -> np.ndarray:
+    """All columns, from what the functions above say of n battles.
+
+    Returns:
+        float32, shape (n, number of columns); no value is beyond ``LIMIT`` before answers are
+        subtracted and added.
+    """
+    first, second, *others = (
+        np.clip(np.array(found, dtype=np.float64).reshape(len(a), -1), -LIMIT, LIMIT)
+        for found in (a, b, prompt, pair)
+    )
+    of_answers = np.stack([first - second, first + second], axis=2).reshape(len(a), -1)
+    return np.concatenate([of_answers, *others], axis=1, dtype=np.float32, casting="same_kind")

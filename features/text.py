@@ -23,9 +23,16 @@ CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff"
 """Kana, Han and Hangul: written without (reliable) spaces, so each character is a word."""
 
 WORD = re.compile(f"[{CJK}]|[^\\W{CJK}]+(?:'[^\\W{CJK}]+)*")
+ASCII_WORD = re.compile(r"\w+(?:'\w+)*", re.ASCII)
+"""``WORD`` for a text of ASCII alone, in a third of the time."""
 CJK_WORDS = re.compile(f"[{CJK}]{{3}}")
 SENTENCE = re.compile(r"\b[^.!?。！？]+[.!?。！？]*")
-NUMBER = re.compile(r"(?<![\w.])\d{1,15}(?:,\d{3})*(?:\.\d{1,12})?(?![\d])")
+# A pattern that begins with what it looks for, not with what must not stand before it, is found by
+# a scan in C: this look-behind sees the first digit, too.
+NUMBER = re.compile(r"\d(?<![\w.]\d)\d{0,14}(?:,\d{3})*(?:\.\d{1,12})?(?![\d])")
+
+VOCABULARY: set[str] = set()
+"""The words by which any lexicon finds its phrases."""
 
 T = TypeVar("T")
 
@@ -37,7 +44,12 @@ def clip(text: str) -> str:
 
 def tokenize(text: str) -> list[str]:
     """Words in lower case; a contraction is one word, a CJK character is one word."""
-    return WORD.findall(text.lower().replace("’", "'"))
+    return words_of(text.lower().replace("’", "'"))
+
+
+def words_of(lower: str) -> list[str]:
+    """Words of a text in lower case with plain apostrophes."""
+    return (ASCII_WORD if lower.isascii() else WORD).findall(lower)
 
 
 class Text:
@@ -50,10 +62,24 @@ class Text:
         self.text = clip(self.full)
         self.cache: dict[Callable[[Text], object], object] = {}
 
-    @cached_property
+    @property
     def final(self) -> Text:
         """The last turn alone."""
-        return self if len(self.turns) == 1 else Text(self.turns[-1:])
+        # Kept by itself, a text of one turn would wait for the cyclic garbage collector.
+        return self if len(self.turns) == 1 else self._last
+
+    @cached_property
+    def _last(self) -> Text:
+        return Text(self.turns[-1:])
+
+    @cached_property
+    def lined(self) -> str:
+        """The clipped text after a line break: patterns of a line's start begin with that break.
+
+        An expression that begins with a letter is found by a scan in C, one that begins with ``^``
+        is tried at every character.
+        """
+        return f"\n{self.text}"
 
     @cached_property
     def lower(self) -> str:
@@ -63,12 +89,17 @@ class Text:
     @cached_property
     def words(self) -> list[str]:
         """Words of the clipped text, see :func:`tokenize`."""
-        return WORD.findall(self.lower)
+        return words_of(self.lower)
 
     @cached_property
     def counts(self) -> Counter[str]:
         """How often each word occurs."""
         return Counter(self.words)
+
+    @cached_property
+    def known(self) -> set[str]:
+        """The words by which any lexicon finds its phrases."""
+        return VOCABULARY & self.counts.keys()
 
     @cached_property
     def spoken(self) -> str:
@@ -84,7 +115,7 @@ class Text:
     def sentences(self) -> list[str]:
         """Sentences of at least three words (textstat's rule leaves out the shorter)."""
         found = SENTENCE.findall(self.text)
-        return [s for s in found if len(s.split()) > 2 or CJK_WORDS.search(s)]
+        return [s for s in found if len(s.split(maxsplit=2)) > 2 or CJK_WORDS.search(s)]
 
     @cached_property
     def lines(self) -> list[str]:
@@ -110,7 +141,7 @@ class Text:
 
     def count(self, characters: str) -> int:
         """How often any of these ASCII characters occurs."""
-        return sum(self.ascii_counts[ord(c)] for c in characters)
+        return sum(map(self.ascii_counts.__getitem__, characters.encode("ascii")))
 
 
 def once(function: Callable[[Text], T]) -> Callable[[Text], T]:
@@ -118,32 +149,48 @@ def once(function: Callable[[Text], T]) -> Callable[[Text], T]:
 
     @wraps(function)
     def remembered(text: Text) -> T:
-        if function not in text.cache:
-            text.cache[function] = function(text)
-        return text.cache[function]  # type: ignore[return-value]
+        try:
+            return text.cache[function]  # type: ignore[return-value]
+        except KeyError:
+            found = text.cache[function] = function(text)
+            return found
 
     return remembered
 
 
 class Lexicon:
-    """Phrases that are looked up as whole words, whatever the punctuation between them."""
+    """Phrases that are looked up as whole words, whatever the punctuation between them.
+
+    Lexicons are made when a family is imported, before any text is read (``Text.known``).
+    """
 
     def __init__(self, phrases: str) -> None:
         """``phrases`` are separated by ``|``."""
+        self.single: dict[str, str] = {}
         # A phrase is searched only where its longest word occurs: a dictionary look-up per phrase.
-        self.by_word: dict[str, list[str]] = {}
+        self.longer: dict[str, list[str]] = {}
         for phrase in phrases.split("|"):
             words = tokenize(phrase)
-            self.by_word.setdefault(max(words, key=len), []).append(f" {' '.join(words)} ")
+            spoken = f" {' '.join(words)} "
+            if len(words) == 1:
+                self.single[words[0]] = spoken
+            else:
+                self.longer.setdefault(max(words, key=len), []).append(spoken)
+        VOCABULARY.update(self.single, self.longer)
 
     def found(self, text: Text) -> list[str]:
         """The phrases that occur in the text, each once, as they are looked up."""
-        keys = self.by_word.keys() & text.counts.keys()
-        return [p for key in keys for p in self.by_word[key] if p in text.spoken]
+        return [self.single[word] for word in self.single.keys() & text.known] + self._longer(text)
+
+    def _longer(self, text: Text) -> list[str]:
+        keys = self.longer.keys() & text.known
+        return [p for key in keys for p in self.longer[key] if p in text.spoken]
 
     def count(self, text: Text) -> int:
         """How often the phrases occur in the text, all together."""
-        return sum(text.apart.count(p.replace(" ", "  ")[1:-1]) for p in self.found(text))
+        singles = sum(text.counts[word] for word in self.single.keys() & text.known)
+        phrases = (p.replace(" ", "  ")[1:-1] for p in self._longer(text))
+        return singles + sum(map(text.apart.count, phrases))
 
     def first(self, text: Text) -> int:
         """Words before the first phrase; all the words where none occurs."""

@@ -38,7 +38,8 @@ from arena.files import atomic
 from arena.processes import peak_mib
 from arena.readers import read_battles, rejected
 from arena.run import SPLITS, Run
-from arena.tables import write_battles
+from arena.tables import read_battles_groups, write_battles
+from arena.views import write_views
 from embeddings.cluster import Cluster
 from embeddings.config import BackboneConfig, load_config
 from embeddings.engine import AUTO, ENGINES, TORCH, choose
@@ -148,13 +149,16 @@ def write_style(run: Run, split: str, table: pd.DataFrame) -> None:
 
     def stamp() -> str:
         # A changed byte, which parquet's checksums of pages may miss, makes it anew too.
-        written = hashlib.sha256(path.read_bytes()).hexdigest()
+        with path.open("rb") as file:
+            written = hashlib.file_digest(file, "sha256").hexdigest()
         return f"{features.FINGERPRINT} {content(table)} {written}"
 
     if path.exists() and run.read_record().get("style", {}).get(split) == stamp():
         print(f"{split}: handcrafted signals stand already")
         return
-    features.extract(table).write(path)
+    # From the disk, group by group: neither all battles' texts nor all values are held once more.
+    parts = (sound(part) for part in read_battles_groups(run.battles(split)))
+    write_views(path, features.stream(parts, len(table)))
     run.update_record(style={split: stamp()})
 
 

@@ -6,8 +6,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from arena.battle import COLUMNS, digest
+from arena.errors import UserError
 from arena.swap import swap_battles
-from arena.tables import read_battles_table, write_battles
+from arena.tables import read_battles_groups, read_battles_table, write_battles
 
 TEXT = st.text(max_size=8)
 TURNS = st.lists(st.none() | TEXT, max_size=3)
@@ -38,6 +39,32 @@ def test_parquet_gives_the_table_back_and_the_same_bytes(tmp_path, rows):
     assert all(type(turns) is list for turns in found["prompt"])
     write_battles(other, found)
     assert one.read_bytes() == other.read_bytes()
+
+
+def row(i):
+    return (str(i), i, [f"p{i}"], ["x"], [None], 0, "", "", "", "", "f" * 16)
+
+
+@pytest.mark.parametrize(("rows", "sizes"), [(0, [0]), (2, [2]), (5, [2, 2, 1])])
+def test_groups_are_the_parts_of_the_table(tmp_path, monkeypatch, rows, sizes):
+    monkeypatch.setattr("arena.parquet.GROUP", 2)
+    battles = battles_of([row(i) for i in range(rows)])
+    write_battles(tmp_path / "x.parquet", battles)
+    groups = list(read_battles_groups(tmp_path / "x.parquet"))
+    assert [len(group) for group in groups] == sizes
+    pd.testing.assert_frame_equal(pd.concat(groups, ignore_index=True), battles)
+
+
+def test_a_damaged_group_says_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setattr("arena.parquet.GROUP", 2)
+    path = tmp_path / "x.parquet"
+    write_battles(path, battles_of([row(i) for i in range(5)]))
+    damaged = path.read_bytes().replace(b"p4", b"p5")
+    path.write_bytes(damaged)
+    groups = read_battles_groups(path)
+    assert len(next(groups)) == 2
+    with pytest.raises(UserError, match=r"damaged .*extract\.py"):
+        list(groups)
 
 
 def test_a_failed_write_leaves_the_old_table(tmp_path):

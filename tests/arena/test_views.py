@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from arena.views import Column, View, join
+from arena.views import Column, View, join, write_views
 
 COLUMNS = {
     "difference": Column("anti", "verbosity"),
@@ -31,6 +31,15 @@ def test_swap_is_an_involution(values):
     twice = view(values).swap().swap()
     assert twice.columns == COLUMNS
     np.testing.assert_array_equal(twice.values, values)
+
+
+def test_parts_are_written_as_one_view(tmp_path):
+    whole = view([[1, 2, 3, 4], [5, 6, 7, 8], [9, 10, np.nan, 12]])
+    parts = [whole.take(np.array(rows, dtype=int)) for rows in ([0], [], [1, 2])]
+    write_views(tmp_path / "x.parquet", iter(parts))
+    found = View.read(tmp_path / "x.parquet")
+    assert (found.ids, found.columns) == (whole.ids, COLUMNS)
+    np.testing.assert_array_equal(found.values, whole.values)
 
 
 def test_parquet_gives_values_ids_and_parity_back(tmp_path):

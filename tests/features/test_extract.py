@@ -101,6 +101,17 @@ def test_result_does_not_depend_on_workers():
     assert one.columns == two.columns
 
 
+def test_parts_give_the_parts_of_the_view():
+    rows = [([f"Question {i % 7}?"], [f"Answer {i}. " * i], ["No."]) for i in range(40)]
+    battles = table(*rows)
+    whole = features.extract(battles)
+    parts = [battles.iloc[:25], battles.iloc[25:25], battles.iloc[25:]]
+    for workers in (1, 2):
+        views = list(features.stream(iter(parts), len(battles), workers))
+        assert [view.ids for view in views] == [part["id"].tolist() for part in parts]
+        np.testing.assert_array_equal(np.concatenate([v.values for v in views]), whole.values)
+
+
 def test_no_battles_give_an_empty_view():
     view = features.extract(table((["a"], ["b"], ["c"])).iloc[:0])
     assert view.values.shape == (0, len(signals.columns()))

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 
 from arena.views import Column
@@ -56,13 +57,13 @@ def test_a_name_is_given_once(registry):
             register(twice)
 
 
-@pytest.mark.parametrize(("value", "kept"), [(1e9, 1e6), (-math.inf, -1e6), (2, 2.0), (True, 1.0)])
-def test_values_are_bounded(registry, value, kept):
-    @registry.prompt_signal
-    def signal(prompt: Text) -> float:
-        return value
-
-    assert registry.of_prompt(Text([""])) == [kept]
+@pytest.mark.parametrize(
+    ("value", "kept"), [(1e9, 1e6), (-math.inf, -1e6), (2, 2.0), (True, 1.0), (math.nan, math.nan)]
+)
+def test_values_are_bounded(value, kept):
+    columns = signals.combine([[value]], [[0]], [[value]], [[value]])
+    np.testing.assert_array_equal(columns, [[kept] * 4])
+    assert columns.dtype == np.float32
 
 
 def test_missing_stays_missing(registry):
@@ -74,4 +75,5 @@ def test_missing_stays_missing(registry):
 
 
 def test_difference_and_sum():
-    assert signals.combine([3, 1], [1, 2]) == [2, 4, -1, 3]
+    found = signals.combine([[3, 1], [0, 5]], [[1, 2], [0, 5]], [[7], [8]], [[], []])
+    assert found.tolist() == [[2, 4, -1, 3, 7], [0, 0, 0, 10, 8]]

@@ -1,0 +1,170 @@
+"""Peak resident memory of what is not the language model, by number of rows.
+
+    python benchmarks/memory.py --rows 10000 100000
+    python benchmarks/memory.py --rows 10000 100000 1000000      some hours: --short helps
+    python benchmarks/memory.py --stage store --rows 10000 100000 1000000
+
+Each stage runs in a process of its own at each number of rows, and says its own peak and that of
+its largest worker (``getrusage``); the last column is what a row more cost, against the line above.
+
+* ``read``: a CSV in the LMSYS layout to the canonical table, and that to parquet.
+* ``features``: battles on disk to the handcrafted view on disk.
+* ``write``: hidden states (``--width`` values of float16 an item) to a store.
+* ``look``: all of them read by their keys in blocks, through memory maps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+import features
+from arena.parquet import GROUP, write_groups
+from arena.readers import read_battles
+from arena.tables import as_arrow, read_battles_groups, write_battles
+from arena.views import write_views
+from benchmarks import lmsys_like
+from embeddings.store import SHARD_ITEMS, Store, Writer, as_keys
+
+STAGES = ("read", "features", "write", "look")
+MADE_OF = {"read": "csv", "features": "battles", "write": "", "look": "write"}
+"""What must be in the folder before a stage, and which step puts it there."""
+
+
+def keys(first: int, count: int) -> list[bytes]:
+    """Content addresses of items."""
+    return [hashlib.sha256(b"%d" % i).digest() for i in range(first, first + count)]
+
+
+def make_csv(folder: Path, rows: int, width: int) -> None:
+    """The file of battles."""
+    lmsys_like.write_csv(folder / "battles.csv", rows)
+
+
+def make_battles(folder: Path, rows: int, width: int) -> None:
+    """The canonical table, written as it is drawn."""
+    write_groups(folder / "battles.parquet", battle_groups(rows))
+
+
+def battle_groups(rows: int) -> Iterator[pa.Table]:
+    """Battles in groups."""
+    for first in range(0, rows, GROUP):
+        yield as_arrow(lmsys_like.table(min(GROUP, rows - first), first))
+
+
+def read(folder: Path, rows: int, width: int) -> None:
+    """Read, validate, group, write."""
+    write_battles(folder / "read.parquet", read_battles(str(folder / "battles.csv"), labelled=True))
+
+
+def extract(folder: Path, rows: int, width: int) -> None:
+    """The handcrafted view, as extract.py makes it."""
+    parts = read_battles_groups(folder / "battles.parquet")
+    write_views(folder / "style.parquet", features.stream(parts, rows))
+
+
+def write(folder: Path, rows: int, width: int) -> None:
+    """A store of one vector an item."""
+    writer = Writer(folder / "store")
+    for first in range(0, rows, SHARD_ITEMS):
+        count = min(SHARD_ITEMS, rows - first)
+        states = torch.full((count, width), 0.5, dtype=torch.float16)
+        writer.add(keys(first, count), {"states": states})
+
+
+def look(folder: Path, rows: int, width: int) -> None:
+    """Every item of the store, in blocks."""
+    store = Store(folder / "store")
+    for first in range(0, rows, GROUP):
+        count = min(GROUP, rows - first)
+        found = store.rows(store.require(as_keys(keys(first, count))), "states")
+        assert found.shape == (count, width)
+        assert np.all(found == 0.5)
+
+
+STEPS = {
+    "csv": make_csv,
+    "battles": make_battles,
+    "read": read,
+    "features": extract,
+    "write": write,
+    "look": look,
+}
+
+
+def in_a_process(step: str, folder: Path, rows: int, arguments: argparse.Namespace) -> list[float]:
+    """Run a step in a process of its own; its peak, its largest worker's (MB), and seconds."""
+    command = [sys.executable, __file__, "--step", step, "--folder", str(folder)]
+    command += ["--rows", str(rows), "--width", str(arguments.width)]
+    command += ["--short"] if arguments.short else []
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return [float(word) for word in done.stdout.split()]
+
+
+def measure(stage: str, arguments: argparse.Namespace) -> None:
+    """Print a line for each number of rows."""
+    before: tuple[int, float] | None = None
+    for rows in arguments.rows:
+        with tempfile.TemporaryDirectory(dir=arguments.scratch) as name:
+            folder = Path(name)
+            if MADE_OF[stage]:
+                in_a_process(MADE_OF[stage], folder, rows, arguments)
+            peak, worker, seconds = in_a_process(stage, folder, rows, arguments)
+        growth = ""
+        if before and rows != before[0]:
+            growth = f"{(peak - before[1]) * 1e6 / (rows - before[0]):9,.0f} bytes a row"
+        before = rows, peak
+        print(
+            f"{stage:9} {rows:9,} rows {peak:8,.0f} MB, a worker {worker:6,.0f} MB "
+            f"{seconds:8,.1f} s {growth}",
+            flush=True,
+        )
+
+
+def step(arguments: argparse.Namespace) -> None:
+    """Do one step here and print what it cost."""
+    if arguments.short:
+        lmsys_like.ANSWER = lmsys_like.PROMPT = (4.0, 0.8, 400)
+    start = time.perf_counter()
+    STEPS[arguments.step](arguments.folder, arguments.rows[0], arguments.width)
+    seconds = time.perf_counter() - start
+    own, workers = (
+        resource.getrusage(who).ru_maxrss * 1024 / 1e6
+        for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
+    print(own, workers, seconds)
+
+
+def main() -> None:
+    """Measure each stage at each number of rows."""
+    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    p.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000], help="numbers of rows")
+    p.add_argument("--stage", nargs="+", choices=STAGES, default=STAGES, help="stages (all)")
+    p.add_argument("--width", type=int, default=576, help="values of an item of the store (576)")
+    p.add_argument("--short", action="store_true", help="texts of some 60 characters")
+    p.add_argument("--scratch", type=Path, help="where files are made (the temporary folder)")
+    p.add_argument("--step", choices=STEPS, help=argparse.SUPPRESS)
+    p.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    arguments = p.parse_args()
+    if arguments.step:
+        step(arguments)
+        return
+    for stage in arguments.stage:
+        measure(stage, arguments)
+
+
+if __name__ == "__main__":
+    main()
