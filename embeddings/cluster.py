@@ -4,8 +4,8 @@ A shard's items travel to an actor as one Arrow table, its numbers come back as 
 process that began it all adds them to the store. A shard is named by its items and written whole,
 so the order in which actors answer changes no byte, and what is killed goes on as without Ray.
 
-Ray's own processes talk to each other by pickle, and trust whoever reaches their ports: keep a
-cluster in a network of its own. No file of a run is read that way.
+Ray's own processes talk to each other by pickle, and trust whoever has the cluster's token, which
+travels in clear: keep a cluster in a network of its own. No file of a run is read that way.
 """
 
 from __future__ import annotations
@@ -236,7 +236,8 @@ def _ray(address: str) -> Iterator[Any]:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
             f"no Ray cluster at {address or 'this machine'} ({first}): start one with "
-            "`ray start --head`, or leave out --ray-address"
+            "`ray start --head`, give its token here too (RAY_AUTH_MODE=token, RAY_AUTH_TOKEN or "
+            "RAY_AUTH_TOKEN_PATH), or leave out --ray-address"
         ) from error
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     ray.data.DataContext.get_current().enable_progress_bars = False

@@ -8,12 +8,13 @@ place is free again. Times are the database's, not those of the machines.
 
 from __future__ import annotations
 
+import sqlite3
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from urllib.parse import quote
 
 import optuna
 from optuna.exceptions import ExperimentalWarning, StorageInternalError, UpdateFinishedTrialError
@@ -154,9 +155,9 @@ class Study:
 
 def _owned(path: Path, name: str) -> optuna.Study:
     path.parent.mkdir(parents=True, exist_ok=True)
-    # As a URI, since a "?" in a plain path would end it.
-    url = f"sqlite:///file:{quote(str(path))}?uri=true"
-    return _study(optuna.storages.RDBStorage(url), name)
+    # No URL holds every path: a "?" would end it.
+    connect = partial(sqlite3.connect, path, check_same_thread=False)
+    return _study(optuna.storages.RDBStorage("sqlite:///study.db", {"creator": connect}), name)
 
 
 # Two processes that begin a database at once get in each other's way.

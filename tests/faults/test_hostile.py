@@ -174,6 +174,17 @@ def test_deep_nesting_is_one_line(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "changes", [{"fusions": []}, {"length": [1]}, {"learned": {"hidden": "x"}}]
+)
+def test_a_bundle_of_other_kinds_is_damaged(tmp_path, changes):
+    sound = {"format": bundle.FORMAT, "class_order": list(bundle.CLASSES), "prior": [1, 1, 1]}
+    entries = {**sound, "length": {}, "fusions": {}, "learned": {}, **changes}
+    (tmp_path / "bundle.json").write_text(json.dumps(entries))
+    with pytest.raises(UserError, match="is damaged"):
+        bundle.load(tmp_path)
+
+
+@pytest.mark.parametrize(
     "entries",
     [
         {"backbone": {"asked": "smollm2-135m"}},

@@ -11,8 +11,10 @@ from pathlib import Path
 import optuna
 import pytest
 from optuna.trial import TrialState
+from sqlalchemy.engine import make_url
 
-from meta.studies import FINISHED
+from arena.errors import UserError
+from meta.studies import FINISHED, Study
 
 ROOT = Path(__file__).resolve().parents[2]
 TRIALS = 7
@@ -81,6 +83,42 @@ def check_shared(url):
 @pytest.mark.slow
 def test_processes_share_a_sqlite_file(tmp_path):
     check_shared(f"sqlite:///{tmp_path}/studies.db")
+
+
+def test_work_that_is_done_is_not_done_again(tmp_path):
+    url = make_url(f"sqlite:///{tmp_path}/studies.db")
+    asked = []
+
+    def objective(trial):
+        asked.append(trial.suggest_float("x", 0, 9))
+        return asked[-1]
+
+    told = []
+    best = [
+        Study(url, "s", {"x": 3.0}).fill(objective, n, lambda: told.append(1)) for n in (4, 4, 6)
+    ]
+    assert len(asked) == len(told) == 6
+    assert best[0] == best[1] == {"x": min(asked[:4])}
+    assert best[2] == {"x": min(asked)}
+    assert asked[0] == 3.0
+    assert len(set(asked)) == 6
+
+
+def test_a_mistake_in_a_trial_is_raised_and_its_place_is_free(tmp_path):
+    url = make_url(f"sqlite:///{tmp_path}/studies.db")
+
+    def broken(_):
+        raise ValueError("not this way")
+
+    with pytest.raises(ValueError, match="not this way"):
+        Study(url, "s", {"x": 3.0}).fill(broken, 1)
+    found = Study(url, "s", {"x": 3.0}).fill(lambda trial: trial.suggest_float("x", 0, 9), 1)
+    assert found == {"x": 3.0}
+
+
+def test_a_driver_that_is_missing():
+    with pytest.raises(UserError, match="needs a driver that is not installed"):
+        Study(make_url("postgresql+pg8000://me:hunter2@127.0.0.1:1/x"), "s", {})
 
 
 def server_programs():

@@ -71,3 +71,10 @@ def test_a_sound_study_stays(data, tmp_path):
     set_aside_damaged(storage)
     assert [path.name for path in tmp_path.iterdir()] == ["study.db"]
     assert np.isfinite(list(tune(*data, 1, storage).values())).all()
+
+
+def test_any_path_holds_the_studies(data, tmp_path):
+    storage = tmp_path / "a?b#c%20 d" / "study.db"
+    tune(*data, 1, storage)
+    assert storage.exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["a?b#c%20 d"]
