@@ -2,10 +2,11 @@
 
     python benchmarks/memory.py --rows 10000 100000
     python benchmarks/memory.py --rows 10000 100000 1000000      some hours: --short helps
-    python benchmarks/memory.py --stage store --rows 10000 100000 1000000
+    python benchmarks/memory.py --stage write look --rows 10000 100000 1000000
 
 Each stage runs in a process of its own at each number of rows, and says its own peak and that of
-its largest worker (``getrusage``); the last column is what a row more cost, against the line above.
+its largest worker (VmHWM of Linux; ``getrusage`` counts what the parent had, too). The last column
+is what a row more cost, against the line above.
 
 * ``read``: a CSV in the LMSYS layout to the canonical table, and that to parquet.
 * ``features``: battles on disk to the handcrafted view on disk.
@@ -17,10 +18,10 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import resource
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -139,13 +140,30 @@ def step(arguments: argparse.Namespace) -> None:
     if arguments.short:
         lmsys_like.ANSWER = lmsys_like.PROMPT = (4.0, 0.8, 400)
     start = time.perf_counter()
-    STEPS[arguments.step](arguments.folder, arguments.rows[0], arguments.width)
-    seconds = time.perf_counter() - start
-    own, workers = (
-        resource.getrusage(who).ru_maxrss * 1024 / 1e6
-        for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    )
-    print(own, workers, seconds)
+    done, workers = threading.Event(), [0.0]
+
+    def watch() -> None:
+        while not done.wait(0.5):
+            for children in Path("/proc/self/task").glob("*/children"):
+                workers.extend(map(peak, children.read_text().split()))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        STEPS[arguments.step](arguments.folder, arguments.rows[0], arguments.width)
+    finally:
+        done.set()
+        watcher.join()
+    print(peak("self"), max(workers), time.perf_counter() - start)
+
+
+def peak(process: str) -> float:
+    """Peak resident memory of a process, MB; 0 where it has ended."""
+    try:
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    except OSError:
+        return 0.0
+    return next((int(s.split()[1]) * 1024 / 1e6 for s in lines if s.startswith("VmHWM")), 0.0)
 
 
 def main() -> None:

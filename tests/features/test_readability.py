@@ -6,12 +6,14 @@ import pytest
 import textstat
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyphen import Pyphen
 
 from features import readability
 from features.signals import ANSWER
 from features.text import Text
 
 PROMPT = Text(["?"])
+PATTERNS = Pyphen(lang="en_US", cache=False).hd
 TEXTSTAT = {
     "flesch": textstat.flesch_reading_ease,
     "kincaid": textstat.flesch_kincaid_grade,
@@ -101,3 +103,17 @@ def test_without_words_there_is_no_readability(text):
 
 def test_noise_has_one_hard_syllable():
     assert readability.WORD_COUNTS["ab" * 30] == (1, 0, 0, 1, 1, 60)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text("abcdefghijklmnopqrstuvwxyz'_0é你", max_size=25))
+def test_hyphens_are_those_of_pyphen(word):
+    assert readability.hyphens(word) == list(PATTERNS.positions(word))
+
+
+def test_words_are_forgotten_when_they_are_too_many(monkeypatch):
+    monkeypatch.setattr(readability, "MOST_WORDS", 3)
+    found = readability.WordCounts()
+    for word in ("one", "banana", "ocelot", "four"):
+        assert found[word][0] == textstat.syllable_count(word)
+    assert list(found) == ["four"]
