@@ -9,7 +9,11 @@ import pandas as pd
 import pyarrow as pa
 
 from arena.battle import COLUMNS
+<<<<<<< HEAD
 from arena.parquet import damaged, read_groups, read_table, write_table
+=======
+from arena.parquet import GROUP, read_groups, read_table, write_groups
+>>>>>>> scale
 
 TURNS = pa.list_(pa.string())
 TYPES = {
@@ -23,7 +27,9 @@ SCHEMA = pa.schema([(name, TYPES[name]) for name in COLUMNS])
 
 def write_battles(path: Path, df: pd.DataFrame) -> None:
     """Write the canonical table atomically; equal tables give equal bytes."""
-    write_table(path, as_arrow(df))
+    # Group by group: the texts are not held a second time.
+    starts = range(0, max(len(df), 1), GROUP)
+    write_groups(path, (as_arrow(df.iloc[start : start + GROUP]) for start in starts))
 
 
 def as_arrow(df: pd.DataFrame) -> pa.Table:

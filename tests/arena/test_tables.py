@@ -47,7 +47,7 @@ def row(i):
 
 @pytest.mark.parametrize(("rows", "sizes"), [(0, [0]), (2, [2]), (5, [2, 2, 1])])
 def test_groups_are_the_parts_of_the_table(tmp_path, monkeypatch, rows, sizes):
-    monkeypatch.setattr("arena.parquet.GROUP", 2)
+    monkeypatch.setattr("arena.tables.GROUP", 2)
     battles = battles_of([row(i) for i in range(rows)])
     write_battles(tmp_path / "x.parquet", battles)
     groups = list(read_battles_groups(tmp_path / "x.parquet"))
@@ -56,7 +56,7 @@ def test_groups_are_the_parts_of_the_table(tmp_path, monkeypatch, rows, sizes):
 
 
 def test_a_damaged_group_says_what_to_do(tmp_path, monkeypatch):
-    monkeypatch.setattr("arena.parquet.GROUP", 2)
+    monkeypatch.setattr("arena.tables.GROUP", 2)
     path = tmp_path / "x.parquet"
     write_battles(path, battles_of([row(i) for i in range(5)]))
     damaged = path.read_bytes().replace(b"p4", b"p5")

@@ -72,7 +72,7 @@ def test_options_of_a_cluster_without_one(capsys):
     assert "go with --engine ray" in capsys.readouterr().err
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_two_actors_go_on_to_the_same_bytes(configs, tmp_path, monkeypatch):
     pytest.importorskip("ray")
     for module in (cluster, evidence):

@@ -144,7 +144,7 @@ def test_engines_have_stores_of_their_own(configs, tmp_path):
     assert views[0] != views[1]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @needs_openvino
 def test_openvino_reads_the_embedded_model_as_well_as_torch():
     config = replace(load_config("smollm2-135m"), layers=(0.33, 1.0))
@@ -154,7 +154,8 @@ def test_openvino_reads_the_embedded_model_as_well_as_torch():
     theirs, ours = scored(config, TORCH, battles), scored(config, OPENVINO, battles)
     assert np.median(error(ours[0], truth[0])) < 1.3 * np.median(error(theirs[0], truth[0]))
     assert error(ours[0], truth[0]).max() < 0.1
-    np.testing.assert_allclose(ours[1][:, 0], truth[1][:, 0], atol=0.03)
+    off, peer = (np.abs(x[1][:, 0] - truth[1][:, 0]).max() for x in (ours, theirs))
+    assert off < max(0.06, 2 * peer)
 
 
 def test_every_architecture_that_is_tested_may_be_chosen(configs):
