@@ -9,11 +9,7 @@ import pandas as pd
 import pyarrow as pa
 
 from arena.battle import COLUMNS
-<<<<<<< HEAD
-from arena.parquet import damaged, read_groups, read_table, write_table
-=======
-from arena.parquet import GROUP, read_groups, read_table, write_groups
->>>>>>> scale
+from arena.parquet import GROUP, damaged, read_groups, read_table, write_groups
 
 TURNS = pa.list_(pa.string())
 TYPES = {
