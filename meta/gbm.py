@@ -73,13 +73,21 @@ class BothOrders:
             np.concatenate([view.values, view.swapped_values()]),
             np.concatenate([labels, SWAP[labels]]),
             feature_name=[f"c{i}" for i in range(len(view.columns))],
-            params={k: FIXED[k] for k in ("max_bin", "feature_pre_filter", "verbosity")},
+            params=self._params(threads_inside(2 * len(labels))),
             free_raw_data=False,
         ).construct()
+        self._one_at_a_time = threading.Lock()
 
-    def subset(self, rows: np.ndarray) -> lgb.Dataset:
-        """Both orders of the rows at positions ``rows``."""
-        return self.data.subset(np.concatenate([rows, rows + len(self.labels)])).construct()
+    def subset(self, rows: np.ndarray, threads: int) -> lgb.Dataset:
+        """Both orders of the rows at positions ``rows``; ``threads`` as every other call beside."""
+        both = np.concatenate([rows, rows + len(self.labels)])
+        with self._one_at_a_time:
+            return self.data.subset(both, self._params(threads)).construct()
+
+    @staticmethod
+    def _params(threads: int) -> dict[str, Any]:
+        binning = {k: FIXED[k] for k in ("max_bin", "feature_pre_filter", "verbosity")}
+        return {**binning, "num_threads": threads}
 
 
 def threads_inside(rows: int, beside: int = 1) -> int:
@@ -88,15 +96,18 @@ def threads_inside(rows: int, beside: int = 1) -> int:
     return max(1, min(cores // beside, rows // WORTH_A_THREAD))
 
 
-def raw_scores(boosters: Sequence[lgb.Booster], view: View) -> np.ndarray:
+def raw_scores(
+    boosters: Sequence[lgb.Booster], view: View, threads: int | None = None
+) -> np.ndarray:
     """Mean raw scores over boosters and both orders; float64 (n, 3), exactly equivariant."""
-    return mean_of_orders(boosters, view, lambda found: found, raw_score=True)
+    return mean_of_orders(boosters, view, lambda found: found, threads, raw_score=True)
 
 
 def mean_of_orders(
     boosters: Sequence[lgb.Booster],
     view: View,
     by_class: Callable[[np.ndarray], np.ndarray],
+    threads: int | None = None,
     **how: bool,
 ) -> np.ndarray:
     """Mean over boosters and both orders of what they predict, the swapped order swapped back.
@@ -105,9 +116,10 @@ def mean_of_orders(
         boosters: the bag.
         view: the design matrix, n rows.
         by_class: of a prediction, an array (n, 3, ...).
+        threads: as every call of LightGBM that runs at the same time; by default as the rows ask.
         how: passed to ``lightgbm.Booster.predict``.
     """
-    threads = threads_inside(2 * len(view.ids))
+    threads = threads or threads_inside(2 * len(view.ids))
     orders = ((view.values, np.arange(3)), (view.swapped_values(), SWAP))
     found = [
         by_class(np.asarray(booster.predict(values, num_threads=threads, **how)))[:, order]
@@ -139,8 +151,9 @@ def cross_validate(
     boosters: list[lgb.Booster] = []
     names = np.unique(folds)
     workers = min(os.cpu_count() or 1, len(names) * len(seeds))
+    # LightGBM's number of threads is one for the whole process, and buffers of a training are made
+    # for the number at its start: a call with another number meanwhile makes it write beyond them.
     threads = threads_inside(2 * len(data.labels), workers)
-
     stopped = threading.Event()
 
     def give_up(_: Any) -> None:
@@ -152,9 +165,9 @@ def cross_validate(
         fold, seed = job
         return lgb.train(
             {**FIXED, **params, "seed": seed, "num_threads": threads},
-            data.subset(np.flatnonzero(folds != fold)),
+            data.subset(np.flatnonzero(folds != fold), threads),
             MAX_ROUNDS,
-            valid_sets=[data.subset(np.flatnonzero(folds == fold))],
+            valid_sets=[data.subset(np.flatnonzero(folds == fold), threads)],
             callbacks=[give_up, lgb.early_stopping(PATIENCE, verbose=False)],
         )
 
@@ -164,7 +177,7 @@ def cross_validate(
             for done, fold in enumerate(names, start=1):
                 held = np.flatnonzero(folds == fold)
                 bag = [next(fitted) for _ in seeds]
-                raw[held] = raw_scores(bag, data.view.take(held))
+                raw[held] = raw_scores(bag, data.view.take(held), threads)
                 boosters += bag
                 if after_fold is not None:
                     after_fold(done, held, raw[held])

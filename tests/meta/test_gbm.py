@@ -1,7 +1,9 @@
+import lightgbm as lgb
 import numpy as np
 import pytest
 from toys import toy_evidence
 
+from meta import gbm
 from meta.gbm import BASELINE, BothOrders, cross_validate, raw_scores
 from meta.tune import tune
 
@@ -45,3 +47,25 @@ def test_a_study_goes_on_where_it_stopped(data, tmp_path):
 
 def test_no_trials_is_the_baseline(data, tmp_path):
     assert tune(data, folds_of(data), 0, tmp_path / "none.db") == BASELINE
+
+
+def test_all_that_runs_beside_a_training_has_its_number_of_threads(data, monkeypatch):
+    """LightGBM has one number a process: a training beside a call with another would crash."""
+    monkeypatch.setattr(gbm.os, "cpu_count", lambda: 16)
+    monkeypatch.setattr(gbm, "WORTH_A_THREAD", len(data.labels))
+    assert gbm.threads_inside(2 * len(data.labels)) > gbm.threads_inside(len(data.labels))
+    found, train, predict = [], lgb.train, lgb.Booster.predict
+
+    def trains(params, rows, *arguments, valid_sets, **options):
+        found.extend(x["num_threads"] for x in (params, rows.params, valid_sets[0].params))
+        return train(params, rows, *arguments, valid_sets=valid_sets, **options)
+
+    def predicts(booster, *arguments, num_threads, **options):
+        found.append(num_threads)
+        return predict(booster, *arguments, num_threads=num_threads, **options)
+
+    monkeypatch.setattr(lgb, "train", trains)
+    monkeypatch.setattr(lgb.Booster, "predict", predicts)
+    cross_validate(data, folds_of(data), SMALL)
+    assert len(found) == 4 * (3 + 2)
+    assert set(found) == {2}
