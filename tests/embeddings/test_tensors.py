@@ -41,14 +41,20 @@ def written(tmp_path_factory):
 
 @settings(max_examples=300, deadline=None)
 @given(st.data())
-def test_no_changed_byte_goes_unnoticed(written, data):
+def test_a_changed_byte_is_noticed_or_changes_nothing(written, data):
     content = bytearray(written.read_bytes())
     place = data.draw(st.integers(0, len(content) - 1))
     content[place] ^= data.draw(st.integers(1, 255))
     path = written.with_name("changed")
     path.write_bytes(content)
-    with pytest.raises(DamagedError):
-        read_tensors(path)
+    try:
+        tensors, notes = read_tensors(path)
+    except DamagedError:
+        return
+    # White space that fills up the header may become other white space.
+    assert bytes(content).split() == written.read_bytes().split()
+    assert tensors["a"].tolist() == [0, 1, 2, 3, 4, 5]
+    assert notes == NOTES
 
 
 def test_the_checksum_is_of_names_dtypes_and_shapes_too():
