@@ -207,6 +207,7 @@ def test_every_backbone_learns_a_planted_signal_out_of_fold(
     config = replace(configs[architecture], quantization=quantization)
     battles = planted(60)
     judges, learned = Judges(config, LEARNS, tmp_path, 100), examples(battles, config)
+    judges.prepare(learned.pairs)
     out = held_out(battles["group"], 2)[:1]
     _, view = crossfit(judges, learned, out, learned.pairs)
     known = view.take(out[0])
