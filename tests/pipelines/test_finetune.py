@@ -198,7 +198,7 @@ def judges(run):
     return {p.parent.name: load_file(p) for p in sorted((run / "finetune").rglob(WEIGHTS))}
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_killed_twice_gives_the_same_bits(tmp_path, model_folder):
     yaml = tmp_path / "exact.yaml"
     yaml.write_text(f"source: {model_folder}\ndtype: float32\n")
