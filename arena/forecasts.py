@@ -109,7 +109,7 @@ def read_votes(source: str, ids: Sequence[str]) -> np.ndarray:
         UserError: no column tells a vote, a row is damaged, an id occurs twice, a vote is none.
     """
     found, names = _read(source, [])
-    columns: list[Sequence[str]] = [(name,) for name in LABELS if name in found.columns]
+    columns = _label_columns(found)
     if set(CLASSES) <= set(found.columns):
         columns.append(CLASSES)
     if not columns:
@@ -197,11 +197,16 @@ def _at(source: str, i: int, name: str) -> str:
     return f"{source}, row {i + 1} (id {name[:40]})"
 
 
+def _label_columns(found: Source) -> list[Sequence[str]]:
+    """The columns that each tell the label in one cell."""
+    return [(name,) for name in LABELS if name in found.columns]
+
+
 def _columns(source: str, found: Source) -> tuple[Sequence[str], list[Sequence[str]]]:
     """The columns of the probabilities, and those that tell the label: one or three names each."""
     columns = set(found.columns)
     triples: list[Sequence[str]] = [t for t in PROBABILITIES if columns.issuperset(t)]
-    labels: list[Sequence[str]] = [(name,) for name in LABELS if name in columns]
+    labels = _label_columns(found)
     if columns.issuperset(CLASSES):
         numbers = (_number(row.cells.get(name)) for row in found.rows for name in CLASSES)
         fractions = any(x is not None and x not in (0.0, 1.0, -1.0) for x in numbers)

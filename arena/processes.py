@@ -6,7 +6,14 @@ import re
 import resource
 import signal
 import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Self, TypeVar
+
+import loky
+
+Job = TypeVar("Job")
+Found = TypeVar("Found")
 
 KIB = 1 / 1024 if sys.platform == "darwin" else 1.0
 """The unit in which the system tells a process's memory, in KiB (getrusage(2))."""
@@ -15,6 +22,40 @@ KIB = 1 / 1024 if sys.platform == "darwin" else 1.0
 def ignore_interrupts() -> None:
     """In a worker: leave Ctrl-C to the process that started it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+class Workers:
+    """Processes that compute, ended with the context; one is this process itself."""
+
+    def __init__(self, number: int) -> None:
+        """``number`` of processes."""
+        self._pool: loky.ProcessPoolExecutor | None = None
+        if number > 1:
+            self._pool = loky.ProcessPoolExecutor(number, initializer=ignore_interrupts)
+
+    def map(self, function: Callable[[Job], Found], jobs: Sequence[Job]) -> Iterator[Found]:
+        """What a module's function says of each job, in order; a killed process costs only time."""
+        done = 0
+        if self._pool is not None:
+            try:
+                for found in self._pool.map(function, jobs):
+                    yield found
+                    done += 1
+            except loky.BrokenProcessPool:
+                print("a process was killed, perhaps for want of memory: going on with one")
+                self._close()
+        yield from map(function, jobs[done:])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(kill_workers=True)
+            self._pool = None
 
 
 def peak_mib() -> float:

@@ -132,8 +132,6 @@ def _wrong_encoding(source: str) -> str:
 
 def is_encodable(text: str) -> bool:
     """Whether a text is free of lone surrogates, which ``surrogateescape`` makes of stray bytes."""
-    if text.isascii():
-        return True
     try:
         text.encode()
     except UnicodeEncodeError:

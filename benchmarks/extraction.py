@@ -23,6 +23,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -38,7 +39,7 @@ from embeddings.backbone import load_backbone
 from embeddings.config import load_config
 from embeddings.engine import OPENVINO, choose
 from embeddings.planning import Plan, pack_battles
-from embeddings.reading import in_shards, one_thread
+from embeddings.reading import in_shards
 from embeddings.scoring import Item, Scorer
 from pipelines import cli
 
@@ -113,7 +114,7 @@ class Work:
                     for x, w in pairs:
                         torch.nn.functional.linear(x, w)
 
-        pool = ThreadPoolExecutor(threads, initializer=one_thread)
+        pool = ThreadPoolExecutor(threads, initializer=partial(torch.set_num_threads, 1))
         operations = sum(2.0 * tokens * w.numel() for w in self.linear) * times * threads
         return Entry(
             "matrix products", lambda: list(pool.map(products, range(threads))), operations

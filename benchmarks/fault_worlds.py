@@ -178,10 +178,10 @@ def short_of_memory() -> None:
 def _with_memory_for(tokens: int) -> None:
     import torch
 
-    from embeddings import evidence
+    from embeddings import reader
     from embeddings.scoring import Scorer
 
-    in_shards, score = evidence.in_shards, Scorer.score
+    in_shards, score = reader.in_shards, Scorer.score
 
     def read(self: Scorer, items: Any) -> Any:
         if len(items) * max(item.longest for item in items) > tokens:
@@ -191,7 +191,7 @@ def _with_memory_for(tokens: int) -> None:
     def batched(*arguments: Any, **how: Any) -> Any:
         return in_shards(*arguments, **{**how, "budget": 1200})
 
-    evidence.in_shards = batched  # type: ignore[assignment]
+    reader.in_shards = batched  # type: ignore[assignment]
     Scorer.score = read  # type: ignore[method-assign]
 
 

@@ -59,6 +59,11 @@ class Backbone:
         """The model without its head; its ``layers`` are the decoder layers."""
         return self.model.get_decoder()
 
+    @property
+    def batch_tokens(self) -> int:
+        """Tokens of a batch; 0 on a CPU, which reads sequences one by one, unpadded."""
+        return 0 if self.device.type == "cpu" else self.config.batch_tokens
+
     def logits(self, states: torch.Tensor) -> torch.Tensor:
         """Logits of the token that follows, (n, vocabulary), in the model's dtype.
 

@@ -25,11 +25,11 @@ import pyarrow as pa
 
 from arena.errors import UserError
 from arena.progress import Progress
-from embeddings.backbone import fingerprint, load_backbone, model_folder
+from embeddings.backbone import fingerprint, model_folder
 from embeddings.config import BackboneConfig
 from embeddings.planning import Plan
-from embeddings.reading import in_shards, one_core
-from embeddings.scoring import QUANTITIES, Item, Scorer
+from embeddings.reader import AnswerReader
+from embeddings.scoring import QUANTITIES, Item
 from embeddings.store import SHARD_ITEMS, Writer
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -83,17 +83,14 @@ class Reader:
 
     def __init__(self, task: Task) -> None:
         """Load the model; what goes wrong is told with the first shard."""
-        self.config, self.error = task.config, ""
+        self.error = ""
         try:
             if fingerprint(model_folder(task.config)) != task.model:
                 raise UserError(
                     f"backbone {task.config.name}: the model on {platform.node()} is another than "
                     "on the machine that gave the command: put the same files on both"
                 )
-            self.backbone = load_backbone(task.config)
-            with one_core():
-                self.scorer = Scorer(self.backbone, task.end_token, task.opening)
-            self.warm = task.config.quantization == "none"
+            self.reader = AnswerReader(task.config, task.end_token, task.opening)
         except UserError as error:
             self.error = str(error)
 
@@ -101,23 +98,14 @@ class Reader:
         """Read one shard: a row of keys, states (float16), likelihood (float32), or an error."""
         found = {"keys": b"", "states": b"", "slots": 0, "likelihood": b"", "error": self.error}
         if not self.error:
-            items = as_items(table)
-            if not self.warm:
-                # bitsandbytes rearranges the weights in its first pass: no two threads may.
-                self.scorer.score(items[-1:])
-                self.warm = True
-            ((_, scored),) = in_shards(
-                items,
-                self.scorer.score,
-                size=len(items),
-                length=lambda item: item.longest,
-                budget=0 if self.backbone.device.type == "cpu" else self.config.batch_tokens,
-                progress=lambda _: None,
-            )
-            found["keys"] = b"".join(item.key for item in items)
-            states = np.concatenate([states for states, _ in scored])
-            found["states"], found["slots"] = states.tobytes(), states.shape[1]
-            found["likelihood"] = np.concatenate([values for _, values in scored]).tobytes()
+            ((keys, arrays),) = self.reader.read(as_items(table))
+            found = {
+                "keys": b"".join(keys),
+                "states": arrays["states"].tobytes(),
+                "slots": arrays["states"].shape[1],
+                "likelihood": arrays["likelihood"].tobytes(),
+                "error": "",
+            }
         return pa.table({n: pa.array([v], KINDS[n]) for n, v in found.items()})
 
 

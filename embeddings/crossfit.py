@@ -28,6 +28,7 @@ from embeddings import pairs, probe
 from embeddings.backbone import fingerprint, load_backbone, model_config, model_folder
 from embeddings.config import BackboneConfig
 from embeddings.depths import Span
+from embeddings.joint import AGAIN
 from embeddings.judge import Judge, average, token_ids
 from embeddings.lower import fill_lower
 from embeddings.orders import columns, view_values
@@ -97,7 +98,7 @@ class Judges:
         }
         self.span = Span.of(recipe, model_config(model_folder(config)).num_hidden_layers)
         self.lower: Writer | None = None
-        self.frozen = Writer(self._store("frozen", pool=recipe.pool, reads=recipe.read_layers))
+        self.frozen = self._store("frozen", pool=recipe.pool, reads=recipe.read_layers)
 
     def prepare(self, train: Pairs, *others: Pairs) -> None:
         """Read what no training changes: the lower layers' output, and what heads start from.
@@ -107,7 +108,7 @@ class Judges:
             others: all that will be read besides.
         """
         if self.recipe.top_layers:
-            self.lower = Writer(self._store("lower", begin=self.span.begin))
+            self.lower = self._store("lower", begin=self.span.begin)
             fill_lower(self.lower, distinct(train, *others), self.config, self.recipe)
             _free()
         todo = self.frozen.lacking(distinct(train, *others))
@@ -115,8 +116,7 @@ class Judges:
             # LoRA begins at zero: a judge that nobody trained reads what its backbone reads.
             judge = Judge(load_backbone(self.config), self.recipe).eval()
             look = partial(judge.look, inputs=self._inputs)
-            budget = self._budget(judge)
-            fill(self.frozen, todo, look, "frozen states", budget, _stacked)
+            fill(self.frozen, todo, look, "frozen states", judge.batch_tokens, _stacked)
             del judge, look
             _free()
 
@@ -171,7 +171,7 @@ class Judges:
             Logits float32 (n, 3), A before B and B before A, each in its own sequence's class
             order.
         """
-        said = Writer(folder / "logits")
+        said = Writer(folder / "logits", again=AGAIN)
         todo = said.lacking(distinct(table))
         if todo:
             times = len(read_json(folder / SETTINGS).get(MEMBERS, [folder]))
@@ -182,7 +182,7 @@ class Judges:
                 read_tensors(folder / WEIGHTS)[0]
             )
             read = partial(self._ask, judge)
-            fill(said, todo, read, what, self._budget(judge))
+            fill(said, todo, read, what, judge.batch_tokens)
             del judge, read
             _free()
         forward, swapped = (
@@ -204,8 +204,9 @@ class Judges:
         states = self.frozen.rows(places, "states").astype(np.float32)
         return torch.from_numpy(states.reshape(len(sequences), -1))
 
-    def _store(self, name: str, **settings: object) -> Path:
-        return self.folder / f"{name}-{settings_hash({**self.reads, **settings})}"
+    def _store(self, name: str, **settings: object) -> Writer:
+        folder = self.folder / f"{name}-{settings_hash({**self.reads, **settings})}"
+        return Writer(folder, again=AGAIN)
 
     def _probe(self, examples: Examples, where: torch.device) -> probe.Probe:
         """The probe of these examples, in both orders."""
@@ -218,9 +219,6 @@ class Judges:
         )
         print(f"head: starts from a probe of frozen states, penalty {found.penalty:,.0f}")
         return found
-
-    def _budget(self, judge: Judge) -> int:
-        return 0 if judge.where.type == "cpu" else self.config.batch_tokens
 
     def _inputs(self, sequence: pairs.Sequence) -> torch.Tensor:
         return token_ids(sequence) if self.lower is None else self.lower.get(sequence.key)

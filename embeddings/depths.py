@@ -15,7 +15,11 @@ import torch
 from arena.errors import UserError
 from embeddings.backbone import Backbone
 from embeddings.recipe import Recipe
-from embeddings.scoring import layer_numbers
+
+
+def layer_numbers(fractions: Sequence[float], layers: int) -> list[int]:
+    """Depths as layer numbers from 1 to ``layers``, ascending, each once."""
+    return sorted({max(1, round(f * layers)) for f in fractions})
 
 
 @dataclass(frozen=True)

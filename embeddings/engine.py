@@ -8,9 +8,8 @@ values.
 from __future__ import annotations
 
 import importlib.util
-import threading
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -19,6 +18,7 @@ from transformers import DynamicCache
 from arena.errors import UserError
 from embeddings.backbone import Backbone, model_config, model_folder
 from embeddings.config import BackboneConfig
+from embeddings.depths import Between
 
 TORCH, OPENVINO, AUTO = "torch", "openvino", "auto"
 ENGINES = (TORCH, OPENVINO)
@@ -47,13 +47,6 @@ class Engine(Protocol):
         ...
 
 
-class _Seen(threading.local):
-    """States of the kept layers by number, of a thread's own last pass."""
-
-    def __init__(self) -> None:
-        self.states: dict[int, torch.Tensor] = {}
-
-
 class TorchEngine:
     """The model as transformers runs it."""
 
@@ -66,10 +59,9 @@ class TorchEngine:
             opening: tokens with which every sequence begins, int32; may be empty.
         """
         self.backbone, self.numbers, self.opening = backbone, numbers, opening
-        # Threads share the model and its hooks.
-        self._seen = _Seen()
-        for number in numbers:
-            backbone.decoder.layers[number - 1].register_forward_hook(self._keep(number))
+        self._between = Between(
+            backbone.decoder, [n for n in numbers if n < len(backbone.decoder.layers)]
+        )
         self._keys_and_values: list[tuple[torch.Tensor, torch.Tensor]] = []
         self.opening_states: list[torch.Tensor] = []
         if len(opening):
@@ -77,12 +69,6 @@ class TorchEngine:
             with torch.inference_mode():
                 self.opening_states = self._run([opening], cache)
             self._keys_and_values = [(layer.keys, layer.values) for layer in cache.layers]
-
-    def _keep(self, number: int) -> Any:
-        def hook(_: Any, __: Any, output: Any) -> None:
-            self._seen.states[number] = output[0] if isinstance(output, tuple) else output
-
-        return hook
 
     def states(self, sequences: Sequence[np.ndarray]) -> list[torch.Tensor]:
         """See ``Engine``."""
@@ -134,12 +120,10 @@ class TorchEngine:
             cache: what stands before.
         """
         decoder = self.backbone.decoder
-        self._seen.states = {}
         final = decoder(
             input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=cache is not None
         ).last_hidden_state
-        states = self._seen.states
-        states[len(decoder.layers)] = final
+        states = {**self._between.take(), len(decoder.layers): final}
         return [*(states[n] for n in self.numbers), final]
 
 

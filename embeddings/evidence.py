@@ -17,26 +17,14 @@ from arena.errors import UserError
 from arena.parquet import read_table, write_table
 from arena.progress import Progress
 from arena.views import Column, View
-from embeddings.backbone import (
-    fingerprint,
-    load_backbone,
-    load_tokenizer,
-    model_config,
-    model_folder,
-)
+from embeddings.backbone import fingerprint, load_tokenizer, model_config, model_folder
 from embeddings.config import BackboneConfig
+from embeddings.depths import layer_numbers
 from embeddings.engine import TORCH
 from embeddings.planning import Plan, estimate, pack_battles, plan
-from embeddings.reading import in_shards, one_core
-from embeddings.scoring import (
-    QUANTITIES,
-    SCORING_VERSION,
-    Item,
-    Scorer,
-    layer_numbers,
-    slot_names,
-)
-from embeddings.store import SHARD_ITEMS, Store, Writer, as_keys, settings_hash
+from embeddings.reader import AnswerReader
+from embeddings.scoring import QUANTITIES, SCORING_VERSION, Item, slot_names
+from embeddings.store import Store, Writer, as_keys, settings_hash
 from embeddings.template import TEMPLATE_VERSION
 
 __all__ = ["HiddenStates", "Plan", "estimate", "extract", "likelihood_view", "plan"]
@@ -115,30 +103,14 @@ def fill(
     store: Writer, items: Sequence[Item], config: BackboneConfig, packed: Plan, engine: str = TORCH
 ) -> None:
     """Read ``items`` of ``packed`` and add them to the store, shard by shard in their order."""
-    backbone = load_backbone(config)
-    with one_core():
-        scorer = Scorer(backbone, packed.end_token, packed.opening, engine)
-    if config.quantization != "none":
-        # bitsandbytes rearranges the weights in its first pass: no two threads may do that at once.
-        scorer.score(items[-1:])
-    opening = len(packed.opening)
-    total = sum(item.tokens(opening) for item in items)
-    with Progress(f"{config.name} reads", total, unit="tokens") as progress:
-        for part, scored in in_shards(
-            items,
-            scorer.score,
-            size=SHARD_ITEMS,
-            length=lambda item: item.longest,
-            budget=0 if backbone.device.type == "cpu" else config.batch_tokens,
-            progress=lambda batch: progress.update(sum(i.tokens(opening) for i in batch)),
-        ):
-            store.add(
-                [item.key for item in part],
-                {
-                    "states": np.concatenate([states for states, _ in scored]),
-                    "likelihood": np.concatenate([values for _, values in scored]),
-                },
-            )
+    reader = AnswerReader(config, packed.end_token, packed.opening, engine)
+
+    def tokens(some: Sequence[Item]) -> int:
+        return sum(item.tokens(len(packed.opening)) for item in some)
+
+    with Progress(f"{config.name} reads", tokens(items), unit="tokens") as progress:
+        for keys, arrays in reader.read(items, lambda batch: progress.update(tokens(batch))):
+            store.add(keys, arrays)
 
 
 def likelihood_view(ids: Sequence[str], a: np.ndarray, b: np.ndarray) -> View:

@@ -68,7 +68,7 @@ class Judge(nn.Module):
                 f"backbone {backbone.config.name}: float16 cannot be trained: say dtype: bfloat16 "
                 "(or float32) in its YAML"
             )
-        self.where = backbone.device
+        self.where, self.batch_tokens = backbone.device, backbone.batch_tokens
         self.autocasts = backbone.config.dtype == "bfloat16"
         span = Span.of(recipe, len(backbone.decoder.layers))
         span.cut(backbone)

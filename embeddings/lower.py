@@ -49,8 +49,7 @@ def fill_lower(
             states = decoder(input_ids=padded, use_cache=False).last_hidden_state.cpu()
         return [states[row, : len(s.ids)] for row, s in enumerate(batch)]
 
-    on_cpu = backbone.device.type == "cpu"
-    fill(store, todo, read, f"{config.name} lower layers", 0 if on_cpu else config.batch_tokens)
+    fill(store, todo, read, f"{config.name} lower layers", backbone.batch_tokens)
 
 
 def _check_room(folder: Path, needed: int) -> None:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -69,26 +70,22 @@ def in_shards(
     Yields:
         The items of a shard, and what ``read`` returned of each batch of them.
     """
-    threads = torch.get_num_threads()
-    try:
-        with ThreadPoolExecutor(1 if budget else threads, initializer=one_thread) as pool:
-            for begin in range(0, len(items), size):
-                part = items[begin : begin + size]
-                found: list[Found] = []
-                done = 0
-                while done < len(part):
-                    lengths = [length(item) for item in part[done:]]
-                    grouped = [part[done:][s] for s in batches(lengths, budget)]
-                    try:
-                        for batch, answer in zip(grouped, pool.map(read, grouped), strict=True):
-                            found.append(answer)
-                            done += len(batch)
-                            progress(batch)
-                    except torch.OutOfMemoryError:
-                        budget = _less(budget, max(lengths))
-                yield part, found
-    finally:
-        torch.set_num_threads(threads)
+    with threads_of_one_core(1 if budget else torch.get_num_threads()) as pool:
+        for begin in range(0, len(items), size):
+            part = items[begin : begin + size]
+            found: list[Found] = []
+            done = 0
+            while done < len(part):
+                lengths = [length(item) for item in part[done:]]
+                grouped = [part[done:][s] for s in batches(lengths, budget)]
+                try:
+                    for batch, answer in zip(grouped, pool.map(read, grouped), strict=True):
+                        found.append(answer)
+                        done += len(batch)
+                        progress(batch)
+                except torch.OutOfMemoryError:
+                    budget = _less(budget, max(lengths))
+            yield part, found
 
 
 def _less(budget: int, longest: int) -> int:
@@ -108,20 +105,25 @@ def _less(budget: int, longest: int) -> int:
     return budget // 2
 
 
-def one_thread() -> None:
-    """Let the calling thread compute alone: what a pool of reading threads begins with."""
-    torch.set_num_threads(1)
-
-
 @contextmanager
 def one_core() -> Iterator[None]:
     """Compute on one core for the time of the context: how many there are changes last bits."""
-    threads = torch.get_num_threads()
+    cores = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         yield
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(cores)
+
+
+@contextmanager
+def threads_of_one_core(workers: int) -> Iterator[ThreadPoolExecutor]:
+    """A pool of threads that compute on one core each, and on no more than that one."""
+    with (
+        one_core(),
+        ThreadPoolExecutor(workers, initializer=partial(torch.set_num_threads, 1)) as pool,
+    ):
+        yield pool
 
 
 def fill(

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 from embeddings.backbone import Backbone
+from embeddings.depths import layer_numbers
 from embeddings.engine import TORCH
 from embeddings.engine import engine as make_engine
 
@@ -96,11 +97,6 @@ class Item:
     def tokens(self, opening: int) -> int:
         """Tokens that the model reads for this item, without an opening of so many, read before."""
         return sum(len(x) - opening for x in (self.ids, self.bare) if len(x))
-
-
-def layer_numbers(fractions: Sequence[float], layers: int) -> list[int]:
-    """Depths as layer numbers from 1 to ``layers``, ascending, each once."""
-    return sorted({max(1, round(f * layers)) for f in fractions})
 
 
 def slot_names(numbers: Sequence[int]) -> list[str]:

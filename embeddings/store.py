@@ -28,6 +28,8 @@ from arena.errors import UserError
 from arena.files import write_json
 from embeddings.tensors import DamagedError, read_tensors, write_tensors
 
+EXTRACT = "python pipelines/extract.py"
+
 SHARD_ITEMS = 64
 
 OPEN_SHARDS = 64
@@ -113,7 +115,7 @@ def _file_name(keys: np.ndarray) -> str:
 class Store:
     """The shards of one folder, to be read."""
 
-    def __init__(self, folder: Path, again: str = "python pipelines/extract.py") -> None:
+    def __init__(self, folder: Path, again: str = EXTRACT) -> None:
         """Find out what is there.
 
         Args:
@@ -265,19 +267,25 @@ def _names(keys: np.ndarray) -> np.ndarray:
 class Writer(Store):
     """The shards of one folder, to be written too."""
 
-    def __init__(self, folder: Path, settings: Mapping[str, object] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        settings: Mapping[str, object] | None = None,
+        again: str = EXTRACT,
+    ) -> None:
         """Open or begin the store; remove what a crash left, and shards that are damaged.
 
         Args:
             folder: where the shards lie; it belongs to one settings hash.
             settings: what that is the hash of, kept beside the shards for people.
+            again: the command that writes it, for people.
         """
         folder.mkdir(parents=True, exist_ok=True)
         for leftover in folder.glob(".*.tmp"):
             leftover.unlink()
         if settings is not None and not (folder / "settings.json").exists():
             write_json(folder / "settings.json", dict(settings))
-        super().__init__(folder)
+        super().__init__(folder, again)
 
     def add(self, keys: Sequence[bytes], arrays: Mapping[str, torch.Tensor | np.ndarray]) -> None:
         """Write a shard of these items, atomically.

@@ -17,7 +17,6 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,7 @@ from arena.swap import SWAP
 from embeddings import pairs
 from embeddings.judge import Inputs, Judge
 from embeddings.pairs import Pairs
-from embeddings.reading import batches, one_thread
+from embeddings.reading import batches, threads_of_one_core
 from embeddings.recipe import Recipe
 from embeddings.tensors import DamagedError, read_tensors, write_tensors
 
@@ -171,11 +170,10 @@ class Trainer:
                 sequence.
         """
         last = time.monotonic()
-        threads = torch.get_num_threads()
-        workers = 1 if self.recipe.dropout else threads
+        workers = 1 if self.recipe.dropout else torch.get_num_threads()
         with (
             Progress(what, self.steps - self.step, unit="steps") as progress,
-            ThreadPoolExecutor(workers, initializer=one_thread) as pool,
+            threads_of_one_core(workers) as pool,
         ):
             if self.on_cpu and self.step < self.steps:
                 self.map = pool.map
@@ -195,7 +193,6 @@ class Trainer:
                         f"{every}: {np.mean(self.losses[-every:]):.4f}",
                         flush=True,
                     )
-        torch.set_num_threads(threads)
         self.seconds += time.monotonic() - last
         epoch = self.steps // max(1, self.recipe.epochs)
         write_json(

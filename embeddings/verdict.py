@@ -30,7 +30,7 @@ from embeddings.question import (
     token_packer,
 )
 from embeddings.reading import fill
-from embeddings.store import Writer, settings_hash
+from embeddings.store import Writer, as_keys, settings_hash
 from embeddings.template import TEMPLATE_VERSION
 
 COLUMNS = columns("verdict")
@@ -73,15 +73,17 @@ def ask_backbone(tables: Sequence[Pairs], config: BackboneConfig, folder: Path) 
         "quantization": config.quantization,
         "letters": letters,
     }
-    said = Writer(folder / settings_hash(settings), settings)
+    said = Writer(folder / settings_hash(settings), settings, "python pipelines/verdict.py")
     todo = said.lacking(distinct(*tables))
     if todo:
         backbone = load_backbone(config)
-        budget = 0 if backbone.device.type == "cpu" else config.batch_tokens
-        what = f"{config.name} answers"
-        fill(said, todo, lambda batch: read_letters(backbone, letters, batch), what, budget)
+
+        def read(batch: Sequence[Packed]) -> list[torch.Tensor]:
+            return read_letters(backbone, letters, batch)
+
+        fill(said, todo, read, f"{config.name} answers", backbone.batch_tokens)
     return [
-        np.array([said.get(s.key)[0].numpy() for s in _both(table)], np.float32).reshape(-1, 3)
+        said.rows(said.require(as_keys([s.key for s in _both(table)])), "values").reshape(-1, 3)
         for table in tables
     ]
 

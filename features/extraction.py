@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 
-import loky
 import numpy as np
 import pandas as pd
 
 from arena.battle import Turns
-from arena.processes import ignore_interrupts
+from arena.processes import Workers
 from arena.progress import Progress
 from arena.views import View
 from features import signals
@@ -57,55 +56,21 @@ def stream(parts: Iterable[pd.DataFrame], rows: int, workers: int = 0) -> Iterat
     columns = signals.columns()
     if workers == 0:
         workers = max(1, min(os.cpu_count() or 1, rows // WORTH_A_PROCESS))
-    processes = _Processes(workers)
-    try:
-        with Progress("handcrafted signals", rows) as progress:
-            for battles in parts:
-                texts: list[Texts] = list(
-                    zip(
-                        battles["prompt"], battles["response_a"], battles["response_b"], strict=True
-                    )
-                )
-                # Rows of one prompt come together, so that a prompt and an answer are read once
-                # per chunk.
-                order = sorted(range(len(texts)), key=lambda i: [t or "" for t in texts[i][0]])
-                values = np.empty((len(texts), len(columns)), dtype=np.float32)
-                chunks = [order[i : i + CHUNK] for i in range(0, len(order), CHUNK)]
-                jobs = [[texts[i] for i in chunk] for chunk in chunks]
-                for chunk, computed in zip(chunks, processes.compute(jobs), strict=True):
-                    values[chunk] = computed
-                    progress.update(len(chunk))
-                yield View(battles["id"].tolist(), values, columns)
-    finally:
-        processes.close()
-
-
-class _Processes:
-    """Worker processes that live as long as there are parts; none is this process alone."""
-
-    def __init__(self, workers: int) -> None:
-        self.pool: loky.ProcessPoolExecutor | None = None
-        if workers > 1:
-            self.pool = loky.ProcessPoolExecutor(workers, initializer=ignore_interrupts)
-
-    def compute(self, jobs: list[list[Texts]]) -> Iterator[np.ndarray]:
-        """What ``compute`` says of each job, in order; a killed process costs only time."""
-        done = 0
-        if self.pool is not None:
-            try:
-                for values in self.pool.map(compute, jobs):
-                    yield values
-                    done += 1
-            except loky.BrokenProcessPool:
-                print("a process was killed, perhaps for want of memory: going on with one")
-                self.close()
-        yield from map(compute, jobs[done:])
-
-    def close(self) -> None:
-        """End the processes."""
-        if self.pool is not None:
-            self.pool.shutdown(kill_workers=True)
-            self.pool = None
+    with Workers(workers) as processes, Progress("handcrafted signals", rows) as progress:
+        for battles in parts:
+            texts: list[Texts] = list(
+                zip(battles["prompt"], battles["response_a"], battles["response_b"], strict=True)
+            )
+            # Rows of one prompt come together, so that a prompt and an answer are read once
+            # per chunk.
+            order = sorted(range(len(texts)), key=lambda i: [t or "" for t in texts[i][0]])
+            values = np.empty((len(texts), len(columns)), dtype=np.float32)
+            chunks = [order[i : i + CHUNK] for i in range(0, len(order), CHUNK)]
+            jobs = [[texts[i] for i in chunk] for chunk in chunks]
+            for chunk, computed in zip(chunks, processes.map(compute, jobs), strict=True):
+                values[chunk] = computed
+                progress.update(len(chunk))
+            yield View(battles["id"].tolist(), values, columns)
 
 
 def compute(rows: list[Texts]) -> np.ndarray:

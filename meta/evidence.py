@@ -12,7 +12,6 @@ from arena.errors import UserError
 from arena.run import Run
 from arena.tables import read_battles_table
 from arena.views import View
-from embeddings.joint import VIEW as JOINT
 from meta.learned import LEARNED, CrossFitted, Learned, Model
 
 LOGITS = "logits"
@@ -120,7 +119,8 @@ def read_evidence(run: Run, split: str, views: Collection[str] | None = None) ->
         raise UserError(f"{run.folder} has no views of its {split} battles: {again}")
     for name in views or ():
         if name not in tables and name not in learned:
-            command = "finetune.py" if LOGITS in name or name == JOINT else "extract.py"
+            again = LEARNED[name].again if name in LEARNED else Learned.again
+            command = "finetune.py" if LOGITS in name else again
             raise UserError(
                 f"{run.folder} has no view {name} of its {split} battles, but {', '.join(made)}: "
                 f"run {command} on them, with the same backbone"

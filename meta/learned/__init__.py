@@ -28,6 +28,8 @@ class Learned(ABC):
 
     name: ClassVar[str]
     """Of the view."""
+    again: ClassVar[str] = "extract.py"
+    """The command that makes its evidence."""
 
     @property
     @abstractmethod

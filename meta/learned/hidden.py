@@ -39,8 +39,6 @@ class HiddenProbes(Learned):
     name = "hidden"
     strength: ClassVar[float] = 3e-3
     """Inverse penalty of the probes (scikit-learn's C for unit-scaled columns); docs/LOG.md."""
-    again: ClassVar[str] = "extract.py"
-    """The command that makes the states."""
     states: HiddenStates
 
     @property
@@ -51,11 +49,15 @@ class HiddenProbes(Learned):
     @classmethod
     def read(
         cls, run: Run, split: str, battles: pd.DataFrame, tables: Mapping[str, View]
-    ) -> HiddenProbes | None:
-        """The states that ``extract.py`` made of these battles."""
-        if not (run.views / cls.name / f"{split}.parquet").exists():
-            return None
-        return cls(HiddenStates.read(run.views, split))
+    ) -> Self | None:
+        """The states that a command made of these battles."""
+        there = (run.views / cls.name / f"{split}.parquet").exists()
+        return cls(cls.stored(run, split)) if there else None
+
+    @staticmethod
+    def stored(run: Run, split: str) -> HiddenStates:
+        """The states of a split that has them."""
+        return HiddenStates.read(run.views, split)
 
     @property
     def columns(self) -> dict[str, Column]:

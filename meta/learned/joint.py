@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-import pandas as pd
-
 from arena.run import Run
-from arena.views import View
+from embeddings.evidence import HiddenStates
 from embeddings.joint import VIEW, read_joint
 from meta.learned import register
 from meta.learned.hidden import HiddenProbes
@@ -23,11 +20,7 @@ class JointProbes(HiddenProbes):
     strength = 1e-3
     again = "finetune.py"
 
-    @classmethod
-    def read(
-        cls, run: Run, split: str, battles: pd.DataFrame, tables: Mapping[str, View]
-    ) -> JointProbes | None:
-        """The states that ``finetune.py`` made of these battles."""
-        if not (run.views / cls.name / f"{split}.parquet").exists():
-            return None
-        return cls(read_joint(run.views, run.judges, split))
+    @staticmethod
+    def stored(run: Run, split: str) -> HiddenStates:
+        """The states of a split that has them."""
+        return read_joint(run.views, run.judges, split)

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from joblib import Parallel, delayed
 from scipy import sparse
 from sklearn.feature_extraction.text import TfidfTransformer
 from sklearn.linear_model import LogisticRegression
 
 from arena.battle import TIE, A
+from arena.processes import Workers
 from arena.run import Run
 from arena.views import Column, View
 from meta.learned import Learned, Model, register
@@ -61,10 +61,9 @@ class Lexical(Learned):
         """Count, in processes where battles are many."""
         n = len(battles)
         chunks = [(s, first) for s in SPEAKERS for first in range(0, max(n, 1), CHUNK)]
-        workers = min(os.cpu_count() or 1, n // CHUNK + 1)
-        found = Parallel(n_jobs=workers)(
-            delayed(counts)(battles[s].iloc[first : first + CHUNK].tolist()) for s, first in chunks
-        )
+        texts = [battles[s].iloc[first : first + CHUNK].tolist() for s, first in chunks]
+        with Workers(min(os.cpu_count() or 1, n // CHUNK + 1)) as processes:
+            found = list(processes.map(counts, texts))
         return cls(
             battles["id"].tolist(),
             {

@@ -7,7 +7,7 @@ import pytest
 from tiny import tiny_battles
 
 from arena.errors import UserError
-from embeddings import cluster, evidence
+from embeddings import cluster, reader
 from embeddings.backbone import load_tokenizer
 from embeddings.cluster import Cluster, as_items, as_table, shares
 from embeddings.evidence import extract
@@ -75,7 +75,7 @@ def test_options_of_a_cluster_without_one(capsys):
 @pytest.mark.exhaustive
 def test_two_actors_go_on_to_the_same_bytes(configs, tmp_path, monkeypatch):
     pytest.importorskip("ray")
-    for module in (cluster, evidence):
+    for module in (cluster, reader):
         monkeypatch.setattr(module, "SHARD_ITEMS", 4)
     alone, shared = tmp_path / "alone", tmp_path / "shared"
     extract(BATTLES, configs["llama"], alone, "train")

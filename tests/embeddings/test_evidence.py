@@ -8,20 +8,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from tiny import tiny_battles
 
 from arena.errors import UserError
 from arena.swap import swap_battles
 from arena.views import Column, View
-from embeddings import evidence
+from embeddings import reader
 from embeddings.backbone import load_backbone
 from embeddings.config import load_config
-from embeddings.evidence import HiddenStates, Scorer, extract, likelihood_view
+from embeddings.evidence import HiddenStates, extract, likelihood_view
 from embeddings.planning import pack_battles
-from embeddings.reading import batches
-from embeddings.scoring import QUANTITIES, Item
+from embeddings.scoring import QUANTITIES, Scorer
 
 SHARD = 8
 """Items of a shard here, so that few battles make several."""
@@ -65,7 +62,7 @@ def stores(folder):
 @pytest.fixture(scope="module", autouse=True)
 def _small_shards():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evidence, "SHARD_ITEMS", SHARD)
+        patch.setattr(reader, "SHARD_ITEMS", SHARD)
         yield
 
 
@@ -311,33 +308,6 @@ def test_quantized_weights_are_rearranged_by_one_thread(config, tmp_path, counte
     torch.set_num_threads(1)
     extract(FEW, quantized, tmp_path / "one", "train")
     assert files(tmp_path / "one") == files(tmp_path / "two")
-
-
-def item(length, bare=0):
-    none = np.empty(0, dtype=np.int64)
-    ids = np.zeros(length, dtype=np.int32)
-    return Item(b"", ids, none, none, 0, np.zeros(bare, dtype=np.int32), bare, 0)
-
-
-def lengths(items, budget):
-    found = batches([i.longest for i in items], budget)
-    return [[len(i.ids) for i in items[part]] for part in found]
-
-
-def test_batches_by_hand():
-    assert lengths([item(5), item(5), item(3), item(2)], 10) == [[5, 5], [3, 2]]
-    assert lengths([item(12), item(4), item(3), item(3)], 10) == [[12], [4, 3], [3]]
-    assert lengths([item(4), item(3)], 0) == [[4], [3]]
-    # The reading without the prompt may be the longer one.
-    assert lengths([item(4, bare=6), item(4)], 10) == [[4], [4]]
-    assert lengths([], 10) == []
-
-
-@given(st.lists(st.integers(1, 40), max_size=30), st.integers(0, 100))
-def test_batches_keep_order_and_budget(sizes, budget):
-    found = lengths([item(n) for n in sizes], budget)
-    assert [n for batch in found for n in batch] == sizes
-    assert all(len(batch) == 1 or max(batch) * len(batch) <= budget for batch in found)
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from arena.errors import UserError
 from embeddings.pairs import Sequence
 from embeddings.reading import batches, fill
+from embeddings.scoring import Item
 from embeddings.store import Writer
 
 
@@ -30,6 +31,26 @@ def test_batches_lose_nothing_and_keep_to_the_budget(lengths, budget):
     for s in found:
         part = lengths[s]
         assert len(part) == 1 or max(part) * len(part) <= budget
+
+
+def item(length, bare=0):
+    none = np.empty(0, dtype=np.int64)
+    ids = np.zeros(length, dtype=np.int32)
+    return Item(b"", ids, none, none, 0, np.zeros(bare, dtype=np.int32), bare, 0)
+
+
+def lengths(items, budget):
+    found = batches([i.longest for i in items], budget)
+    return [[len(i.ids) for i in items[part]] for part in found]
+
+
+def test_batches_by_hand():
+    assert lengths([item(5), item(5), item(3), item(2)], 10) == [[5, 5], [3, 2]]
+    assert lengths([item(12), item(4), item(3), item(3)], 10) == [[12], [4, 3], [3]]
+    assert lengths([item(4), item(3)], 0) == [[4], [3]]
+    # The reading without the prompt may be the longer one.
+    assert lengths([item(4, bare=6), item(4)], 10) == [[4], [4]]
+    assert lengths([], 10) == []
 
 
 @pytest.mark.parametrize("budget", [0, 40])

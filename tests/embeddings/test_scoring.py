@@ -10,8 +10,9 @@ import torch
 from tiny import ARCHITECTURES, tiny_battles
 
 from embeddings.backbone import load_backbone
+from embeddings.depths import layer_numbers
 from embeddings.planning import pack_battles
-from embeddings.scoring import QUANTITIES, Scorer, layer_numbers, slot_names
+from embeddings.scoring import QUANTITIES, Scorer, slot_names
 from embeddings.template import Encoder
 
 END = {"llama": "<|eot_id|>", "qwen2": "<|im_end|>", "gemma2": "<end_of_turn>"}
