@@ -89,13 +89,13 @@ def ours(train: Design, held: Design, trials: int, bags: int) -> tuple[float, fl
     return time.perf_counter() - start, loss
 
 
-def rival(python: Path, train: Design, held: Design, goal: float) -> None:
+def rival(python: Path, train: Design, held: Design, goal: float, most: int) -> None:
     """Give AutoGluon more and more time until it is as good, and print each."""
     with tempfile.TemporaryDirectory() as name:
         data = Path(name) / "design.npz"
         arrays = {"train": train[0].values, "labels": train[1], "held": held[0].values}
         np.savez(data, **arrays)
-        for limit in LIMITS:
+        for limit in (limit for limit in LIMITS if limit <= most):
             out = Path(name) / "found.npy"
             command = [python, RIVAL, data, out, str(limit), str(os.cpu_count())]
             done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
@@ -124,8 +124,9 @@ def main() -> None:
     p.add_argument("--run", metavar="DIR", help="a run's design instead of a synthetic one")
     p.add_argument("--rows", type=int, default=ROWS, help=f"training rows ({ROWS})")
     p.add_argument("--columns", type=int, default=500, help="columns (500)")
-    p.add_argument("--trials", type=int, default=5, help="trials of the tuned variant (5)")
+    p.add_argument("--trials", type=int, default=5, help="of the tuned variant (5); 0: none")
     p.add_argument("--quick", action="store_true", help="3,000 rows, 100 columns, 2 trials")
+    p.add_argument("--most", type=int, default=LIMITS[-1], help="seconds that AutoGluon gets")
     p.add_argument("--rival-python", type=Path, help="interpreter of an environment with AutoGluon")
     arguments = p.parse_args()
     if arguments.quick:
@@ -149,10 +150,11 @@ def main() -> None:
     seconds, goal = ours(train, held, 0, 1)
     report("ours, no tuning, one booster a fold", seconds, goal)
     if arguments.rival_python:
-        rival(arguments.rival_python, train, held, goal)
+        rival(arguments.rival_python, train, held, goal, arguments.most)
     report("ours, no tuning, three boosters a fold", *ours(train, held, 0, 3))
-    what = f"ours, {arguments.trials} trials, three boosters a fold"
-    report(what, *ours(train, held, arguments.trials, 3))
+    if arguments.trials:
+        what = f"ours, {arguments.trials} trials, three boosters a fold"
+        report(what, *ours(train, held, arguments.trials, 3))
 
 
 if __name__ == "__main__":

@@ -26,6 +26,8 @@ WORD = re.compile(f"[{CJK}]|[^\\W{CJK}]+(?:'[^\\W{CJK}]+)*")
 ASCII_WORD = re.compile(r"\w+(?:'\w+)*", re.ASCII)
 """``WORD`` for a text of ASCII alone, in a third of the time."""
 CJK_WORDS = re.compile(f"[{CJK}]{{3}}")
+THREE_WORDS = re.compile(r"\w\S*+\s\W*+\w\S*+\s\W*+\w")
+"""For the beginning of a sentence, which is a word: signs between spaces are none."""
 SENTENCE = re.compile(r"\b[^.!?。！？]+[.!?。！？]*")
 # A pattern that begins with what it looks for, not with what must not stand before it, is found by
 # a scan in C: this look-behind sees the first digit, too.
@@ -115,7 +117,7 @@ class Text:
     def sentences(self) -> list[str]:
         """Sentences of at least three words (textstat's rule leaves out the shorter)."""
         found = SENTENCE.findall(self.text)
-        return [s for s in found if len(s.split(maxsplit=2)) > 2 or CJK_WORDS.search(s)]
+        return [s for s in found if THREE_WORDS.match(s) or CJK_WORDS.search(s)]
 
     @cached_property
     def lines(self) -> list[str]:

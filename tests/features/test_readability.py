@@ -34,6 +34,7 @@ TEXTS = [
     "The mission returned 21.5 kg of rock.",
     "# Steps\n\n1. Preheat the oven to 180 degrees.\n2. Mix flour, sugar and butter.\n\n**Note:** "
     "unsalted butter works best; margarine is an acceptable alternative.\n",
+    "Three eggs - two yolks. Salt - pepper! Some * (oil) * and vinegar: a dressing. 1 = one? No.",
 ]
 WORDS = st.sampled_from(
     [
