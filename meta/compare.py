@@ -258,7 +258,7 @@ def strengths(
 
 
 def stage_one_costs(record: Mapping[str, Any], names: Sequence[str], rows: int) -> dict[str, Any]:
-    """What stage one took for the training battles, by architecture, from ``run.json``.
+    """What stage one took for the training battles, by architecture and in all, by ``run.json``.
 
     ``seconds``, ``seconds_per_1000_rows``, and where it is recorded ``peak_mib``: the largest
     memory of a process up to the end of that step.
@@ -282,4 +282,12 @@ def stage_one_costs(record: Mapping[str, Any], names: Sequence[str], rows: int) 
             found[kind] = {"seconds": total, "seconds_per_1000_rows": 1000 * total / rows}
             memory = [peaks[k] for k in keys if k in peaks]
             found[kind] |= {"peak_mib": max(memory)} if memory else {}
+    if found:
+        # The hybrid needs what all the others need.
+        parts = list(found.values())
+        found[HYBRID] = {
+            k: sum(part[k] for part in parts) for k in ("seconds", "seconds_per_1000_rows")
+        }
+        memory = [part["peak_mib"] for part in parts if "peak_mib" in part]
+        found[HYBRID] |= {"peak_mib": max(memory)} if memory else {}
     return found

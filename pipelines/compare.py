@@ -57,11 +57,6 @@ def costs_table(stage_one: dict[str, Any], stage_two: dict[str, compare.Cost]) -
     ]
     for kind, cost in stage_two.items():
         one = stage_one.get(kind, {})
-        # The hybrid needs what all the others need.
-        if kind == compare.HYBRID:
-            every = stage_one.values()
-            one = {k: sum(f[k] for f in every) for k in ("seconds", "seconds_per_1000_rows")}
-            one["peak_mib"] = max((f.get("peak_mib", 0) for f in every), default=0)
         told = (
             f"{one[key]:,.{digits}f}" if one.get(key) else "–"
             for key, digits in (("seconds", 0), ("seconds_per_1000_rows", 1), ("peak_mib", 0))

@@ -107,7 +107,7 @@ def write_report(run: Run) -> None:
 
 
 def compared(comparison: Mapping[str, Any]) -> dict[str, Any]:
-    """What ``compare.py`` found, as the page shows it: ``architectures`` and ``ablation``.
+    """What ``compare.py`` found, as the page shows it: ``architectures``, ``costs``, ``ablation``.
 
     Args:
         comparison: the content of ``comparison.json``.
@@ -122,6 +122,14 @@ def compared(comparison: Mapping[str, Any]) -> dict[str, Any]:
             }
             for name, scores in sets.items()
             if not name.startswith(without)
+        },
+        "costs": {
+            kind: {
+                "before": comparison.get("stage_one", {}).get(kind, {}),
+                **cost,
+                "swap_gap": comparison["swap_gap"][kind],
+            }
+            for kind, cost in comparison.get("stage_two", {}).items()
         },
         "ablation": {
             name.removeprefix(without): {

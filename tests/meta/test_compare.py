@@ -86,4 +86,6 @@ def test_costs_of_stage_one_come_from_the_record():
     assert stage_one_costs(record, ["style", "logits-a"], 500) == {
         "handcrafted": {"seconds": 5.0, "seconds_per_1000_rows": 10.0, "peak_mib": 700},
         "fine-tuned": {"seconds": 30.0, "seconds_per_1000_rows": 60.0},
+        "hybrid": {"seconds": 35.0, "seconds_per_1000_rows": 70.0, "peak_mib": 700},
     }
+    assert stage_one_costs({}, ["style"], 500) == {}

@@ -143,6 +143,16 @@ def test_the_comparison_is_shown_as_architectures_and_as_ablation():
             "nested": {"frozen": behind, "hybrid without <b>": behind, "hybrid": scores},
             "test": {"frozen": {"log_loss": 0.9876}},
             "strengths": {"frozen": {"right_alone": 0.0777}},
+            "stage_one": {"frozen": {"seconds": 1234.5, "seconds_per_1000_rows": 678.9}},
+            "stage_two": {
+                "frozen": {
+                    "rows": 9,
+                    "train_seconds": 54.321,
+                    "predict_seconds_per_1000_rows": 0.123,
+                    "peak_mib": 4321,
+                }
+            },
+            "swap_gap": {"frozen": 3.3e-16, "hybrid": 0.0},
         }
     )
     assert set(found["architectures"]) == {"frozen", "hybrid"}
@@ -154,5 +164,8 @@ def test_the_comparison_is_shown_as_architectures_and_as_ablation():
     )
     assert "Right alone" in drawn or "right alone" in drawn
     assert "0.9876" in drawn
+    cells = ("1,234", "679", "–", "54.3", "0.12", "4,321", "3e-16")
+    row = re.sub(r"\s", "", drawn.partition("Table of the costs")[2].partition("</table>")[0])
+    assert "".join(f'<tdclass="n">{cell}</td>' for cell in cells) in row
     assert "without &lt;b&gt;" in drawn
     assert "without <b>" not in drawn

@@ -1,0 +1,89 @@
+"""Seconds and memory of submit.py on many test battles, evidence at hand.
+
+    python benchmarks/submission.py --run runs/votes
+    python benchmarks/submission.py --run runs/sample --rows 2000
+
+The run's own test battles are repeated under other ids until there are ``--rows``; texts are
+counted, states looked up and probes asked for each of them anew. Each copy of a battle must get the
+probabilities that the battle itself gets, to the last bit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from arena.battle import CLASSES
+from arena.parquet import GROUP, read_table, write_groups
+from arena.processes import peak_mib
+from arena.run import Run
+from pipelines import cli
+
+ROWS = 25_000
+SUBMIT = Path(__file__).resolve().parents[1] / "pipelines" / "submit.py"
+
+
+def repeat(table: pa.Table, rows: int) -> pa.Table:
+    """The rows of a table again and again, each time under other ids."""
+    found = table.take(pa.array(np.arange(rows) % len(table)))
+    ids = [f"{name}-{i}" for i, name in enumerate(found.column("id").to_pylist())]
+    return found.set_column(found.schema.get_field_index("id"), "id", pa.array(ids, pa.string()))
+
+
+def enlarge(run: Run, folder: Path, rows: int) -> None:
+    """A run directory with the same model, and the test battles repeated."""
+    folder.mkdir()
+    shutil.copy(run.record, folder)
+    shutil.copytree(run.model, folder / "model")
+    for path in run.folder.rglob("test.parquet"):
+        large = repeat(read_table(path), rows)
+        parts = (large.slice(i, GROUP) for i in range(0, rows, GROUP))
+        target = folder / path.relative_to(run.folder)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_groups(target, parts)
+    # Stores are read by content, wherever they lie.
+    if run.judges.exists():
+        (folder / "finetune").symlink_to(run.judges.resolve())
+    for store in (run.views / "hidden").glob("*/"):
+        (folder / "views" / "hidden" / store.name).symlink_to(store.resolve())
+
+
+def submit(folder: Path, out: Path) -> tuple[float, pd.DataFrame]:
+    """Seconds, and the submission of a run."""
+    start = time.perf_counter()
+    command = [sys.executable, str(SUBMIT), "--run", str(folder), "--out", str(out)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - start, pd.read_csv(out)
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Repeat, predict, compare, print."""
+    run = Run(Path(arguments.run))
+    run.require_battles("test")
+    with tempfile.TemporaryDirectory() as scratch:
+        few_seconds, few = submit(run.folder, Path(scratch) / "few.csv")
+        large = Path(scratch) / "large"
+        enlarge(run, large, arguments.rows)
+        seconds, many = submit(large, Path(scratch) / "many.csv")
+    own = few[list(CLASSES)].to_numpy()[np.arange(arguments.rows) % len(few)]
+    np.testing.assert_array_equal(many[list(CLASSES)].to_numpy(), own)
+    print(f"{len(few):,} rows: {few_seconds:.1f} s; {len(many):,} rows: {seconds:.1f} s")
+    print(f"largest memory of a process {peak_mib():,.0f} MiB; the copies' probabilities are equal")
+
+
+if __name__ == "__main__":
+    p = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    p.add_argument("--run", metavar="DIR", default="runs/sample", help="run with a model and tests")
+    p.add_argument("--rows", type=cli.positive, default=ROWS, metavar="N", help="test battles")
+    sys.exit(cli.run(main, p.parse_args()))
