@@ -32,7 +32,7 @@ PLAIN = {
     "endings": "how the answers end",
     "formatting": "lists, headers and bold type",
     "hidden": "what the language model's states say",
-    "joint": "what the language model's states say of both side by side",
+    "joint": "what its states say of both at once",
     "language": "language and script",
     "lexical": "words and characters as voters like them",
     "likelihood": "how likely the language model finds them",
