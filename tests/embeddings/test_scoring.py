@@ -12,7 +12,7 @@ from tiny import ARCHITECTURES, tiny_battles
 from embeddings.backbone import load_backbone
 from embeddings.depths import layer_numbers
 from embeddings.planning import pack_battles
-from embeddings.scoring import QUANTITIES, Scorer, slot_names
+from embeddings.scoring import QUANTITIES, Scorer, _of_tokens, slot_names
 from embeddings.template import Encoder
 
 END = {"llama": "<|eot_id|>", "qwen2": "<|im_end|>", "gemma2": "<end_of_turn>"}
@@ -95,6 +95,16 @@ def readers(configs):
 @pytest.fixture(scope="module")
 def reader(readers, architecture):
     return readers[architecture]
+
+
+def test_tokens_by_hand():
+    logits = torch.tensor([[2.0, 2.0, 0.0], [-3.0, 60.0, 1.0]])
+    logs = torch.log_softmax(logits.double(), dim=-1)
+    for wanted, likeliest in (([1, 1], [1, 1]), ([0, 2], [1, 0]), ([2, 0], [0, 0])):
+        picked, entropy, first = _of_tokens(logits, torch.tensor(wanted)).double()
+        torch.testing.assert_close(picked, logs[[0, 1], wanted], rtol=1e-6, atol=0)
+        torch.testing.assert_close(entropy, -(logs.exp() * logs).sum(dim=-1), rtol=1e-6, atol=1e-12)
+        assert first.tolist() == likeliest
 
 
 def test_layer_numbers_by_hand():
