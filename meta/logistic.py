@@ -46,13 +46,11 @@ class SymmetricLogistic:
         rate = (is_tie.sum() + 0.5) / (len(labels) + 1.0)
         side = np.zeros(anti.shape[1], dtype=np.float32)
         tie, tie_bias = np.zeros(sym.shape[1], dtype=np.float32), float(logit(rate))
-        if (~is_tie).any():
+        if (~is_tie).sum() > 1:
             scale = _safe(np.sqrt((anti**2).mean(axis=0)))
-            decisive = anti[~is_tie] / scale
-            won = labels[~is_tie] == A
-            # Each row with its mirror image: both classes occur, and no intercept is needed.
-            model = LogisticRegression(C=strength / 2, fit_intercept=False, max_iter=300)
-            model.fit(np.concatenate([decisive, -decisive]), np.concatenate([won, ~won]))
+            first, signs = by_turns(labels[~is_tie] == A)
+            model = LogisticRegression(C=strength, fit_intercept=False, max_iter=300)
+            model.fit(anti[~is_tie] / scale * signs[:, None], first)
             side = (model.coef_[0] / scale).astype(np.float32)
         if is_tie.any() and not is_tie.all():
             mean, scale = sym.mean(axis=0), _safe(sym.std(axis=0))
@@ -81,6 +79,21 @@ class SymmetricLogistic:
         side, tie = self.log_odds(anti, sym)
         decided = expit(-tie)
         return np.stack([decided * expit(side), decided * expit(-side), expit(tie)], axis=1)
+
+
+def by_turns(won: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mirror decisive battles so that A and B win by turns: both classes occur, whoever wins.
+
+    A battle and its mirror image weigh alike in a model without an intercept.
+
+    Args:
+        won: whether A won, bool (n,).
+
+    Returns:
+        Whether A wins then, bool (n,), and the sign of each battle's differences, float32 (n,).
+    """
+    first = np.arange(len(won)) % 2 == 0
+    return first, np.where(won == first, 1, -1).astype(np.float32)
 
 
 def _safe(scale: np.ndarray) -> np.ndarray:

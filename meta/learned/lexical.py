@@ -22,6 +22,7 @@ from arena.processes import Workers
 from arena.run import Run
 from arena.views import Column, View
 from meta.learned import Learned, Model, register
+from meta.logistic import by_turns
 from meta.ngrams import BUCKETS, counts
 
 SIDE_STRENGTH, TIE_STRENGTH = 8.0, 2.0
@@ -97,16 +98,11 @@ class Lexical(Learned):
         rate = (tied.sum() + 0.5) / (len(labels) + 1.0)
         bias = np.log(rate / (1 - rate))
         difference = (a - b).tocsr()
-        decisive, won = difference[~tied], labels[~tied] == A
-        if len(won) > 1:
-            # A battle and its mirror image weigh alike: every other one is mirrored, so that both
-            # classes occur whoever wins.
-            mirrored = np.arange(len(won)) % 2 == 1
-            signs = sparse.diags_array(np.where(mirrored, -1.0, 1.0).astype(np.float32))
-            y = won ^ mirrored
-            if y.any() and not y.all():
-                side = LogisticRegression(C=SIDE_STRENGTH, fit_intercept=False, max_iter=ROUNDS)
-                model["side"] = side.fit(signs @ decisive, y).coef_[0].astype(np.float16)
+        if (~tied).sum() > 1:
+            first, signs = by_turns(labels[~tied] == A)
+            side = LogisticRegression(C=SIDE_STRENGTH, fit_intercept=False, max_iter=ROUNDS)
+            side.fit(sparse.diags_array(signs) @ difference[~tied], first)
+            model["side"] = side.coef_[0].astype(np.float16)
         if tied.any() and not tied.all():
             tie = LogisticRegression(C=TIE_STRENGTH, max_iter=ROUNDS)
             tie.fit(sparse.hstack([abs(difference), prompt], format="csr"), tied)

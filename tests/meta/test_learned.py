@@ -59,6 +59,16 @@ def test_words_that_people_like_are_found_on_new_battles(tmp_path):
     assert ((cosine > -1e-6) & (cosine < 1 + 1e-5)).all()
 
 
+def test_winners_by_turns_hide_no_word(tmp_path):
+    liked, other = ["a sunny day"] * 40, ["a grey night"] * 40
+    a = [x for pair in zip(liked, other, strict=True) for x in pair]
+    b = [x for pair in zip(other, liked, strict=True) for x in pair]
+    evidence, y = of_texts(a, b, tmp_path), np.array([0, 1] * 40)
+    side = evidence.values(evidence.fit(np.arange(80), y), np.arange(80))[:, 0]
+    assert (side[::2] > 1).all()
+    assert (side[1::2] < -1).all()
+
+
 @pytest.mark.parametrize("name", ["lexical", "davidson"])
 def test_exchanged_answers_exchange_the_values(name, tmp_path):
     rng = np.random.default_rng(1)

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
+from sklearn.linear_model import LogisticRegression
 
-from meta.logistic import SymmetricLogistic
+from meta.logistic import SymmetricLogistic, by_turns
 
 
 def test_swap_trades_a_and_b_exactly():
@@ -30,3 +31,23 @@ def test_one_class_only_still_gives_probabilities(label):
     p = SymmetricLogistic.fit(anti, sym, np.full(4, label)).predict(anti, sym)
     assert np.isfinite(p).all()
     assert (p.argmax(axis=1) == label).all()
+
+
+@pytest.mark.parametrize("winners", ["by turns", "at random", "always A"])
+def test_a_battle_weighs_as_much_as_its_mirror_image(winners):
+    rng = np.random.default_rng(2)
+    n = 400
+    won = {
+        "by turns": np.arange(n) % 2 == 0,
+        "at random": rng.random(n) < 0.5,
+        "always A": np.ones(n, dtype=bool),
+    }[winners]
+    x = rng.normal(size=(n, 3)) + np.where(won, 1, -1)[:, None] * [0.5, 0.2, 0.0]
+    fitted = SymmetricLogistic.fit(x, np.zeros((n, 1)), np.where(won, 0, 1), 0.5)
+    both = LogisticRegression(C=0.25, fit_intercept=False, tol=1e-8)
+    scale = np.sqrt((x**2).mean(axis=0))
+    both.fit(np.concatenate([x, -x]) / scale, np.concatenate([won, ~won]))
+    np.testing.assert_allclose(fitted.side, both.coef_[0] / scale, atol=2e-3)
+    first, signs = by_turns(won)
+    assert first.tolist() == [True, False] * (n // 2)
+    np.testing.assert_array_equal(signs > 0, won == first)
