@@ -24,7 +24,7 @@ def _fingerprint() -> str:
     h = hashlib.sha256()
     for path in sorted(Path(__file__).parent.glob("*.py")):
         h.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
-    for package in ("textstat", "py3langid"):
+    for package in ("textstat", "pyphen", "py3langid"):
         h.update(f"{package} {version(package)};".encode())
     return h.hexdigest()[:16]
 

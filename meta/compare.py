@@ -21,7 +21,7 @@ import pandas as pd
 
 from arena.processes import ignore_interrupts, peak_mib
 from arena.run import Run
-from meta.evidence import LOGITS, Evidence, read_evidence, without_seen
+from meta.evidence import LOGITS, VERDICT, Evidence, read_evidence, without_seen
 from meta.fusion import Fusion
 from meta.learned import CrossFitted
 from meta.scores import (
@@ -48,7 +48,7 @@ def architecture(view: str) -> str:
         return FINETUNED
     if view in ("style", "lexical"):
         return HANDCRAFTED
-    if view in ("hidden", "joint", "likelihood") or view.startswith("verdict"):
+    if view in ("hidden", "joint", "likelihood") or view.startswith(VERDICT):
         return FROZEN
     return ""
 

@@ -17,6 +17,9 @@ from meta.learned import LEARNED, CrossFitted, Learned, Model
 LOGITS = "logits"
 """Part of the name of every view of a fine-tuned model."""
 
+VERDICT = "verdict"
+"""With this begins the name of every view of a zero-shot verdict."""
+
 
 @dataclass(frozen=True)
 class Evidence:
@@ -119,13 +122,20 @@ def read_evidence(run: Run, split: str, views: Collection[str] | None = None) ->
         raise UserError(f"{run.folder} has no views of its {split} battles: {again}")
     for name in views or ():
         if name not in tables and name not in learned:
-            again = LEARNED[name].again if name in LEARNED else Learned.again
-            command = "finetune.py" if LOGITS in name else again
             raise UserError(
                 f"{run.folder} has no view {name} of its {split} battles, but {', '.join(made)}: "
-                f"run {command} on them, with the same backbone"
+                f"run {_maker(name)} on them, with the same backbone"
             )
     return Evidence(battles, tables, learned)
+
+
+def _maker(view: str) -> str:
+    """The command that makes a view, or what it is learned from."""
+    if LOGITS in view:
+        return "finetune.py"
+    if view.startswith(VERDICT):
+        return "verdict.py"
+    return LEARNED[view].again if view in LEARNED else Learned.again
 
 
 def labels_of(battles: pd.DataFrame) -> np.ndarray:

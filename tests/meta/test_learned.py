@@ -8,10 +8,13 @@ from hypothesis import strategies as st
 from scipy.special import expit
 from toys import toy_battles, toy_evidence
 
+from arena import sample
 from arena.errors import UserError
+from arena.readers import read_battles
 from arena.run import Run
+from arena.tables import write_battles
 from arena.views import Column, View
-from meta.evidence import labels_of
+from meta.evidence import labels_of, read_evidence
 from meta.learned import LEARNED
 from meta.learned.davidson import Davidson
 from meta.learned.lexical import Lexical
@@ -182,3 +185,22 @@ def test_many_battles_are_counted_in_processes_as_few_are(tmp_path, monkeypatch)
     parts = Lexical.read(Run(tmp_path), "train", battles, {})
     assert parts.ids == battles["id"].tolist()
     assert all((whole.counts[s] != parts.counts[s]).nnz == 0 for s in whole.counts)
+
+
+@pytest.mark.parametrize(
+    ("view", "command"),
+    [
+        ("style", "extract"),
+        ("hidden", "extract"),
+        ("joint", "finetune"),
+        ("logits-gemma2-9b", "finetune"),
+        ("verdict-qwen2-72b", "verdict"),
+    ],
+)
+def test_a_missing_view_names_the_command_that_makes_it(tmp_path, view, command):
+    run, battles = Run(tmp_path), read_battles(str(sample.TRAIN), labelled=True, limit=3)
+    write_battles(run.battles("train"), battles)
+    there = View(battles["id"].tolist(), np.ones((3, 1)), {"x": Column("sym")})
+    there.write(run.views / "other" / "train.parquet")
+    with pytest.raises(UserError, match=rf"has no view {view} .* run {command}\.py on them"):
+        read_evidence(run, "train", [view])
