@@ -86,19 +86,19 @@ def on_a_small_disk(bench: Bench, name: str, run: Path, space: int) -> tuple[Any
     """
     small = bench.folder / "small"
     small.mkdir(exist_ok=True)
-    command = shlex.join(script(bench, name, small / "run"))
+    command = shlex.join(script(bench, name, small / run.name))
     # A file takes whole pages, and a folder one.
     pages = sum(-(-p.stat().st_size // 4096) + 1 for p in run.rglob("*")) + 8
     size = max(space, pages * 4096)
     steps = f"""
         mount -t tmpfs -o size={size} small {small}
-        cp -a {run} {small}/run
+        cp -a {run} {small}/
         code=0; ({command}) > {bench.folder}/first.log 2>&1 || code=$?
         echo $code > {bench.folder}/first.rc
         mount -o remount,size=1g {small}
         code=0; ({command}) > {bench.folder}/second.log 2>&1 || code=$?
         echo $code > {bench.folder}/second.rc
-        rm -rf {run} && cp -a {small}/run {run}
+        rm -rf {run} && cp -a {small}/{run.name} {run}
     """
     subprocess.run(["unshare", "-rm", "bash", "-ec", steps], check=True)
     first, second = (
