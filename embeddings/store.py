@@ -127,7 +127,9 @@ class Store:
         """
         self.folder, self.again = folder, again
         self._paths: list[Path] = []
-        self._keys: list[np.ndarray] = []
+        # One growing block: thousands of small ones would keep freed memory from being used again.
+        self._keys = bytearray()
+        self._sizes: list[int] = []
         self._index: _Index | None = None
         # Of an item that is asked for again and again, the shard stays open.
         self._file = lru_cache(OPEN_SHARDS)(self._open)
@@ -217,12 +219,17 @@ class Store:
 
     def _indexed(self) -> _Index:
         if self._index is None:
-            self._index = _Index(self._keys)
+            self._index = _Index(self._keys, self._sizes)
         return self._index
 
     def _take(self, path: Path) -> None:
-        self._keys.append(read_keys(path))
+        self._remember(path, read_keys(path))
+
+    def _remember(self, path: Path, keys: np.ndarray) -> None:
         self._paths.append(path)
+        self._keys += keys.tobytes()
+        self._sizes.append(len(keys))
+        self._index = None
 
     def _reject(self, path: Path, error: DamagedError) -> None:
         raise self._damaged(path, error) from error
@@ -236,9 +243,9 @@ class Store:
 class _Index:
     """Where the items of all shards are; a place counts them from the first shard on."""
 
-    def __init__(self, keys: Sequence[np.ndarray]) -> None:
-        self.starts = np.cumsum([0, *map(len, keys)])
-        names = _names(np.concatenate([np.empty((0, 32), np.uint8), *keys]))
+    def __init__(self, keys: bytearray, sizes: Sequence[int]) -> None:
+        self.starts = np.cumsum([0, *sizes])
+        names = _names(np.frombuffer(keys, np.uint8).reshape(-1, 32))
         self.places = np.argsort(names, kind="stable")
         self.names = names[self.places]
 
@@ -298,9 +305,7 @@ class Writer(Store):
         path = self.folder / _file_name(names)
         write_tensors(path, {"keys": names, **arrays})
         _sound.add(_identity(path))
-        self._paths.append(path)
-        self._keys.append(names)
-        self._index = None
+        self._remember(path, names)
 
     def _take(self, path: Path) -> None:
         check(path)
