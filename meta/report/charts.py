@@ -218,14 +218,14 @@ def importance(families: Sequence[str], side: Sequence[float], tie: Sequence[flo
         y = np.arange(len(families))[::-1]
         axes.barh(y + 0.19, side, 0.36, color=ACCENT, label="which answer wins")
         axes.barh(y - 0.19, tie, 0.36, color=COLOURS["tie"], label="tie or not")
-        _rows(axes, families, "mean change of the log-odds")
+        _rows(axes, families, "mean change of log-odds")
         axes.figure.legend(loc="outside upper right", ncols=2, labelcolor=INK)
 
     said = ", ".join(
         f"{f} {s:.2f} and {t:.2f}" for f, s, t in zip(families, side, tie, strict=True)
     )
     title = f"Mean change of the log-odds of side and tie by family: {said}"
-    return _draw(520, 84 + 26 * len(families), title, paint)
+    return _draw(430, 84 + 26 * len(families), title, paint)
 
 
 def ablation(
