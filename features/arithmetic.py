@@ -48,7 +48,7 @@ def evaluate(expression: str) -> float:
 def checked(text: Text) -> tuple[int, int]:
     """(right, wrong) equations of the text."""
     right = wrong = 0
-    if not HINT.search(text.text):
+    if "=" not in text.text or not HINT.search(text.text):
         return right, wrong
     for match in EQUATION.finditer(text.text):
         computed, stated = evaluate(match[1]), value(match[2].lstrip("-"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterable, Iterator
 
@@ -13,7 +14,7 @@ from arena.processes import Workers
 from arena.progress import Progress
 from arena.views import View
 from features import signals
-from features.text import Text
+from features.text import Text, prepare
 
 CHUNK = 250
 """Battles that a process takes at a time."""
@@ -75,22 +76,27 @@ def stream(parts: Iterable[pd.DataFrame], rows: int, workers: int = 0) -> Iterat
 
 def compute(rows: list[Texts]) -> np.ndarray:
     """The signals of some battles; float32, shape (len(rows), number of columns)."""
-    prompts: dict[tuple[str | None, ...], tuple[Text, list[float]]] = {}
-    answers: dict[tuple[tuple[str | None, ...], ...], tuple[Text, list[float]]] = {}
+    # Nothing here is a cycle, and the collector would look through all texts time and again.
+    gc.disable()
+    try:
+        return _compute(rows)
+    finally:
+        gc.enable()
+
+
+def _compute(rows: list[Texts]) -> np.ndarray:
+    prompts = {tuple(prompt): Text(prompt) for prompt, _, _ in rows}
+    answers = {
+        (tuple(prompt), tuple(turns)): Text(turns) for prompt, *both in rows for turns in both
+    }
+    texts = [*prompts.values(), *answers.values()]
+    prepare([*texts, *(text.final for text in texts if text.final is not text)])
+    of_prompt = {key: signals.of_prompt(prompt) for key, prompt in prompts.items()}
+    of_answer = {key: signals.of_answer(answer, prompts[key[0]]) for key, answer in answers.items()}
     values: list[tuple[list[float], ...]] = []
-    for prompt_turns, *both in rows:
-        key = tuple(prompt_turns)
-        if key not in prompts:
-            prompt = Text(prompt_turns)
-            prompts[key] = prompt, signals.of_prompt(prompt)
-        prompt, of_prompt = prompts[key]
-        pair = []
-        for turns in both:
-            answer_key = (key, tuple(turns))
-            if answer_key not in answers:
-                answer = Text(turns)
-                answers[answer_key] = answer, signals.of_answer(answer, prompt)
-            pair.append(answers[answer_key])
-        (a, of_a), (b, of_b) = pair
-        values.append((of_a, of_b, of_prompt, signals.of_pair(a, b, prompt)))
+    for turns, *both in rows:
+        prompt = tuple(turns)
+        a, b = ((prompt, tuple(answer)) for answer in both)
+        of_pair = signals.of_pair(answers[a], answers[b], prompts[prompt])
+        values.append((of_answer[a], of_answer[b], of_prompt[prompt], of_pair))
     return signals.combine(*zip(*values, strict=True))

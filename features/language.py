@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
+from collections.abc import Sequence
 from functools import cache
 from typing import NamedTuple
 
@@ -15,7 +17,7 @@ import numpy as np
 from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
 from features.signals import answer_signal, pair_signal, prompt_signal
-from features.text import Lexicon, Text, once
+from features.text import Lexicon, Text, once, together
 
 SAMPLE = 250
 """Characters that langid reads: its cost grows with them, and at 250 it is sure of prose."""
@@ -28,6 +30,8 @@ SCRIPTS = {
     "other": ((0x370, 0x3FF), (0x530, 0x5FF), (0x900, 0x109F), (0x10A0, 0x10FF), (0x1780, 0x17FF)),
 }
 """Unicode blocks of the letters of each script; ``other``: Greek, Hebrew, Indic, Thai, ..."""
+BLOCKS = sorted((lo, hi, i) for i, blocks in enumerate(SCRIPTS.values()) for lo, hi in blocks)
+FIRST, LAST, SCRIPT = (np.array(column) for column in zip(*BLOCKS, strict=True))
 
 MOJIBAKE = re.compile("\ufffd|Ã[\u0080-\u00bf]|â€|Â[\u00a0-\u00bf]|ï¿½|Ð[\u0080-\u00bf]Ñ")
 TRANSLATE = Lexicon(
@@ -51,40 +55,87 @@ class Language(NamedTuple):
 NONE = Language("", 0.0)
 
 
-@cache
-def identifier() -> LanguageIdentifier:
-    """py3langid's model, loaded once per process."""
-    found = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
-    # It multiplies in float32, and would cast the rows of its float16 table for every text.
-    found.nb_ptc = found.nb_ptc.astype(np.float32)
-    return found
+class Identifier(LanguageIdentifier):  # type: ignore[misc]
+    """py3langid's model; its automaton, a step a byte, reads many texts side by side.
+
+    py3langid walks one text after the other, which takes most of its time. The features and all
+    that is made of them are the same.
+    """
+
+    __slots__ = ("visits",)
+
+    @classmethod
+    @cache
+    def load(cls) -> Identifier:
+        """The model, loaded once per process."""
+        found: Identifier = cls.from_model_file(MODEL_FILE, norm_probs=True)
+        # It multiplies in float32, and would cast the rows of its float16 table for every text.
+        found.nb_ptc = found.nb_ptc.astype(np.float32)
+        found.tk_nextmove = np.asarray(found.tk_nextmove)
+        found.tk_output, found._rowbase = np.array(found.tk_output), np.array(found._rowbase)
+        return found
+
+    def classify_all(self, texts: Sequence[str]) -> list[Language]:
+        """The language of each text."""
+        encoded = [self._encode(text) for text in texts]
+        self.visits = dict(zip(encoded, self._walk(encoded), strict=True))
+        return [Language(*self.classify(text)) for text in texts]
+
+    def _walk(self, texts: Sequence[bytes]) -> list[Counter[int]]:
+        """How often each feature of the model ends at a byte of each text."""
+        order = sorted(range(len(texts)), key=lambda i: -len(texts[i]))
+        lengths = np.array([len(texts[i]) for i in order], dtype=int)
+        letters = np.zeros((lengths.max(initial=0), len(texts)), dtype=np.uint8)
+        for column, i in enumerate(order):
+            letters[: lengths[column], column] = np.frombuffer(texts[i], dtype=np.uint8)
+        states = np.zeros(letters.shape, dtype=self.tk_nextmove.dtype)
+        state = np.zeros(len(texts), dtype=self.tk_nextmove.dtype)
+        for place, letter in enumerate(letters):
+            reading = int((lengths > place).sum())
+            state = self.tk_nextmove[self._rowbase[state[:reading]] + letter[:reading]]
+            states[place, :reading] = state
+        features = self.tk_output[states]
+        found: list[Counter[int]] = [Counter()] * len(texts)
+        for column, i in enumerate(order):
+            seen = features[: lengths[column], column]
+            found[i] = Counter(seen[seen >= 0].tolist())
+        return found
+
+    def _raw_score(self, text: bytes) -> np.ndarray:
+        visits = self.visits[text]
+        if not visits:
+            return np.zeros(len(self.nb_classes), dtype=np.float32)
+        scores: np.ndarray = self._sparse_score(visits, self.nb_ptc)
+        return scores
 
 
-@once
-def language(text: Text) -> Language:
-    """The text's language, :data:`NONE` where it has fewer than ten letters."""
+def sample(text: Text) -> str:
+    """What langid reads of a text; empty where it has fewer than ten letters."""
     # Code and its keywords say nothing of the language around them.
-    sample = text.text[: 4 * SAMPLE].split("```")[0].strip()[:SAMPLE] or text.text[:SAMPLE]
-    if sum(map(str.isalpha, sample)) < 10:
-        return NONE
-    code, probability = identifier().classify(sample)
-    return Language(code, float(probability))
+    found = text.text[: 4 * SAMPLE].split("```")[0].strip()[:SAMPLE] or text.text[:SAMPLE]
+    return found if sum(map(str.isalpha, found)) >= 10 else ""
+
+
+@together
+def language(texts: Sequence[Text]) -> list[Language]:
+    """The texts' languages, :data:`NONE` where one has fewer than ten letters."""
+    samples = [sample(text) for text in texts]
+    found = iter(Identifier.load().classify_all([s for s in samples if s]))
+    return [next(found) if s else NONE for s in samples]
 
 
 @once
 def scripts(text: Text) -> dict[str, float]:
     """Share of each script among the letters; all zero where there are none."""
-    if text.text.isascii():
-        letters = {"latin": sum(text.ascii_counts[65:91]) + sum(text.ascii_counts[97:123])}
-    else:
+    letters = dict.fromkeys(SCRIPTS, 0)
+    if not text.text.isascii():
         codes = text.codes[text.codes >= 0x80]
-        letters = {
-            name: int(sum(((codes >= lo) & (codes <= hi)).sum() for lo, hi in blocks))
-            for name, blocks in SCRIPTS.items()
-        }
-        letters["latin"] += sum(text.ascii_counts[65:91]) + sum(text.ascii_counts[97:123])
+        block = np.searchsorted(FIRST, codes, side="right") - 1
+        found = np.bincount(SCRIPT[block[codes <= LAST[block]]], minlength=len(SCRIPTS))
+        letters = dict(zip(SCRIPTS, found.tolist(), strict=True))
+    letters["latin"] += sum(text.ascii_counts[65:91]) + sum(text.ascii_counts[97:123])
     total = max(1, sum(letters.values()))
-    return {name: letters.get(name, 0) / total for name in SCRIPTS}
+    return {name: number / total for name, number in letters.items()}
 
 
 def wants_translation(prompt: Text) -> bool:

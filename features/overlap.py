@@ -13,7 +13,7 @@ from features.text import Text, once, tokenize
 from features.verbosity import relative
 
 BUCKETS = 4096
-"""Character trigrams are counted in so many hash buckets: a collision is rare and does no harm."""
+"""Character trigrams are counted in so many hash buckets, a power of 2: collisions do no harm."""
 
 OPENING = 50
 """Words at the start of an answer, about what a reader sees at a glance."""
@@ -37,12 +37,10 @@ def meaningful(words: Iterable[str]) -> frozenset[str]:
 @once
 def trigrams(text: Text) -> np.ndarray:
     """Square roots of the character trigrams' counts, as a unit vector, float64, (BUCKETS,)."""
-    codes = np.frombuffer(text.spoken.encode("utf-32-le", "surrogatepass"), dtype=np.uint32).astype(
-        np.int64
-    )
+    codes = np.frombuffer(text.spoken.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
     # Multipliers of a polynomial hash; any odd primes do.
     hashed = codes[:-2] * 961 + codes[1:-1] * 31 + codes[2:]
-    counts = np.sqrt(np.bincount(hashed % BUCKETS, minlength=BUCKETS))
+    counts = np.sqrt(np.bincount(hashed & (BUCKETS - 1), minlength=BUCKETS))
     vector: np.ndarray = counts / max(1e-9, math.sqrt(float(counts @ counts)))
     return vector
 

@@ -13,6 +13,7 @@ from features.position import shared_prefix
 from features.signals import answer_signal
 from features.text import Text, once
 
+MULTIPLIER = np.int64(0x9E3779B97F4A7C15 - 2**64)
 SHORTEST_RUN = 4
 LONGEST_UNIT = 200
 """Characters of the longest unit that is looked for as a loop."""
@@ -32,14 +33,17 @@ def repeated(items: list[str] | list[tuple[str, ...]]) -> float:
 
 
 @once
-def runs(text: Text) -> list[tuple[str, ...]]:
-    """Runs of three words."""
-    return list(zip(*(text.words[i:] for i in range(3)), strict=False))
+def runs(text: Text) -> list[int]:
+    """A number for each run of three words, equal where the runs are."""
+    words = np.fromiter(map(hash, text.words), np.int64, len(text.words))
+    # A polynomial modulo 2 ** 64; any odd multiplier does.
+    numbers: list[int] = ((words[:-2] * MULTIPLIER + words[1:-1]) * MULTIPLIER + words[2:]).tolist()
+    return numbers
 
 
 @once
-def distinct_runs(text: Text) -> set[tuple[str, ...]]:
-    """Different runs of three words."""
+def distinct_runs(text: Text) -> set[int]:
+    """Different runs of three words, as :func:`runs` numbers them."""
     return set(runs(text))
 
 
@@ -84,7 +88,11 @@ def openings(answer: Text, prompt: Text) -> float:
 def longest_run(answer: Text, prompt: Text) -> float:
     """Log of 1 + length of the longest run of one visible character, from four on."""
     text = answer.text
-    changes = np.flatnonzero(answer.codes[1:] != answer.codes[:-1]) + 1
+    same = answer.codes[1:] == answer.codes[:-1]
+    # SHORTEST_RUN characters are three pairs in a row, which most texts lack.
+    if not (same[2:] & same[1:-1] & same[:-2]).any():
+        return 0.0
+    changes = np.flatnonzero(~same) + 1
     starts = np.concatenate([[0], changes])
     lengths = np.concatenate([changes, [len(text)]]) - starts
     long = np.flatnonzero(lengths >= SHORTEST_RUN)
