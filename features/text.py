@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cached_property, wraps
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
@@ -25,6 +25,9 @@ CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff"
 WORD = re.compile(f"[{CJK}]|[^\\W{CJK}]+(?:'[^\\W{CJK}]+)*")
 ASCII_WORD = re.compile(r"\w+(?:'\w+)*", re.ASCII)
 """``WORD`` for a text of ASCII alone, in a third of the time."""
+SPACED_WORD = re.compile(r"\w+(?:'\w+)*")
+"""``WORD`` for a text without CJK characters."""
+ANY_CJK = re.compile(f"[{CJK}]")
 CJK_WORDS = re.compile(f"[{CJK}]{{3}}")
 THREE_WORDS = re.compile(r"\w\S*+\s\W*+\w\S*+\s\W*+\w")
 """For the beginning of a sentence, which is a word: signs between spaces are none."""
@@ -48,7 +51,9 @@ def tokenize(text: str) -> list[str]:
 
 def words_of(lower: str) -> list[str]:
     """Words of a text in lower case with plain apostrophes."""
-    return (ASCII_WORD if lower.isascii() else WORD).findall(lower)
+    if lower.isascii():
+        return ASCII_WORD.findall(lower)
+    return (WORD if ANY_CJK.search(lower) else SPACED_WORD).findall(lower)
 
 
 class Text:
@@ -106,14 +111,13 @@ class Text:
         return self.spoken.replace(" ", "  ")
 
     @cached_property
-    def phrases(self) -> dict[Lexicon, list[Phrase]]:
-        """The phrases of each lexicon that occur in the text."""
-        found: dict[Lexicon, list[Phrase]] = {}
-        for word in VOCABULARY.keys() & self.counts.keys():
-            for lexicon, phrase in VOCABULARY[word]:
-                if phrase.is_word or (
-                    phrase.words <= self.counts.keys() and phrase.spoken in self.spoken
-                ):
+    def phrases(self) -> dict[Lexicon, list[str]]:
+        """The phrases of each lexicon that occur in the text, as they stand in ``spoken``."""
+        found: dict[Lexicon, list[str]] = {}
+        counts, spoken = self.counts, self.spoken
+        for word in VOCABULARY.keys() & counts.keys():
+            for lexicon, phrase, other in VOCABULARY[word]:
+                if not other or (other in counts and phrase in spoken):
                     found.setdefault(lexicon, []).append(phrase)
         return found
 
@@ -198,14 +202,6 @@ def once(function: Callable[[Text], T]) -> Callable[[Text], T]:
     return remembered
 
 
-class Phrase(NamedTuple):
-    """One phrase of a lexicon, as it is looked up in ``Text.spoken``."""
-
-    spoken: str
-    words: frozenset[str]
-    is_word: bool
-
-
 class Lexicon:
     """Phrases that are looked up as whole words, whatever the punctuation between them.
 
@@ -216,21 +212,22 @@ class Lexicon:
         """``phrases`` are separated by ``|``."""
         for phrase in phrases.split("|"):
             words = tokenize(phrase)
-            entry = Phrase(f" {' '.join(words)} ", frozenset(words), len(words) == 1)
-            # A phrase is searched only where its longest word occurs.
-            VOCABULARY.setdefault(max(words, key=len), []).append((self, entry))
+            longest, *others = sorted(words, key=len, reverse=True)
+            entry = self, f" {' '.join(words)} ", others[0] if others else ""
+            VOCABULARY.setdefault(longest, []).append(entry)
 
     def found(self, text: Text) -> list[str]:
         """The phrases that occur in the text, each once, as they are looked up."""
-        return [phrase.spoken for phrase in text.phrases.get(self, ())]
+        return text.phrases.get(self, [])
 
     def count(self, text: Text) -> int:
         """How often the phrases occur in the text, all together."""
+        found = [phrase[1:-1] for phrase in self.found(text)]
         return sum(
-            text.counts[phrase.spoken[1:-1]]
-            if phrase.is_word
-            else text.apart.count(phrase.spoken.replace(" ", "  ")[1:-1])
-            for phrase in text.phrases.get(self, ())
+            text.apart.count(f" {phrase.replace(' ', '  ')} ")
+            if " " in phrase
+            else text.counts[phrase]
+            for phrase in found
         )
 
     def first(self, text: Text) -> int:
@@ -243,5 +240,6 @@ class Lexicon:
         return self.count(text) / max(1, len(text.words))
 
 
-VOCABULARY: dict[str, list[tuple[Lexicon, Phrase]]] = {}
-"""By a word, the phrases of any lexicon that are searched where it occurs."""
+VOCABULARY: dict[str, list[tuple[Lexicon, str, str]]] = {}
+"""By their longest word, the phrases of any lexicon, each with its second longest word if it has
+one: a phrase is searched only where both occur."""
