@@ -39,7 +39,7 @@ from arena.tables import write_battles
 from meta.evidence import Evidence, read_evidence
 from meta.nulls import Nulls
 from meta.scores import FLOOR, paired_bootstrap
-from meta.stage import Settings, folds_for, trained
+from meta.stage import CrossValidation, Settings, folds_for
 from pipelines import cli
 from pipelines.extract import sound
 from pipelines.make_sample import Battle, draw
@@ -108,16 +108,9 @@ def forecasts(
         nulls = Nulls.fit(part.battles.iloc[training], labels[training])
         found = nulls.predict(part.battles.iloc[scored])
         with tempfile.TemporaryDirectory() as folder:
-            for name, fusion, views in trained(
-                part,
-                folds[rows],
-                part.fits(folds[rows]),
-                int(k),
-                {"meta": evidence.names},
-                lambda _: settings,
-                Run(Path(folder)),
-                lambda: None,
-            ):
+            cv = CrossValidation(part, folds[rows], Run(Path(folder)))
+            sets = {"meta": evidence.names}
+            for name, fusion, views in cv.trained(int(k), sets, lambda _: settings):
                 design = fusion.design(views)
                 found[name] = fusion.predict(design)
                 found["uncalibrated"] = fusion.uncalibrated(design)

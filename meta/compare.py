@@ -7,7 +7,7 @@ alone.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import combinations
@@ -21,9 +21,8 @@ import pandas as pd
 
 from arena.processes import ignore_interrupts, peak_mib
 from arena.run import Run
-from meta.evidence import LOGITS, VERDICT, Evidence, read_evidence, without_seen
+from meta.evidence import LOGITS, VERDICT, read_evidence, without_seen
 from meta.fusion import Fusion
-from meta.learned import CrossFitted
 from meta.scores import (
     accuracy,
     brier,
@@ -34,7 +33,7 @@ from meta.scores import (
     swap_gap,
 )
 from meta.slices import name_slices
-from meta.stage import Settings, Table, folds_for, outer_folds, trained
+from meta.stage import CrossValidation, Settings, Table, folds_for, outer_folds
 
 HYBRID = "hybrid"
 HANDCRAFTED, FROZEN, FINETUNED = ARCHITECTURES = ("handcrafted", "frozen", "fine-tuned")
@@ -96,17 +95,17 @@ def cost_of(folder: Path, views: Sequence[str], settings: Settings) -> Cost:
     evidence = without_seen(read_evidence(Run(folder), "train", views))
     folds = folds_for(evidence, settings.folds)
     scored, sets = outer_folds(folds)[0], {HYBRID: tuple(evidence.names)}
-    fits, start = evidence.fits(folds), time.perf_counter()
+    start = time.perf_counter()
     # A study of its own, so that no trial of another one is taken over.
     with TemporaryDirectory() as aside:
-        found = trained(
-            evidence, folds, fits, scored, sets, lambda _: settings, Run(Path(aside)), lambda: None
-        )
-        _, fusion, _ = next(found)
+        cv = CrossValidation(evidence, folds, Run(Path(aside)))
+        _, fusion, _ = next(cv.trained(scored, sets, lambda _: settings))
     middle = time.perf_counter()
     held = evidence.take(folds == scored)
     others = [int(j) for j in np.unique(folds) if j != scored]
-    models = {n: [fit.without(frozenset({scored, j})) for j in others] for n, fit in fits.items()}
+    models = {
+        name: [fit.without(frozenset({scored, j})) for j in others] for name, fit in cv.fits.items()
+    }
     fusion.predict(fusion.design(held.unseen(models)))
     predicting = 1000 * (time.perf_counter() - middle) / len(held.battles)
     rows = len(folds) - len(held.battles)
@@ -128,32 +127,20 @@ def costs_of(run: Run, names: Sequence[str], settings: Settings) -> dict[str, Co
         return {kind: cost.result() for kind, cost in waiting.items()}
 
 
-def nested_sets(
-    evidence: Evidence,
-    folds: np.ndarray,
-    fits: Mapping[str, CrossFitted],
-    settings: Settings,
-    run: Run,
-    progress: Callable[[], None],
-) -> tuple[Table, dict[str, float]]:
+def nested_sets(cv: CrossValidation, settings: Settings) -> tuple[Table, dict[str, float]]:
     """Forecasts of all sets for rows that nothing had seen, and the swap gap of each set.
 
     Args:
-        evidence: the training battles and their views.
-        folds: int (n,).
-        fits: ``evidence.fits(folds)``.
+        cv: the training battles.
         settings: the same for every set.
-        run: keeps the studies.
-        progress: called for each trial and each fusion.
     """
-    outer = outer_folds(folds)
-    table = Table(np.flatnonzero(np.isin(folds, outer)), len(folds))
-    sets = sets_to_compare(evidence.names)
+    outer = outer_folds(cv.folds)
+    table = Table(np.flatnonzero(np.isin(cv.folds, outer)), len(cv.folds))
+    sets = sets_to_compare(cv.evidence.names)
     gaps = dict.fromkeys(sets, 0.0)
     for k in outer:
-        held = np.flatnonzero(folds == k)
-        found = trained(evidence, folds, fits, k, sets, lambda _: settings, run, progress)
-        for name, fusion, views in found:
+        held = np.flatnonzero(cv.folds == k)
+        for name, fusion, views in cv.trained(k, sets, lambda _: settings):
             design = fusion.design(views)
             forecast = fusion.predict(design)
             gaps[name] = max(gaps[name], swap_gap(forecast, fusion.predict(design.swap())))
@@ -161,17 +148,9 @@ def nested_sets(
     return table, gaps
 
 
-def final_sets(
-    evidence: Evidence,
-    folds: np.ndarray,
-    fits: Mapping[str, CrossFitted],
-    settings: Settings,
-    run: Run,
-    progress: Callable[[], None],
-) -> dict[str, Fusion]:
+def final_sets(cv: CrossValidation, settings: Settings) -> dict[str, Fusion]:
     """A fusion of every set, trained on all rows."""
-    sets = sets_to_compare(evidence.names)
-    found = trained(evidence, folds, fits, None, sets, lambda _: settings, run, progress)
+    found = cv.trained(None, sets_to_compare(cv.evidence.names), lambda _: settings)
     return {name: fusion for name, fusion, _ in found}
 
 

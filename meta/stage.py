@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import sha256
 
 import numpy as np
@@ -114,60 +115,64 @@ def outer_folds(folds: np.ndarray) -> list[int]:
     return names[:1] if len(folds) > MANY_ROWS else names
 
 
-def trained(
-    evidence: Evidence,
-    folds: np.ndarray,
-    fits: Mapping[str, CrossFitted],
-    scored: int | None,
-    sets: Mapping[str, Sequence[str]],
-    work: Callable[[str], Settings],
-    run: Run,
-    progress: Callable[[], None],
-) -> Iterator[tuple[str, Fusion, dict[str, View]]]:
-    """Train a fusion of each set of views on all rows but those of the fold ``scored``.
+@dataclass(frozen=True)
+class CrossValidation:
+    """Training battles in folds, and what learns from them: every second stage shares it."""
 
-    Args:
-        evidence: the training battles and their views.
-        folds: int (n,).
-        fits: ``evidence.fits(folds)``.
-        scored: fold that nothing sees; ``None``: all rows are trained on.
-        sets: views of each fusion by its name.
-        work: how much work each fusion is worth, by its name.
-        run: keeps the studies that have no database.
-        progress: called for each trial and each fusion.
+    evidence: Evidence
+    """The battles, n, and their views."""
+    folds: np.ndarray
+    """int (n,), see :func:`folds_for`."""
+    run: Run
+    """Keeps the studies that have no database."""
+    progress: Callable[[], None] = lambda: None
+    """Called for each trial and each fusion."""
 
-    Yields:
-        Name, fusion, and the views of the rows of ``scored``.
-    """
-    labels, groups = labels_of(evidence.battles), evidence.battles["group"].to_numpy()
-    views = evidence.crossfitted(fits, scored)
-    held = folds == (-1 if scored is None else scored)
-    train = np.flatnonzero(~held)
-    unseen = {name: view.take(held) for name, view in views.items()}
-    for name, members in sets.items():
-        settings = work(name)
-        fusion = fit_fusion(
-            {v: views[v].take(train) for v in members},
-            labels[train],
-            folds[train],
-            groups[train],
-            trials=settings.trials,
-            bags=settings.bags,
-            storage=settings.storage or run.study,
-            progress=progress,
-        )
-        yield name, fusion, unseen
+    @cached_property
+    def fits(self) -> dict[str, CrossFitted]:
+        """The views that learn."""
+        return self.evidence.fits(self.folds)
+
+    def trained(
+        self,
+        scored: int | None,
+        sets: Mapping[str, Sequence[str]],
+        work: Callable[[str], Settings],
+    ) -> Iterator[tuple[str, Fusion, dict[str, View]]]:
+        """Train a fusion of each set of views on all rows but those of the fold ``scored``.
+
+        Args:
+            scored: fold that nothing sees; ``None``: all rows are trained on.
+            sets: views of each fusion by its name.
+            work: how much work each fusion is worth, by its name.
+
+        Yields:
+            Name, fusion, and the views of the rows of ``scored``.
+        """
+        labels = labels_of(self.evidence.battles)
+        groups = self.evidence.battles["group"].to_numpy()
+        views = self.evidence.crossfitted(self.fits, scored)
+        held = self.folds == (-1 if scored is None else scored)
+        train = np.flatnonzero(~held)
+        unseen = {name: view.take(held) for name, view in views.items()}
+        for name, members in sets.items():
+            settings = work(name)
+            fusion = fit_fusion(
+                {v: views[v].take(train) for v in members},
+                labels[train],
+                self.folds[train],
+                groups[train],
+                trials=settings.trials,
+                bags=settings.bags,
+                storage=settings.storage or self.run.study,
+                progress=self.progress,
+            )
+            yield name, fusion, unseen
 
 
-def nested(
-    evidence: Evidence,
-    folds: np.ndarray,
-    fits: Mapping[str, CrossFitted],
-    settings: Settings,
-    run: Run,
-    progress: Callable[[], None],
-) -> Scored:
+def nested(cv: CrossValidation, settings: Settings) -> Scored:
     """Score every row of the outer folds by models that saw nothing of its fold."""
+    evidence, folds = cv.evidence, cv.folds
     outer = outer_folds(folds)
     table = Table(np.flatnonzero(np.isin(folds, outer)), len(folds))
     labels = labels_of(evidence.battles)
@@ -179,9 +184,7 @@ def nested(
         nulls = Nulls.fit(evidence.battles.iloc[train], labels[train])
         for name, found in nulls.predict(evidence.battles.iloc[held]).items():
             table.put(name, held, found)
-        for name, fusion, views in trained(
-            evidence, folds, fits, k, sets, settings.worth, run, progress
-        ):
+        for name, fusion, views in cv.trained(k, sets, settings.worth):
             design = fusion.design(views)
             table.put(name, held, fusion.predict(design))
             if name == "meta":
@@ -195,17 +198,10 @@ def nested(
     return Scored(table.rows, table.probabilities, gap, design)
 
 
-def final(
-    evidence: Evidence,
-    folds: np.ndarray,
-    fits: Mapping[str, CrossFitted],
-    settings: Settings,
-    run: Run,
-    progress: Callable[[], None],
-) -> SecondStage:
+def final(cv: CrossValidation, settings: Settings) -> SecondStage:
     """Train on all rows, for rows that are not here yet."""
-    sets = sets_of_views(evidence.names)
-    found = trained(evidence, folds, fits, None, sets, settings.worth, run, progress)
+    evidence = cv.evidence
+    found = cv.trained(None, sets_of_views(evidence.names), settings.worth)
     fusions = {name: fusion for name, fusion, _ in found}
-    models = {name: fit.models() for name, fit in fits.items()}
+    models = {name: fit.models() for name, fit in cv.fits.items()}
     return SecondStage(fusions, models, Nulls.fit(evidence.battles, labels_of(evidence.battles)))

@@ -32,7 +32,7 @@ from arena.run import Run
 from meta import compare
 from meta.evidence import labels_of, read_evidence, without_seen
 from meta.report.page import write_report
-from meta.stage import Settings, folds_for, outer_folds
+from meta.stage import CrossValidation, Settings, folds_for, outer_folds
 
 
 def table(found: dict[str, Any]) -> str:
@@ -83,16 +83,16 @@ def compared(run: Run, arguments: argparse.Namespace) -> None:
     evidence = without_seen(read_evidence(run, "train", arguments.views))
     settings = Settings(arguments.folds, arguments.trials, arguments.bags)
     folds = folds_for(evidence, settings.folds)
-    fits = evidence.fits(folds)
     sets = compare.sets_to_compare(evidence.names)
     if len(sets) < 2:
         raise UserError(f"{run.folder} has one view only: there is nothing to compare")
     labels, battles = labels_of(evidence.battles), evidence.battles
     rounds = len(outer_folds(folds)) + bool(arguments.labels)
     with Progress("compare", rounds * len(sets) * (settings.trials + 1), "models") as progress:
-        scored, gaps = compare.nested_sets(evidence, folds, fits, settings, run, progress.update)
+        cv = CrossValidation(evidence, folds, run, progress.update)
+        scored, gaps = compare.nested_sets(cv, settings)
         if arguments.labels:
-            fusions = compare.final_sets(evidence, folds, fits, settings, run, progress.update)
+            fusions = compare.final_sets(cv, settings)
     costs = compare.costs_of(run, evidence.names, settings)
     rows = scored.rows
     groups = battles["group"].to_numpy()
@@ -111,7 +111,7 @@ def compared(run: Run, arguments: argparse.Namespace) -> None:
     print(f"\n{costs_table(found['stage_one'], costs)}\nlargest swap gap {max(gaps.values()):.1e}")
     if arguments.labels:
         test = read_evidence(run, "test", evidence.names)
-        views = test.unseen({name: fit.models() for name, fit in fits.items()})
+        views = test.unseen({name: fit.models() for name, fit in cv.fits.items()})
         votes = read_votes(arguments.labels, test.battles["id"].tolist())
         known = votes >= 0
         if not known.any():

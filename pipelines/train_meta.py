@@ -47,7 +47,16 @@ from meta.report.figures import BAYES, figures, table
 from meta.report.mistakes import confident_mistakes, importance, reasons_unseen, some_rows
 from meta.report.page import write_report
 from meta.slices import score_families
-from meta.stage import Scored, SecondStage, Settings, final, folds_for, nested, outer_folds
+from meta.stage import (
+    CrossValidation,
+    Scored,
+    SecondStage,
+    Settings,
+    final,
+    folds_for,
+    nested,
+    outer_folds,
+)
 from meta.tune import set_aside_damaged
 from pipelines.tables import sources
 
@@ -144,7 +153,6 @@ def train(run: Run, arguments: argparse.Namespace) -> None:
     labels, battles = labels_of(evidence.battles), evidence.battles
     source = sources(battles["id"], arguments.by)
     folds = folds_for(evidence, settings.folds)
-    fits = evidence.fits(folds)
     print(
         f"{len(battles):,} battles of {battles['group'].nunique():,} prompt groups; "
         f"views: {', '.join(evidence.names)}"
@@ -154,10 +162,11 @@ def train(run: Run, arguments: argparse.Namespace) -> None:
     total = steps * (settings.trials + len(sets_of_views(evidence.names)))
     with Progress("second stage", total, "trials and models") as progress:
         start = time.monotonic()
-        scored = nested(evidence, folds, fits, settings, run, progress.update)
+        cv = CrossValidation(evidence, folds, run, progress.update)
+        scored = nested(cv, settings)
         seconds["nested"] = time.monotonic() - start
         start = time.monotonic()
-        stage = final(evidence, folds, fits, settings, run, progress.update)
+        stage = final(cv, settings)
         seconds["final"] = time.monotonic() - start
     groups = battles["group"].to_numpy()[scored.rows]
     probabilities = dict(scored.probabilities)

@@ -14,7 +14,7 @@ from meta.compare import (
     stage_one_costs,
     strengths,
 )
-from meta.stage import Settings, folds_for
+from meta.stage import CrossValidation, Settings, folds_for
 
 
 def test_every_view_has_its_architecture():
@@ -43,11 +43,8 @@ def test_sets_by_hand():
 
 def test_both_parts_of_the_planted_signal_are_missed_where_they_are_left_out(tmp_path):
     evidence = toy_evidence(300)
-    folds = folds_for(evidence, 4)
-    settings = Settings(4, 0, 1)
-    table, gaps = nested_sets(
-        evidence, folds, evidence.fits(folds), settings, Run(tmp_path), lambda: None
-    )
+    cv = CrossValidation(evidence, folds_for(evidence, 4), Run(tmp_path))
+    table, gaps = nested_sets(cv, Settings(4, 0, 1))
     labels = evidence.battles["label"].to_numpy(dtype=int)
     found = figures(table.probabilities, labels, evidence.battles["group"].to_numpy())
     assert set(found) == set(gaps) == set(sets_to_compare(["hidden", "style"]))

@@ -13,15 +13,14 @@ from meta.evidence import labels_of, without_seen
 from meta.learned import CrossFitted
 from meta.nulls import Nulls
 from meta.scores import log_loss
-from meta.stage import Settings, final, folds_for, nested
+from meta.stage import CrossValidation, Settings, final, folds_for, nested
 
 SETTINGS = Settings(folds=4, trials=0, bags=1)
 
 
 def score(evidence, tmp_path):
     folds = folds_for(evidence, SETTINGS.folds)
-    fits = evidence.fits(folds)
-    return nested(evidence, folds, fits, SETTINGS, Run(tmp_path), lambda: None), folds
+    return nested(CrossValidation(evidence, folds, Run(tmp_path)), SETTINGS), folds
 
 
 def test_the_whole_finds_the_planted_signal(tmp_path):
@@ -75,9 +74,8 @@ def test_shuffled_labels_land_on_the_prior(tmp_path):
 
 def test_bundle_round_trip(tmp_path):
     evidence = toy_evidence(120)
-    folds = folds_for(evidence, 4)
-    fits = evidence.fits(folds)
-    stage = final(evidence, folds, fits, SETTINGS, Run(tmp_path), lambda: None)
+    cv = CrossValidation(evidence, folds_for(evidence, 4), Run(tmp_path))
+    stage = final(cv, SETTINGS)
     bundle.save(stage, tmp_path / "model")
     loaded = bundle.load(tmp_path / "model")
     fresh = toy_evidence(30, seed=9)
@@ -101,9 +99,8 @@ def test_a_damaged_bundle_is_the_users_error(tmp_path, text):
 
 def test_a_missing_view_is_named(tmp_path):
     evidence = toy_evidence(120)
-    folds = folds_for(evidence, 4)
-    fits = evidence.fits(folds)
-    stage = final(evidence, folds, fits, SETTINGS, Run(tmp_path), lambda: None)
+    cv = CrossValidation(evidence, folds_for(evidence, 4), Run(tmp_path))
+    stage = final(cv, SETTINGS)
     without = replace(evidence, learned={}).unseen({})
     with pytest.raises(UserError, match="hidden"):
         stage.fusions["meta"].design(without)
