@@ -63,7 +63,9 @@ def sentence_transformers(backbone: Backbone, sequences: Sequence[np.ndarray]) -
     """sentence-transformers' ``encode`` with mean pooling; it sorts by length and pads batches."""
     if importlib.util.find_spec("sentence_transformers") is None:
         raise MissingError("pip install sentence-transformers")
-    from sentence_transformers import SentenceTransformer, models
+    from sentence_transformers import SentenceTransformer
+
+    models = importlib.import_module("sentence_transformers.models")
 
     folder = str(model_folder(backbone.config))
     reader = models.Transformer(folder, model_kwargs={"dtype": torch.bfloat16})

@@ -179,9 +179,10 @@ def _with_memory_for(tokens: int) -> None:
     import torch
 
     from embeddings import reader
+    from embeddings.reading import in_shards
     from embeddings.scoring import Scorer
 
-    in_shards, score = reader.in_shards, Scorer.score
+    score = Scorer.score
 
     def read(self: Scorer, items: Any) -> Any:
         if len(items) * max(item.longest for item in items) > tokens:
@@ -191,7 +192,7 @@ def _with_memory_for(tokens: int) -> None:
     def batched(*arguments: Any, **how: Any) -> Any:
         return in_shards(*arguments, **{**how, "budget": 1200})
 
-    reader.in_shards = batched  # type: ignore[assignment]
+    vars(reader)["in_shards"] = batched
     Scorer.score = read  # type: ignore[method-assign]
 
 

@@ -33,7 +33,6 @@ INSTRUMENTED = [
     "embeddings.store",
     "embeddings.tensors",
     "meta.bundle",
-    "pipelines.calibrate",
     "pipelines.tables",
 ]
 """Modules whose lines guide the search; the others would only slow it down."""
@@ -119,8 +118,8 @@ def fuzz(name: str, inputs: int, seed: int, keep: Path) -> tuple[int, dict[str, 
 def main() -> int:
     """Print a line a target, then every finding; exit code 1 where there is one."""
     if sys.argv[1:2] == ["--child"]:
-        name, inputs, seed, folder, keep = sys.argv[2:]
-        child(name, int(inputs), int(seed), Path(folder), Path(keep))
+        name, count, seed, *folders = sys.argv[2:]
+        child(name, int(count), int(seed), *map(Path, folders))
     from benchmarks.fuzz_targets import TARGETS
 
     p = argparse.ArgumentParser(

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
+import lightgbm as lgb
 import numpy as np
 import pandas as pd
 
 from arena import tables
 from arena.battle import CLASSES
+from arena.forecasts import read_forecasts, read_votes
 from arena.readers import read_battles
 from arena.run import Run
 from arena.views import Column, View
@@ -25,7 +27,12 @@ from embeddings.recipe import Recipe
 from embeddings.store import Store, Writer
 from embeddings.template import Encoder, conversation_template
 from meta import bundle
-from pipelines import calibrate, extract
+from meta.calibrate import Calibrator
+from meta.fusion import Fusion
+from meta.logistic import SymmetricLogistic
+from meta.nulls import Nulls
+from meta.stage import SecondStage
+from pipelines import extract
 from pipelines import tables as small_tables
 
 Target = Callable[[bytes], None]
@@ -62,12 +69,16 @@ BATTLES = {
 
 
 def files_of(row: dict[str, Any]) -> Iterator[bytes]:
-    """A file of two such rows as CSV, JSONL and parquet."""
-    texts = {k: v if isinstance(v, str) else json.dumps(v) for k, v in row.items()}
-    yield pd.DataFrame([texts, texts]).to_csv(index=False).encode()
-    yield b"".join(json.dumps(r).encode() + b"\n" for r in (row, row))
+    """A file of two such rows, whose ids differ, as CSV, JSONL and parquet."""
+    other = {name: "2" if name in ("id", "question_id") else cell for name, cell in row.items()}
+    rows = [row, other]
+    texts = [
+        {k: v if isinstance(v, str) else json.dumps(v) for k, v in each.items()} for each in rows
+    ]
+    yield pd.DataFrame(texts).to_csv(index=False).encode()
+    yield b"".join(json.dumps(each).encode() + b"\n" for each in rows)
     table = io.BytesIO()
-    pd.DataFrame([row, row]).to_parquet(table)
+    pd.DataFrame(rows).to_parquet(table)
     yield table.getvalue()
 
 
@@ -105,7 +116,7 @@ def probabilities(_: Path) -> tuple[Target, list[bytes]]:
     """Files for calibrate.py."""
 
     def target(data: bytes) -> None:
-        calibrate.read_forecasts(put(data))
+        read_forecasts(put(data))
 
     row = {"id": "1", "p_a": 0.2, "p_b": 0.3, "p_tie": 0.5, "label": 1, "prompt": "x"}
     votes = {
@@ -119,14 +130,28 @@ def probabilities(_: Path) -> tuple[Target, list[bytes]]:
 
 
 def labels(folder: Path) -> tuple[Target, list[bytes]]:
-    """Votes and sources of a hold-out: small tables keyed by id."""
+    """Votes of a hold-out."""
     path = folder / "labels.csv"
 
     def target(data: bytes) -> None:
         path.write_bytes(data)
-        small_tables.read_csv(str(path), list(CLASSES))
+        read_votes(str(path), ["7", "8"])
 
-    return target, [b"id,winner_model_a,winner_model_b,winner_tie\n7,1,0,0\n8,0,0,1\n"]
+    return target, [
+        b"id,winner_model_a,winner_model_b,winner_tie\n7,1,0,0\n8,0,0,1\n",
+        b"id,label\n7,1\n8,2\n",
+    ]
+
+
+def sources(folder: Path) -> tuple[Target, list[bytes]]:
+    """The source of each battle of a hold-out."""
+    path = folder / "sources.csv"
+
+    def target(data: bytes) -> None:
+        path.write_bytes(data)
+        small_tables.sources(pd.Series(["7", "8"]), str(path))
+
+    return target, [b"id,source\n7,web\n8,app\n"]
 
 
 def configs(folder: Path) -> tuple[Target, list[bytes]]:
@@ -201,16 +226,16 @@ def views(folder: Path) -> tuple[Target, list[bytes]]:
 def model(folder: Path) -> tuple[Target, list[bytes]]:
     """bundle.json of a model, without its checksum so that changes are looked at."""
     place = folder / "model"
-    place.mkdir()
-    (place / "b.txt").write_text("tree\n")
-    whole = {
-        "format": bundle.FORMAT,
-        "class_order": list(CLASSES),
-        "prior": [0.4, 0.4, 0.2],
-        "length": {"mean": [0.0], "scale": [1.0]},
-        "fusions": {"meta": {"views": ["style"], "columns": ["a"], "boosters": [], "params": {}}},
-        "learned": {"hidden": 2},
-    }
+    rows = np.arange(60.0)
+    data = lgb.Dataset(rows.reshape(-1, 1), rows % 3)
+    booster = lgb.train({"objective": "multiclass", "num_class": 3, "verbose": -1}, data, 1)
+    fusion = Fusion(("style",), ("style.a",), [booster], {}, Calibrator(), {"none": 1.0})
+    length = SymmetricLogistic(np.ones(1), np.ones(1), -1.0)
+    nulls = Nulls(np.array([0.4, 0.4, 0.2]), length)
+    probes = [{"layer1.mean/center": np.zeros(2, np.float32)}]
+    bundle.save(SecondStage({"meta": fusion}, {"hidden": probes}, nulls), place)
+    whole = json.loads((place / "bundle.json").read_text())
+    del whole["checksum"]
 
     def target(data: bytes) -> None:
         (place / "bundle.json").write_bytes(data)
@@ -255,6 +280,7 @@ TARGETS = {
         cells,
         probabilities,
         labels,
+        sources,
         configs,
         record,
         store,

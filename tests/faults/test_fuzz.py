@@ -1,12 +1,26 @@
 """Some thousand changed files through everything that reads one; benchmarks/fuzz.py has no end."""
 
+import contextlib
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from arena.errors import UserError
+from benchmarks.fuzz_targets import TARGETS
+
 ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_each_target_reads_a_sound_file_and_refuses_a_damaged_one(name, tmp_path):
+    target, seeds = TARGETS[name](tmp_path)
+    for content in seeds:
+        target(content)
+    for content in (b"", b"\xff\x00" * 40):
+        with contextlib.suppress(UserError):
+            target(content)
 
 
 @pytest.mark.exhaustive
