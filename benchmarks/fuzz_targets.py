@@ -229,7 +229,7 @@ def model(folder: Path) -> tuple[Target, list[bytes]]:
     rows = np.arange(60.0)
     data = lgb.Dataset(rows.reshape(-1, 1), rows % 3)
     booster = lgb.train({"objective": "multiclass", "num_class": 3, "verbose": -1}, data, 1)
-    fusion = Fusion(("style",), ("style.a",), [booster], {}, Calibrator(), {"none": 1.0})
+    fusion = Fusion(("style",), ("style.a",), [booster], {}, Calibrator(), {"none": 1.0}, 60)
     length = SymmetricLogistic(np.ones(1), np.ones(1), -1.0)
     nulls = Nulls(np.array([0.4, 0.4, 0.2]), length)
     probes = [{"layer1.mean/center": np.zeros(2, np.float32)}]

@@ -28,7 +28,7 @@ from meta.logistic import SymmetricLogistic
 from meta.nulls import Nulls
 from meta.stage import SecondStage
 
-FORMAT = 3
+FORMAT = 4
 
 DAMAGE = (
     *(AttributeError, LookupError, TypeError, ValueError, RecursionError),
@@ -76,6 +76,7 @@ def _write(stage: SecondStage, folder: Path) -> None:
             "params": fusion.params,
             "calibrator": asdict(fusion.calibrator),
             "calibration": fusion.calibration,
+            "rows": fusion.rows,
         }
     (folder / "learned").mkdir()
     for name, models in stage.learned.items():
@@ -141,6 +142,7 @@ def _fusion(folder: Path, entry: dict[str, Any], hashes: dict[str, str]) -> Fusi
         entry["params"],
         Calibrator(**entry["calibrator"]),
         entry["calibration"],
+        entry["rows"],
     )
 
 

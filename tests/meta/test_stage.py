@@ -139,3 +139,18 @@ def test_nulls_by_hand():
     assert found["prior"][0] == pytest.approx([21 / 43, 11 / 43, 11 / 43])
     assert found["uniform"][0] == pytest.approx([1 / 3] * 3)
     assert found["length"].sum(axis=1) == pytest.approx(1.0)
+
+
+def test_a_class_that_hardly_occurs_is_never_ruled_out(tmp_path):
+    evidence = toy_evidence(120)
+    labels = np.arange(120) % 2
+    labels[7] = 2
+    evidence = replace(evidence, battles=evidence.battles.assign(label=labels))
+    scored, folds = score(evidence, tmp_path)
+    least = 1 / (len(folds) - np.bincount(folds)[folds[7]] + 3)
+    for name in ("style", "hidden", "meta"):
+        tie = scored.probabilities[name][7, 2]
+        assert tie == pytest.approx(least, rel=0.02), name
+    loss = {name: log_loss(p, labels) for name, p in scored.probabilities.items()}
+    assert loss["meta"] < loss["prior"] + 0.1
+    assert loss["meta_uncalibrated"] > loss["meta"] + 0.1
