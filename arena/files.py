@@ -27,6 +27,12 @@ def atomic(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def expanded(path: str) -> Path:
+    """A path with its ``~`` replaced; where that home is not known, as it is."""
+    # Path.expanduser raises where there is no such home.
+    return Path(os.path.expanduser(path))  # noqa: PTH111
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` as indented JSON, atomically; NaN and infinity raise ``ValueError``."""
     with atomic(path) as temporary:

@@ -24,6 +24,7 @@ from transformers import (
 )
 
 from arena.errors import UserError
+from arena.files import expanded
 from embeddings.config import BackboneConfig
 from embeddings.embedded import package_folder, quiet
 
@@ -94,7 +95,7 @@ def model_folder(config: BackboneConfig, weights: bool = True) -> Path:
     """
     if config.source == PACKAGE:
         return package_folder()
-    folder = Path(config.source).expanduser()
+    folder = expanded(config.source)
     if not folder.is_dir():
         folder = _hub_folder(config, weights)
     if not (folder / "config.json").is_file():

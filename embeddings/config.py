@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from arena.errors import UserError
+from arena.files import expanded
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
@@ -120,7 +121,7 @@ def finetune_entries(name_or_path: str) -> dict[str, Any]:
 def _find(name_or_path: str) -> Path:
     """The YAML file or the model folder of a backbone."""
     named = CONFIGS / f"{name_or_path}.yaml"
-    path = Path(name_or_path).expanduser()
+    path = expanded(name_or_path)
     if "/" not in name_or_path and named.is_file():
         return named
     if path.is_file() and path.suffix in (".yaml", ".yml"):

