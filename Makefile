@@ -13,7 +13,7 @@ demo: .venv/.demo
 	$(PY) pipelines/evaluate.py
 
 test: .venv/.test lint
-	$(PY) -m pytest
+	$(PY) -m pytest --numprocesses auto --dist loadfile
 	$(PY) -m pytest -m slow
 
 exhaustive: .venv/.test
