@@ -35,7 +35,7 @@ def package_folder() -> Path:
     version = importlib.metadata.version(DISTRIBUTION)
     caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     cache = expanded(os.environ.get("TIEBREAK_CACHE") or f"{caches}/tiebreak")
-    if cache.parts[0].startswith("~"):
+    if str(cache).startswith("~"):
         raise UserError("there is no home folder to keep the model in: set TIEBREAK_CACHE")
     folder = cache / f"{DISTRIBUTION}-{version}-bf16"
     if folder.is_dir():

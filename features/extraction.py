@@ -85,18 +85,20 @@ def compute(rows: list[Texts]) -> np.ndarray:
 
 
 def _compute(rows: list[Texts]) -> np.ndarray:
-    prompts = {tuple(prompt): Text(prompt) for prompt, _, _ in rows}
-    answers = {
-        (tuple(prompt), tuple(turns)): Text(turns) for prompt, *both in rows for turns in both
-    }
+    keys = [(tuple(prompt), tuple(a), tuple(b)) for prompt, a, b in rows]
+    prompts = {prompt: Text(prompt) for prompt, _, _ in keys}
+    answers = {(prompt, turns): Text(turns) for prompt, *both in keys for turns in both}
     texts = [*prompts.values(), *answers.values()]
     prepare([*texts, *(text.final for text in texts if text.final is not text)])
     of_prompt = {key: signals.of_prompt(prompt) for key, prompt in prompts.items()}
     of_answer = {key: signals.of_answer(answer, prompts[key[0]]) for key, answer in answers.items()}
-    values: list[tuple[list[float], ...]] = []
-    for turns, *both in rows:
-        prompt = tuple(turns)
-        a, b = ((prompt, tuple(answer)) for answer in both)
-        of_pair = signals.of_pair(answers[a], answers[b], prompts[prompt])
-        values.append((of_answer[a], of_answer[b], of_prompt[prompt], of_pair))
+    values = [
+        (
+            of_answer[prompt, a],
+            of_answer[prompt, b],
+            of_prompt[prompt],
+            signals.of_pair(answers[prompt, a], answers[prompt, b], prompts[prompt]),
+        )
+        for prompt, a, b in keys
+    ]
     return signals.combine(*zip(*values, strict=True))

@@ -89,8 +89,9 @@ def longest_run(answer: Text, prompt: Text) -> float:
     """Log of 1 + length of the longest run of one visible character, from four on."""
     text = answer.text
     same = answer.codes[1:] == answer.codes[:-1]
-    # SHORTEST_RUN characters are three pairs in a row, which most texts lack.
-    if not (same[2:] & same[1:-1] & same[:-2]).any():
+    # Most texts have no run, and need no more than this look at neighbours.
+    n = max(0, len(same) - SHORTEST_RUN + 2)
+    if not np.all([same[i : i + n] for i in range(SHORTEST_RUN - 1)], axis=0).any():
         return 0.0
     changes = np.flatnonzero(~same) + 1
     starts = np.concatenate([[0], changes])

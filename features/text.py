@@ -168,18 +168,16 @@ def together(function: Callable[[Sequence[Text]], Sequence[T]]) -> Callable[[Tex
         The function of one text; :func:`prepare` has its values ready.
     """
 
+    @wraps(function)
+    def alone(text: Text) -> T:
+        return function([text])[0]
+
     def all_of(texts: Sequence[Text]) -> None:
         for text, found in zip(texts, function(texts), strict=True):
-            text.cache[one] = found
-
-    @wraps(function)
-    def one(text: Text) -> T:
-        if one not in text.cache:
-            all_of([text])
-        return text.cache[one]  # type: ignore[return-value]
+            text.cache[alone] = found
 
     TOGETHER.append(all_of)
-    return one
+    return once(alone)
 
 
 def prepare(texts: Sequence[Text]) -> None:
@@ -222,12 +220,11 @@ class Lexicon:
 
     def count(self, text: Text) -> int:
         """How often the phrases occur in the text, all together."""
-        found = [phrase[1:-1] for phrase in self.found(text)]
         return sum(
-            text.apart.count(f" {phrase.replace(' ', '  ')} ")
-            if " " in phrase
-            else text.counts[phrase]
-            for phrase in found
+            text.apart.count(phrase.replace(" ", "  ")[1:-1])
+            if " " in phrase[1:-1]
+            else text.counts[phrase[1:-1]]
+            for phrase in self.found(text)
         )
 
     def first(self, text: Text) -> int:

