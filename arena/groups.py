@@ -22,6 +22,9 @@ from arena.battle import Turns, digest
 SHORTEST_PAIR = 20
 """Characters of two answers together below which many prompts get that pair ("Yes." and "No")."""
 
+THRIFTY_FOLDS = 5
+"""A language model that is fine-tuned once, not a fold at a time, leaves out one of so many."""
+
 
 def normalise(turns: Turns) -> str:
     """The prompt as compared, "" where it has no text.
@@ -105,3 +108,16 @@ def fold_of(groups: Iterable[str], folds: int) -> np.ndarray:
         int64 in [0, folds), shape (n,).
     """
     return np.array([int(group, 16) % folds for group in groups], dtype=np.int64)
+
+
+def held_out(groups: Iterable[str], folds: int) -> list[np.ndarray]:
+    """The rows that each of ``folds`` judges leaves out, bool (n,), one array a judge.
+
+    Args:
+        groups: group of each battle, n.
+        folds: number of judges; a single one leaves out fold 0 of ``THRIFTY_FOLDS``.
+    """
+    if folds == 1:
+        return [fold_of(groups, THRIFTY_FOLDS) == 0]
+    found = fold_of(groups, folds)
+    return [found == k for k in range(folds)]

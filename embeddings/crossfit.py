@@ -11,7 +11,7 @@ from __future__ import annotations
 import gc
 import hashlib
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,6 @@ import torch
 
 from arena.errors import UserError
 from arena.files import read_json, write_json
-from arena.groups import fold_of
 from arena.swap import SWAP
 from arena.views import View
 from embeddings import pairs, probe
@@ -40,9 +39,6 @@ from embeddings.template import TEMPLATE_VERSION
 from embeddings.tensors import DamagedError, read_tensors, write_tensors
 from embeddings.training import TRAINING_VERSION, WEIGHTS, Examples, Trainer
 
-THRIFTY_FOLDS = 5
-"""``folds=1`` trains one judge, which leaves out fold 0 of so many."""
-
 SETTINGS, MEMBERS = "settings.json", "mean of"
 
 HASHED = (
@@ -56,19 +52,6 @@ DISTILLED = ("ce", "kl", "cosine")
 """What changes them where there is a teacher."""
 
 COLUMNS = columns("logits")
-
-
-def held_out(groups: Iterable[str], folds: int) -> list[np.ndarray]:
-    """The rows that each judge leaves out, bool (n,), one array a judge.
-
-    Args:
-        groups: group of each battle, n.
-        folds: number of folds; 1 for a single judge that leaves out a fifth.
-    """
-    if folds == 1:
-        return [fold_of(groups, THRIFTY_FOLDS) == 0]
-    found = fold_of(groups, folds)
-    return [found == k for k in range(folds)]
 
 
 class Judges:

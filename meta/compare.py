@@ -21,8 +21,7 @@ import pandas as pd
 
 from arena.processes import ignore_interrupts, peak_mib
 from arena.run import Run
-from meta.evidence import LOGITS, VERDICT, read_evidence, without_seen
-from meta.fusion import Fusion
+from meta.evidence import LOGITS, VERDICT, Evidence, read_evidence, without_seen
 from meta.scores import (
     accuracy,
     brier,
@@ -52,20 +51,28 @@ def architecture(view: str) -> str:
     return ""
 
 
-def sets_to_compare(names: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Views of each architecture, of each pair of them, of the hybrid without each view, of all."""
+def sets_of(names: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Views of each architecture, of each pair of them, and all."""
     single = {
         kind: tuple(name for name in names if architecture(name) == kind)
         for kind in (HANDCRAFTED, FROZEN, FINETUNED)
     }
     single = {kind: members for kind, members in single.items() if members}
     pairs = {f"{a} + {b}": single[a] + single[b] for a, b in combinations(single, 2)}
-    without = {
-        f"{HYBRID} without {name}": tuple(n for n in names if n != name)
-        for name in names
-        if len(names) > 1
-    }
-    return {**single, **pairs, **without, HYBRID: tuple(names)}
+    return {**single, **pairs, HYBRID: tuple(names)}
+
+
+def variants(evidence: Evidence) -> list[tuple[str, dict[str, tuple[str, ...]]]]:
+    """The sets of views to compare, by the view without which their evidence is made.
+
+    Nothing is left out ("") of :func:`sets_of`; of "hybrid without" a view everything that knows
+    it, the views that learn from it included.
+    """
+    found = [("", sets_of(evidence.names))]
+    for view in evidence.names:
+        if others := evidence.without(view).names:
+            found.append((view, {f"{HYBRID} without {view}": tuple(others)}))
+    return found
 
 
 @dataclass(frozen=True)
@@ -75,7 +82,7 @@ class Cost:
     rows: int
     """Battles that it was trained on."""
     train_seconds: float
-    """Learned views, tuning, boosters and calibrator."""
+    """Evidence read (and words counted), learned views, tuning, boosters and calibrator."""
     predict_seconds_per_1000_rows: float
     """Of battles whose evidence is there, learned views included."""
     peak_mib: float
@@ -92,10 +99,10 @@ def cost_of(folder: Path, views: Sequence[str], settings: Settings) -> Cost:
         views: of the set.
         settings: as for every other set.
     """
+    start = time.perf_counter()
     evidence = without_seen(read_evidence(Run(folder), "train", views))
     folds = folds_for(evidence, settings.folds)
     scored, sets = outer_folds(folds)[0], {HYBRID: tuple(evidence.names)}
-    start = time.perf_counter()
     # A study of its own, so that no trial of another one is taken over.
     with TemporaryDirectory() as aside:
         cv = CrossValidation(evidence, folds, Run(Path(aside)))
@@ -120,7 +127,7 @@ def costs_of(run: Run, names: Sequence[str], settings: Settings) -> dict[str, Co
         names: its views.
         settings: the same for every set.
     """
-    sets = {k: v for k, v in sets_to_compare(names).items() if k in (*ARCHITECTURES, HYBRID)}
+    sets = {k: v for k, v in sets_of(names).items() if k in (*ARCHITECTURES, HYBRID)}
     spawn = get_context("spawn")
     with ProcessPoolExecutor(1, spawn, ignore_interrupts, max_tasks_per_child=1) as pool:
         waiting = {k: pool.submit(cost_of, run.folder, v, settings) for k, v in sets.items()}
@@ -136,22 +143,38 @@ def nested_sets(cv: CrossValidation, settings: Settings) -> tuple[Table, dict[st
     """
     outer = outer_folds(cv.folds)
     table = Table(np.flatnonzero(np.isin(cv.folds, outer)), len(cv.folds))
-    sets = sets_to_compare(cv.evidence.names)
-    gaps = dict.fromkeys(sets, 0.0)
-    for k in outer:
-        held = np.flatnonzero(cv.folds == k)
-        for name, fusion, views in cv.trained(k, sets, lambda _: settings):
-            design = fusion.design(views)
-            forecast = fusion.predict(design)
-            gaps[name] = max(gaps[name], swap_gap(forecast, fusion.predict(design.swap())))
-            table.put(name, held, forecast)
+    gaps: dict[str, float] = {}
+    for left_out, sets in variants(cv.evidence):
+        part = cv.without(left_out)
+        for k in outer:
+            held = np.flatnonzero(cv.folds == k)
+            for name, fusion, views in part.trained(k, sets, lambda _: settings):
+                design = fusion.design(views)
+                forecast = fusion.predict(design)
+                gap = swap_gap(forecast, fusion.predict(design.swap()))
+                gaps[name] = max(gaps.get(name, 0.0), gap)
+                table.put(name, held, forecast)
     return table, gaps
 
 
-def final_sets(cv: CrossValidation, settings: Settings) -> dict[str, Fusion]:
-    """A fusion of every set, trained on all rows."""
-    found = cv.trained(None, sets_to_compare(cv.evidence.names), lambda _: settings)
-    return {name: fusion for name, fusion, _ in found}
+def forecasts(cv: CrossValidation, settings: Settings, test: Evidence) -> dict[str, np.ndarray]:
+    """What every set, trained on all rows, says of other battles.
+
+    Args:
+        cv: the training battles.
+        settings: the same for every set.
+        test: the other battles, m, with the same views.
+
+    Returns:
+        By set: float64 (m, 3).
+    """
+    found = {}
+    for left_out, sets in variants(cv.evidence):
+        part = cv.without(left_out)
+        views = test.without(left_out).unseen({n: fit.models() for n, fit in part.fits.items()})
+        for name, fusion, _ in part.trained(None, sets, lambda _: settings):
+            found[name] = fusion.predict(fusion.design(views))
+    return found
 
 
 def figures(
@@ -250,7 +273,10 @@ def stage_one_costs(record: Mapping[str, Any], names: Sequence[str], rows: int) 
     seconds: Mapping[str, float] = record.get("seconds", {})
     of = {
         HANDCRAFTED: ["style_train"],
-        FROZEN: ["language_model_train"],
+        FROZEN: [
+            "language_model_train",
+            *(name for name in names if name == "joint" or name.startswith(VERDICT)),
+        ],
         FINETUNED: [f"finetune_{name}" for name in names if LOGITS in name],
     }
     peaks: Mapping[str, int] = record.get("peak_mib", {})

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from arena.errors import UserError
+from arena.groups import held_out
 from arena.run import Run
 from arena.tables import read_battles_table
 from arena.views import View
@@ -27,7 +28,8 @@ class Evidence:
 
     battles: pd.DataFrame
     tables: dict[str, View]
-    """Views that never saw a label, by name."""
+    """Views that are what they are for every fold that is scored, by name: those that never saw a
+    label, and logits, which never saw that of their own prompt group."""
     learned: dict[str, Learned]
     """What the other views are learned from, by name."""
 
@@ -45,10 +47,14 @@ class Evidence:
             {name: found.take(positions) for name, found in self.learned.items()},
         )
 
-    def fits(self, folds: np.ndarray) -> dict[str, CrossFitted]:
-        """The views that learn, ready to be fitted on these battles' votes; ``folds`` int (n,)."""
-        labels = labels_of(self.battles)
-        return {name: CrossFitted(found, labels, folds) for name, found in self.learned.items()}
+    def without(self, view: str) -> Evidence:
+        """The evidence with nothing of a view in it, not even in what other views learn from."""
+        less = {n: found.without(view) for n, found in self.learned.items() if n != view}
+        return Evidence(
+            self.battles,
+            {name: table for name, table in self.tables.items() if name != view},
+            {name: found for name, found in less.items() if found is not None},
+        )
 
     def crossfitted(self, fits: Mapping[str, CrossFitted], scored: int | None) -> dict[str, View]:
         """Views of the training rows, the learned ones out of fold, with ``scored`` held out."""
@@ -69,14 +75,14 @@ class Evidence:
 def without_seen(evidence: Evidence) -> Evidence:
     """The battles whose logits, if there are any, come from a model that never saw their vote.
 
-    A fine-tuning of a single fold (``finetune.py --folds 1``) leaves NaN in all columns of the
-    battles that it learned from.
+    A fine-tuning of a single fold (``finetune.py --folds 1``) gives no logits to the battles that
+    it learned from. A battle that lacks them for another reason stays, with NaN.
     """
-    rows = np.ones(len(evidence.battles), dtype=bool)
+    (left_out,) = held_out(evidence.battles["group"], 1)
     for name, view in evidence.tables.items():
-        if LOGITS in name:
-            rows &= ~np.isnan(view.values).all(axis=1)
-    return evidence if rows.all() else evidence.take(rows)
+        if LOGITS in name and np.isnan(view.values[~left_out]).all():
+            return evidence if left_out.all() else evidence.take(left_out)
+    return evidence
 
 
 def read_evidence(run: Run, split: str, views: Collection[str] | None = None) -> Evidence:
@@ -113,8 +119,9 @@ def read_evidence(run: Run, split: str, views: Collection[str] | None = None) ->
     for name, view in tables.items():
         check(name, view.ids)
     learned: dict[str, Learned] = {}
+    blind = {name: view for name, view in tables.items() if LOGITS not in name}
     for name, kind in LEARNED.items():
-        evidence = kind.read(run, split, battles, tables) if asked(name) else None
+        evidence = kind.read(run, split, battles, blind) if asked(name) else None
         if evidence is not None:
             check(name, evidence.ids)
             learned[name] = evidence

@@ -7,8 +7,7 @@ calibration work on the other folds only.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 
 import numpy as np
@@ -127,11 +126,19 @@ class CrossValidation:
     """Keeps the studies that have no database."""
     progress: Callable[[], None] = lambda: None
     """Called for each trial and each fusion."""
+    fits: dict[str, CrossFitted] = field(default_factory=dict)
+    """The views that learn; those that are not given are fitted on these battles' votes."""
 
-    @cached_property
-    def fits(self) -> dict[str, CrossFitted]:
-        """The views that learn."""
-        return self.evidence.fits(self.folds)
+    def __post_init__(self) -> None:
+        labels = labels_of(self.evidence.battles)
+        for name, found in self.evidence.learned.items():
+            self.fits.setdefault(name, CrossFitted(found, labels, self.folds))
+
+    def without(self, view: str) -> CrossValidation:
+        """The same with nothing of a view in it; what never knew that view is not fitted again."""
+        evidence = self.evidence.without(view)
+        fits = {n: self.fits[n] for n, f in evidence.learned.items() if f is self.fits[n].evidence}
+        return replace(self, evidence=evidence, fits=fits)
 
     def trained(
         self,

@@ -24,6 +24,8 @@ from pipelines import cli
 if __name__ == "__main__":
     cli.leave_on_interrupt()
 
+import numpy as np
+
 from arena.errors import UserError
 from arena.files import write_json
 from arena.forecasts import read_votes
@@ -83,16 +85,21 @@ def compared(run: Run, arguments: argparse.Namespace) -> None:
     evidence = without_seen(read_evidence(run, "train", arguments.views))
     settings = Settings(arguments.folds, arguments.trials, arguments.bags)
     folds = folds_for(evidence, settings.folds)
-    sets = compare.sets_to_compare(evidence.names)
-    if len(sets) < 2:
+    if len(evidence.names) < 2:
         raise UserError(f"{run.folder} has one view only: there is nothing to compare")
     labels, battles = labels_of(evidence.battles), evidence.battles
+    test, votes = None, np.empty(0, dtype=np.int64)
+    if arguments.labels:
+        test = read_evidence(run, "test", evidence.names)
+        votes = read_votes(arguments.labels, test.battles["id"].tolist())
+        if not (votes >= 0).any():
+            raise UserError(f"{arguments.labels} has the vote of no test battle of {run.folder}")
+    sets = {name: views for _, part in compare.variants(evidence) for name, views in part.items()}
     rounds = len(outer_folds(folds)) + bool(arguments.labels)
     with Progress("compare", rounds * len(sets) * (settings.trials + 1), "models") as progress:
         cv = CrossValidation(evidence, folds, run, progress.update)
         scored, gaps = compare.nested_sets(cv, settings)
-        if arguments.labels:
-            fusions = compare.final_sets(cv, settings)
+        forecasts = compare.forecasts(cv, settings, test) if test else {}
     costs = compare.costs_of(run, evidence.names, settings)
     rows = scored.rows
     groups = battles["group"].to_numpy()
@@ -109,16 +116,12 @@ def compared(run: Run, arguments: argparse.Namespace) -> None:
     }
     print(f"nested, {len(rows):,} training battles\n{table(nested)}")
     print(f"\n{costs_table(found['stage_one'], costs)}\nlargest swap gap {max(gaps.values()):.1e}")
-    if arguments.labels:
-        test = read_evidence(run, "test", evidence.names)
-        views = test.unseen({name: fit.models() for name, fit in cv.fits.items()})
-        votes = read_votes(arguments.labels, test.battles["id"].tolist())
+    if test:
         known = votes >= 0
-        if not known.any():
-            raise UserError(f"{arguments.labels} has the vote of no test battle of {run.folder}")
-        forecasts = {n: f.predict(f.design(views))[known] for n, f in fusions.items()}
         found["test"] = compare.figures(
-            forecasts, votes[known], test.battles["group"].to_numpy()[known]
+            {name: p[known] for name, p in forecasts.items()},
+            votes[known],
+            test.battles["group"].to_numpy()[known],
         )
         print(f"\n{int(known.sum()):,} test battles\n{table(found['test'])}")
     for kind, f in found["strengths"].items():

@@ -34,6 +34,7 @@ import pandas as pd
 
 from arena.errors import UserError
 from arena.forecasts import from_log_odds, one_hot, read_probabilities
+from arena.groups import held_out
 from arena.lock import hold
 from arena.processes import peak_mib
 from arena.run import SPLITS, Run
@@ -41,7 +42,7 @@ from arena.tables import read_battles_table
 from embeddings.backbone import load_tokenizer
 from embeddings.config import BackboneConfig, finetune_entries
 from embeddings.costs import estimate_finetuning
-from embeddings.crossfit import Judges, crossfit, held_out, unseen
+from embeddings.crossfit import Judges, crossfit, unseen
 from embeddings.evidence import name_the_lost
 from embeddings.joint import write_joint
 from embeddings.pairs import Pairs, pack_pairs

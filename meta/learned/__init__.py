@@ -53,6 +53,10 @@ class Learned(ABC):
             UserError: it is there and cannot be read.
         """
 
+    def without(self, view: str) -> Learned | None:
+        """The same with nothing of another view in it; ``None`` where nothing is left."""
+        return self
+
     @property
     @abstractmethod
     def columns(self) -> dict[str, Column]:

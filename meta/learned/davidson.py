@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -45,7 +46,12 @@ class Davidson(Learned):
     """
 
     name = "davidson"
-    design: View
+    tables: Mapping[str, View]
+
+    @cached_property
+    def design(self) -> View:
+        """All tables side by side, n rows."""
+        return join(self.tables)
 
     @property
     def ids(self) -> list[str]:
@@ -56,8 +62,13 @@ class Davidson(Learned):
     def read(
         cls, run: Run, split: str, battles: pd.DataFrame, tables: Mapping[str, View]
     ) -> Davidson | None:
-        """All tables side by side."""
-        return cls(join(tables)) if tables else None
+        """All tables."""
+        return cls(tables) if tables else None
+
+    def without(self, view: str) -> Davidson | None:
+        """The other tables."""
+        others = {name: table for name, table in self.tables.items() if name != view}
+        return Davidson(others) if others else None
 
     @property
     def columns(self) -> dict[str, Column]:
@@ -113,7 +124,7 @@ class Davidson(Learned):
 
     def take(self, rows: np.ndarray) -> Davidson:
         """The tables of these battles."""
-        return Davidson(self.design.take(rows))
+        return Davidson({name: table.take(rows) for name, table in self.tables.items()})
 
     def _parts(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Antisymmetric and symmetric columns of these rows, float64; a pair gives both."""

@@ -10,11 +10,11 @@ from tiny import ARCHITECTURES
 
 from arena.errors import UserError
 from arena.forecasts import from_log_odds
-from arena.groups import fold_of
+from arena.groups import fold_of, held_out
 from arena.swap import swap_battles
 from embeddings.backbone import load_backbone
 from embeddings.config import load_config
-from embeddings.crossfit import Judges, crossfit, held_out, unseen
+from embeddings.crossfit import Judges, crossfit, unseen
 from embeddings.judge import Judge, token_ids
 from embeddings.training import Trainer
 

@@ -11,10 +11,11 @@ from safetensors.torch import load_file, save_file
 from tiny import tiny_battles
 
 from arena.forecasts import one_hot
+from arena.groups import held_out
 from arena.views import View
 from embeddings.backbone import load_tokenizer
 from embeddings.config import load_config
-from embeddings.crossfit import Judges, crossfit, held_out
+from embeddings.crossfit import Judges, crossfit
 from embeddings.evidence import HiddenStates, extract
 from embeddings.pairs import pack_pairs
 from embeddings.training import Examples

@@ -1,5 +1,7 @@
 """The comparison of architectures."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from toys import toy_battles, toy_evidence
@@ -9,11 +11,14 @@ from meta.compare import (
     HYBRID,
     architecture,
     figures,
+    forecasts,
     nested_sets,
-    sets_to_compare,
+    sets_of,
     stage_one_costs,
     strengths,
+    variants,
 )
+from meta.learned.davidson import Davidson
 from meta.stage import CrossValidation, Settings, folds_for
 
 
@@ -26,19 +31,62 @@ def test_every_view_has_its_architecture():
 
 
 def test_sets_by_hand():
-    assert sets_to_compare(["hidden", "logits-a", "style"]) == {
+    assert sets_of(["hidden", "logits-a", "style"]) == {
         "handcrafted": ("style",),
         "frozen": ("hidden",),
         "fine-tuned": ("logits-a",),
         "handcrafted + frozen": ("style", "hidden"),
         "handcrafted + fine-tuned": ("style", "logits-a"),
         "frozen + fine-tuned": ("hidden", "logits-a"),
-        "hybrid without hidden": ("logits-a", "style"),
-        "hybrid without logits-a": ("hidden", "style"),
-        "hybrid without style": ("hidden", "logits-a"),
         "hybrid": ("hidden", "logits-a", "style"),
     }
-    assert sets_to_compare(["style"]) == {"handcrafted": ("style",), "hybrid": ("style",)}
+    assert sets_of(["style"]) == {"handcrafted": ("style",), "hybrid": ("style",)}
+
+
+def with_davidson(evidence):
+    learned = {**evidence.learned, "davidson": Davidson(evidence.tables)}
+    return replace(evidence, learned=learned)
+
+
+def test_what_is_left_out_is_not_in_what_others_learn_from_either(tmp_path):
+    evidence = with_davidson(toy_evidence(60))
+    (_, every), *left_out = variants(evidence)
+    assert every == sets_of(["davidson", "hidden", "style"])
+    assert left_out == [
+        ("davidson", {"hybrid without davidson": ("hidden", "style")}),
+        ("hidden", {"hybrid without hidden": ("davidson", "style")}),
+        # Davidson's model had nothing but style to learn from.
+        ("style", {"hybrid without style": ("hidden",)}),
+    ]
+    style = evidence.tables["style"]
+    two = Davidson({"style": style, "more": style})
+    less = replace(evidence, tables=two.tables, learned={"davidson": two}).without("style")
+    assert less.names == ["davidson", "more"]
+    assert {name.split(".")[0] for name in less.learned["davidson"].design.columns} == {"more"}
+
+
+def test_what_never_knew_a_view_is_not_fitted_again_without_it(tmp_path):
+    evidence = with_davidson(toy_evidence(60))
+    both = {"style": evidence.tables["style"], "more": evidence.tables["style"]}
+    evidence = replace(
+        evidence, tables=both, learned={**evidence.learned, "davidson": Davidson(both)}
+    )
+    cv = CrossValidation(evidence, folds_for(evidence, 4), Run(tmp_path))
+    less = cv.without("more")
+    assert less.fits["hidden"] is cv.fits["hidden"]
+    assert less.fits["davidson"].evidence is less.evidence.learned["davidson"]
+    assert set(cv.without("davidson").fits) == {"hidden"}
+
+
+def test_test_battles_are_forecast_by_every_set_with_its_own_evidence(tmp_path):
+    evidence = with_davidson(toy_evidence(120))
+    cv = CrossValidation(evidence, folds_for(evidence, 4), Run(tmp_path))
+    found = forecasts(cv, Settings(4, 0, 1), with_davidson(toy_evidence(20, seed=1)))
+    assert set(found) == {name for _, sets in variants(evidence) for name in sets}
+    assert all(p.shape == (20, 3) and np.allclose(p.sum(axis=1), 1) for p in found.values())
+    # Without style nothing of it is left, so that what is frozen is all there is.
+    assert np.array_equal(found["hybrid without style"], found["frozen"])
+    assert not np.array_equal(found["hybrid without hidden"], found[HYBRID])
 
 
 def test_both_parts_of_the_planted_signal_are_missed_where_they_are_left_out(tmp_path):
@@ -47,7 +95,7 @@ def test_both_parts_of_the_planted_signal_are_missed_where_they_are_left_out(tmp
     table, gaps = nested_sets(cv, Settings(4, 0, 1))
     labels = evidence.battles["label"].to_numpy(dtype=int)
     found = figures(table.probabilities, labels, evidence.battles["group"].to_numpy())
-    assert set(found) == set(gaps) == set(sets_to_compare(["hidden", "style"]))
+    assert set(found) == set(gaps) == {name for _, sets in variants(evidence) for name in sets}
     for name in ("hybrid without style", "hybrid without hidden"):
         assert found[name]["interval"][0] > 0, name
     # Without style is hidden alone, which is all that is frozen here.
@@ -85,4 +133,8 @@ def test_costs_of_stage_one_come_from_the_record():
         "fine-tuned": {"seconds": 30.0, "seconds_per_1000_rows": 60.0},
         "hybrid": {"seconds": 35.0, "seconds_per_1000_rows": 70.0, "peak_mib": 700},
     }
+    # What the frozen model reads for other views is its cost too, where they are fused.
+    record = {"seconds": {"language_model_train": 9.0, "joint": 20.0, "verdict-a": 70.0}}
+    for names, total in ((["hidden"], 9), (["hidden", "joint"], 29), (["joint", "verdict-a"], 99)):
+        assert stage_one_costs(record, names, 500)["frozen"]["seconds"] == total
     assert stage_one_costs({}, ["style"], 500) == {}

@@ -81,8 +81,8 @@ def test_exchanged_answers_exchange_the_values(name, tmp_path):
         y = votes(a, b, rng)
     else:
         toys = toy_evidence(80)
-        evidence = Davidson(toys.tables["style"])
-        swapped = Davidson(toys.tables["style"].swap())
+        evidence = Davidson({"style": toys.tables["style"]})
+        swapped = Davidson({"style": toys.tables["style"].swap()})
         y = labels_of(toys.battles)
     rows = np.arange(80)
     model = evidence.fit(rows, y)
@@ -106,8 +106,8 @@ def test_nothing_of_a_row_that_is_not_fitted_reaches_the_model(tmp_path):
     changed = np.concatenate([values[:40], values[40:] * 9])
     columns = {"x": Column("anti"), "s": Column("sym")}
     ids = [str(i) for i in range(60)]
-    one = Davidson(View(ids, values, columns)).fit(rows, y[:40])
-    two = Davidson(View(ids, changed, columns)).fit(rows, y[:40])
+    one = Davidson({"v": View(ids, values, columns)}).fit(rows, y[:40])
+    two = Davidson({"v": View(ids, changed, columns)}).fit(rows, y[:40])
     assert all(np.array_equal(one[part], two[part]) for part in one)
 
 
@@ -123,7 +123,7 @@ def test_davidson_finds_a_planted_score(tmp_path):
         np.stack([x, z], axis=1),
         {"x": Column("anti"), "z": Column("sym")},
     )
-    evidence = Davidson(view)
+    evidence = Davidson({"v": view})
     model = evidence.fit(np.arange(n), y)
     assert model["side"] == pytest.approx([2.0], abs=0.08)
     assert model["tie"] == pytest.approx([0.8, 0.0], abs=0.05)
@@ -137,7 +137,7 @@ def test_davidson_finds_a_planted_score(tmp_path):
 def test_davidson_lives_with_missing_and_absurd_values():
     values = np.array([[np.nan, 1, np.nan], [1e30, 2, np.nan], [-1e30, np.nan, np.nan]] * 10)
     columns = {"x": Column("anti"), "z": Column("sym"), "void": Column("sym")}
-    evidence = Davidson(View([str(i) for i in range(30)], values, columns))
+    evidence = Davidson({"v": View([str(i) for i in range(30)], values, columns)})
     model = evidence.fit(np.arange(30), np.array([2, 0, 1] * 10))
     found = evidence.values(model, np.arange(30))
     assert np.isfinite(found).all()
@@ -147,11 +147,11 @@ def test_davidson_lives_with_missing_and_absurd_values():
 
 def test_davidson_says_what_to_do_where_views_are_missing():
     evidence = toy_evidence(40)
-    one = Davidson(evidence.tables["style"])
+    one = Davidson({"style": evidence.tables["style"]})
     model = one.fit(np.arange(40), labels_of(evidence.battles))
     less = View(one.ids, one.design.values[:, :2], {"x": Column("anti"), "size": Column("sym")})
     with pytest.raises(UserError, match="run extract"):
-        Davidson(less).values(model, np.arange(40))
+        Davidson({"v": less}).values(model, np.arange(40))
 
 
 def test_one_class_alone_and_empty_texts_do_no_harm(tmp_path):
@@ -160,7 +160,7 @@ def test_one_class_alone_and_empty_texts_do_no_harm(tmp_path):
     for y in ([0] * 10, [2] * 10, [0, 1] * 5):
         model = evidence.fit(rows, np.array(y))
         assert np.isfinite(evidence.values(model, rows)).all()
-        toys = Davidson(toy_evidence(10).tables["style"])
+        toys = Davidson({"style": toy_evidence(10).tables["style"]})
         assert np.isfinite(toys.values(toys.fit(rows, np.array(y)), rows)).all()
 
 
@@ -185,6 +185,17 @@ def test_many_battles_are_counted_in_processes_as_few_are(tmp_path, monkeypatch)
     parts = Lexical.read(Run(tmp_path), "train", battles, {})
     assert parts.ids == battles["id"].tolist()
     assert all((whole.counts[s] != parts.counts[s]).nnz == 0 for s in whole.counts)
+
+
+def test_davidson_does_not_learn_from_logits_which_learned_from_votes(tmp_path):
+    run, battles = Run(tmp_path), read_battles(str(sample.TRAIN), labelled=True, limit=3)
+    write_battles(run.battles("train"), battles)
+    there = View(battles["id"].tolist(), np.ones((3, 1)), {"x": Column("sym")})
+    for name in ("style", "verdict-a", "logits-a"):
+        there.write(run.views / name / "train.parquet")
+    found = read_evidence(run, "train")
+    assert set(found.tables) == {"style", "verdict-a", "logits-a"}
+    assert set(found.learned["davidson"].design.columns) == {"style.x", "verdict-a.x"}
 
 
 @pytest.mark.parametrize(

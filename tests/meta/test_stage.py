@@ -111,8 +111,15 @@ def test_battles_that_taught_the_language_model_are_left_out():
     assert without_seen(evidence) is evidence
     left_out = fold_of(evidence.battles["group"], 5) == 0
     values = np.where(left_out[:, None], 0.5, np.nan)
-    logits = View(evidence.battles["id"].tolist(), values, {"side": Column("anti")})
-    kept = without_seen(replace(evidence, tables={**evidence.tables, "logits-x": logits}))
+
+    def with_logits(values):
+        logits = View(evidence.battles["id"].tolist(), values, {"side": Column("anti")})
+        return replace(evidence, tables={**evidence.tables, "logits-x": logits})
+
+    # One that a judge could not read taught nobody: it stays, with NaN.
+    one_lost = np.where(np.arange(160)[:, None] == 7, np.nan, 0.5)
+    assert len(without_seen(with_logits(one_lost)).battles) == 160
+    kept = without_seen(with_logits(values))
     ids = evidence.battles["id"][left_out].tolist()
     assert (
         kept.battles["id"].tolist() == kept.learned["hidden"].ids == kept.tables["style"].ids == ids
