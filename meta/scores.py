@@ -71,12 +71,15 @@ def decisive_auc(probabilities: np.ndarray, labels: np.ndarray) -> float:
 
 
 def bins_of(probabilities: np.ndarray, bins: int = 10) -> np.ndarray:
-    """Bin of each forecast among those of its class, int (n, 3); bins hold equally many rows."""
-    found = np.empty(probabilities.shape, dtype=np.intp)
-    for c in range(3):
-        order = np.argsort(probabilities[:, c], kind="stable")
-        for i, rows in enumerate(np.array_split(order, bins)):
-            found[rows, c] = i
+    """Bin of each forecast among those of its class, int (n, 3).
+
+    Bins hold equally many rows, but equal forecasts share a bin, that of the lowest rank among
+    them: the order of the rows plays no part, and bins may be empty.
+    """
+    ranks = np.array_split(np.arange(len(probabilities)), bins)
+    of_rank = np.repeat(np.arange(bins), [len(part) for part in ranks])
+    first = [np.searchsorted(np.sort(forecast), forecast) for forecast in probabilities.T]
+    found: np.ndarray = of_rank[np.stack(first, axis=1)]
     return found
 
 
@@ -95,7 +98,7 @@ def gaps_by_bin(probabilities: np.ndarray, labels: np.ndarray, bins: int = 10) -
 def classwise_ece(probabilities: np.ndarray, labels: np.ndarray, bins: int = 10) -> float:
     """Class-wise expected calibration error: mean over classes of the binned |forecast - rate|.
 
-    Bins hold equally many rows. Kull et al. 2019, "Beyond temperature scaling", section 3.
+    Bins are those of :func:`bins_of`. Kull et al. 2019, "Beyond temperature scaling", section 3.
     """
     return float(np.abs(gaps_by_bin(probabilities, labels, bins).mean(axis=0)).sum() / 3)
 
