@@ -27,6 +27,7 @@ from meta.scores import (
     accuracy,
     brier,
     classwise_ece,
+    hits,
     log_loss,
     paired_bootstrap,
     row_losses,
@@ -201,13 +202,13 @@ def strengths(
         other architecture (95% intervals by paired bootstrap over prompt groups).
     """
     kinds = [kind for kind in (HANDCRAFTED, FROZEN, FINETUNED) if kind in probabilities]
-    right = {kind: probabilities[kind].argmax(axis=1) == labels for kind in kinds}
+    right = {kind: hits(probabilities[kind], labels) for kind in kinds}
     losses = {kind: row_losses(probabilities[kind], labels) for kind in kinds}
     families = name_slices(battles, labels)
     found: dict[str, dict[str, Any]] = {}
     for kind in kinds:
         others = [other for other in kinds if other != kind]
-        alone = right[kind] & ~np.any([right[other] for other in others] or [[False]], axis=0)
+        alone = right[kind] * np.prod([1 - right[other] for other in others] or [[1]], axis=0)
         best = []
         for family, names in families.items():
             for name in np.unique(names):

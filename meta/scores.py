@@ -34,9 +34,25 @@ def brier(probabilities: np.ndarray, labels: np.ndarray) -> float:
     return float(((probabilities - np.eye(3)[labels]) ** 2).sum(axis=1).mean())
 
 
+def guesses(probabilities: np.ndarray) -> np.ndarray:
+    """1 for the most probable class of each row, 0 for the others; float64 (n, 3).
+
+    Classes that are equally probable share the 1, so that none is preferred for its place.
+    """
+    best = (probabilities == probabilities.max(axis=1, keepdims=True)).astype(np.float64)
+    shared: np.ndarray = best / best.sum(axis=1, keepdims=True)
+    return shared
+
+
+def hits(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """What each row's label has of :func:`guesses`, float64 (n,): 1, 0, or 1 / 2 or 1 / 3."""
+    found: np.ndarray = guesses(probabilities)[np.arange(len(labels)), labels]
+    return found
+
+
 def accuracy(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Share of rows whose most probable class is the label."""
-    return float((probabilities.argmax(axis=1) == labels).mean())
+    """Share of rows whose most probable class is the label, see :func:`hits`."""
+    return float(hits(probabilities, labels).mean())
 
 
 def placements(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:

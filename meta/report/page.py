@@ -26,6 +26,7 @@ from meta.report import charts
 from meta.report.figures import BAYES, order_of
 from meta.report.mistakes import QUESTIONS, confident_mistakes, families
 from meta.report.text import Shown, clean, shown
+from meta.scores import guesses
 from meta.slices import WINNER
 
 MOST_REASONS = 4
@@ -227,13 +228,14 @@ def _charts(found: Mapping[str, Any], predictions: Predictions) -> dict[str, Any
 
 
 def _confusion(predictions: Predictions) -> list[list[dict[str, Any]]]:
-    """By vote and most probable class: rows, and their share of the rows with that vote."""
-    counts = np.zeros((3, 3), dtype=np.int64)
-    guess = predictions.probabilities["meta"].argmax(axis=1)
-    np.add.at(counts, (predictions.labels, guess), 1)
+    """By vote and most probable class: rows, and their share of the rows with that vote.
+
+    A row with equally probable classes counts for each of them in part.
+    """
+    counts = np.eye(3)[predictions.labels].T @ guesses(predictions.probabilities["meta"])
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     return [
-        [{"rows": int(counts[i, j]), "share": float(shares[i, j])} for j in range(3)]
+        [{"rows": round(float(counts[i, j]), 1), "share": float(shares[i, j])} for j in range(3)]
         for i in range(3)
     ]
 

@@ -13,6 +13,8 @@ from meta.scores import (
     decisive_auc,
     ece_by_chance,
     gaps_by_bin,
+    guesses,
+    hits,
     log_loss,
     paired_bootstrap,
     placements,
@@ -28,6 +30,21 @@ def test_figures_by_hand():
     assert log_loss(P, Y) == pytest.approx((np.log(2) + np.log(10)) / 2)
     assert brier(P, Y) == pytest.approx((0.25 + 2 * 0.0625 + 0.01 + 0.64 + 0.81) / 2)
     assert accuracy(P, Y) == 0.5
+
+
+def test_equally_probable_classes_share_a_hit():
+    p = np.array([[0.4, 0.4, 0.2], [0.4, 0.4, 0.2], [1 / 3] * 3, [0.2, 0.3, 0.5]])
+    assert hits(p, np.array([0, 2, 1, 2])).tolist() == [0.5, 0, 1 / 3, 1]
+    assert guesses(p).sum(axis=1) == pytest.approx(np.ones(4))
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(0, 2))
+def test_accuracy_does_not_prefer_a_side(seed, digits):
+    rng = np.random.default_rng(seed)
+    p, y = rng.dirichlet([2, 2, 1], 40).round(digits), rng.integers(0, 3, 40)
+    swapped = accuracy(p[:, [1, 0, 2]], np.array([1, 0, 2])[y])
+    assert swapped == pytest.approx(accuracy(p, y), abs=1e-12)
+    assert accuracy(np.full((40, 3), 1 / 3), y) == pytest.approx(1 / 3)
 
 
 def test_log_loss_is_scikit_learns():
