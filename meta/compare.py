@@ -177,7 +177,9 @@ def figures(
         if name != HYBRID:
             drawn = paired_bootstrap(row_losses(p, labels), whole, groups)
             found[name]["hybrid_lower_by"] = drawn.difference
-            found[name]["interval"] = [drawn.low, drawn.high]
+            # One group has no interval.
+            known = np.isfinite(drawn.low)
+            found[name]["interval"] = [drawn.low, drawn.high] if known else None
     return found
 
 
@@ -208,7 +210,9 @@ def strengths(
     found: dict[str, dict[str, Any]] = {}
     for kind in kinds:
         others = [other for other in kinds if other != kind]
-        alone = right[kind] * np.prod([1 - right[other] for other in others] or [[1]], axis=0)
+        alone = right[kind] * np.prod(
+            [np.ones(len(labels)), *(1 - right[o] for o in others)], axis=0
+        )
         best = []
         for family, names in families.items():
             for name in np.unique(names):

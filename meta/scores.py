@@ -180,13 +180,23 @@ def swap_gap(probabilities: np.ndarray, of_swapped: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A paired difference of mean log losses (first minus second), with its 95% interval."""
+    """A paired difference of mean log losses (first minus second), with its 95% interval.
+
+    All but the difference is NaN where there is only one group, about which nothing can be said.
+    """
 
     difference: float
     low: float
     high: float
     share_better: float
     """Share of bootstrap draws in which the first has the lower loss."""
+
+    @property
+    def words(self) -> str:
+        """The interval in words."""
+        if np.isnan(self.low):
+            return "one prompt group: no interval"
+        return f"95% interval {self.low:+.4f} to {self.high:+.4f}"
 
 
 def paired_bootstrap(
@@ -208,6 +218,8 @@ def paired_bootstrap(
     _, index = np.unique(groups, return_inverse=True)
     size = np.bincount(index)
     total = np.bincount(index, weights=first - second)
+    if len(size) < 2:
+        return Comparison(float((first - second).mean()), *[float("nan")] * 3)
     rng = np.random.default_rng(seed)
     means = np.empty(draws)
     for i in range(draws):

@@ -31,6 +31,7 @@ from arena.progress import Progress
 from arena.run import Run
 from meta import compare
 from meta.evidence import labels_of, read_evidence, without_seen
+from meta.report.figures import lower_by
 from meta.report.page import write_report
 from meta.stage import CrossValidation, Settings, folds_for, outer_folds
 
@@ -43,8 +44,7 @@ def table(found: dict[str, Any]) -> str:
         line = f"{name:<{width}}{f['log_loss']:>9.4f}{f['brier']:>8.4f}{f['ece']:>7.3f}"
         line += f"{f['accuracy']:>10.3f}"
         if "interval" in f:
-            low, high = f["interval"]
-            line += f"   {f['hybrid_lower_by']:.4f}  [{low:.4f}, {high:.4f}]"
+            line += lower_by(f["hybrid_lower_by"], f["interval"])
         lines.append(line)
     return "\n".join(lines)
 

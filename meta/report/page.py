@@ -23,7 +23,7 @@ from meta.compare import HYBRID
 from meta.explain import PLAIN, WORTH_SAYING
 from meta.predictions import Predictions
 from meta.report import charts
-from meta.report.figures import BAYES, order_of
+from meta.report.figures import BAYES, fixed, order_of
 from meta.report.mistakes import QUESTIONS, confident_mistakes, families
 from meta.report.text import Shown, clean, shown
 from meta.scores import guesses
@@ -175,7 +175,7 @@ def render(
         lstrip_blocks=True,
         finalize=lambda value: clean(value) if type(value) is str else value,
     )
-    environment.filters |= {"figure": _figure, "span": _span, "dash": _dash, "percent": _percent}
+    environment.filters |= {"figure": fixed, "span": _span, "dash": _dash, "percent": _percent}
     return environment.get_template("page.html.j2").render(
         name=name,
         file=Path(file).name,
@@ -300,10 +300,6 @@ def _reasons(row: pd.Series[Any]) -> list[Reason]:
     return sorted(found, key=lambda r: (-r.size, r.family))[: 2 * MOST_REASONS]
 
 
-def _figure(value: float | None, digits: int = 4) -> str:
-    return "–" if value is None else f"{round(value, digits) + 0.0:.{digits}f}"  # no -0
-
-
 def _percent(value: float) -> str:
     return f"{value:.0%}"
 
@@ -312,7 +308,7 @@ def _span(interval: Sequence[float | None] | None, digits: int = 3, to: str = " 
     """An interval in words, empty where there is none to speak of."""
     if interval is None or interval[0] is None or interval[1] is None:
         return ""
-    low, high = (_figure(end, digits) for end in interval)
+    low, high = (fixed(end, digits) for end in interval)
     return "" if low == high else f"{low}{to}{high}"
 
 

@@ -129,4 +129,7 @@ def test_bootstrap_draws_groups_whole():
     assert found.difference == pytest.approx(0.0)
     assert found.low == pytest.approx(-1.0)  # the draw that holds the group g alone
     assert found.high == pytest.approx(2.0)  # the draw that holds the group h alone
+    alone = paired_bootstrap(first, second, np.array(["g", "g", "g"]))
+    assert alone.difference == pytest.approx(0.0)
+    assert np.isnan([alone.low, alone.high, alone.share_better]).all()
     assert row_losses(P, Y).shape == (2,)
