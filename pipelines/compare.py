@@ -143,7 +143,7 @@ def command(argv: list[str] | None = None) -> int:
         "--views", metavar="A,B", type=cli.names, help="views to compare (all that the run has)"
     )
     p.add_argument("--trials", type=int, default=0, metavar="N", help="Optuna trials of each set")
-    p.add_argument("--folds", type=int, default=5, metavar="K", help="folds of prompt groups")
+    p.add_argument("--folds", type=cli.folds, default=5, metavar="K", help="folds of prompt groups")
     p.add_argument("--bags", type=cli.positive, default=1, metavar="S", help="seeds a fold")
     return cli.run(main, p.parse_args(argv))
 

@@ -45,6 +45,7 @@ class Davidson(Learned):
     """
 
     name = "davidson"
+    of_views = True
     design: View
 
     @property

@@ -16,7 +16,8 @@ import numpy as np
 import pandas as pd
 
 from arena.errors import UserError
-from arena.files import atomic, read_json
+from arena.files import atomic
+from arena.parquet import read_table
 from arena.run import Run
 from arena.tables import read_battles_table
 from meta.compare import HYBRID
@@ -77,21 +78,25 @@ def write_report(run: Run) -> None:
     """Draw the page from the files of the run; the same files give the same bytes.
 
     Raises:
-        UserError: ``train_meta.py`` has not been run.
+        UserError: ``train_meta.py`` has not been run, or a file is damaged.
     """
     if not run.metrics.exists():
         raise UserError(f"{run.folder} has no figures: run `python pipelines/train_meta.py` first")
-    found = read_json(run.metrics)
+    found = run.read_found(run.metrics, "train_meta.py")
     if "intervals" not in found:
         raise UserError(f"{run.metrics} is older than the report: run train_meta.py again")
     predictions = Predictions.read(run.predictions)
-    reasons = pd.read_parquet(run.reasons) if run.reasons.exists() else None
+    reasons = None
+    if run.reasons.exists():
+        reasons = read_table(run.reasons, made_by="train_meta.py").to_pandas()
     battles = read_battles_table(run.require_battles("train"))
-    held = read_json(run.evaluation) if run.evaluation.exists() else None
+    held = None
+    if run.evaluation.exists():
+        held = run.read_found(run.evaluation, "evaluate.py")
     if held is not None and held.get("model", {}).get("hash") != found["model"].get("hash"):
         held = None  # of an older model
     if run.comparison.exists():
-        found |= compared(read_json(run.comparison))
+        found |= compared(run.read_found(run.comparison, "compare.py"))
     inputs = run.read_record().get("inputs", {})
     page = render(
         run.folder.resolve().name,
