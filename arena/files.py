@@ -43,3 +43,12 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """Read a JSON file."""
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def read_object(path: Path) -> dict[str, Any] | None:
+    """Read a JSON object; ``None`` where the file is damaged or holds something else."""
+    try:
+        found = read_json(path)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None

@@ -20,6 +20,9 @@ from arena.files import atomic
 GROUP = 8_192
 """Rows of a group: 12 MB of handcrafted signals, some 40 MB of battles."""
 
+MADE_BY = "extract.py, or finetune.py for logits"
+"""Commands that make the tables of views and battles."""
+
 
 def write_table(path: Path, table: pa.Table) -> None:
     """Write a table atomically; equal tables give equal bytes."""
@@ -38,13 +41,17 @@ def write_groups(path: Path, tables: Iterable[pa.Table]) -> None:
             writer.write_table(table, GROUP)
 
 
-def read_table(path: Path) -> pa.Table:
+def read_table(path: Path, made_by: str = MADE_BY) -> pa.Table:
     """Read what :func:`write_table` wrote.
+
+    Args:
+        path: of the file.
+        made_by: the command to give again where it is damaged.
 
     Raises:
         UserError: it is cut short or changed.
     """
-    with _undamaged(path):
+    with _undamaged(path, made_by):
         return pq.ParquetFile(path, page_checksum_verification=True).read()
 
 
@@ -63,17 +70,14 @@ def read_groups(path: Path) -> Iterator[pa.Table]:
 
 
 @contextmanager
-def _undamaged(path: Path) -> Iterator[None]:
+def _undamaged(path: Path, made_by: str = MADE_BY) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise damaged(path, error) from error
+        raise damaged(path, error, made_by) from error
 
 
-def damaged(path: Path, error: Exception) -> UserError:
+def damaged(path: Path, error: Exception, made_by: str = MADE_BY) -> UserError:
     """What to say of a table that is not as ``write_table`` was given it."""
     what = (str(error).splitlines() or [type(error).__name__])[0]
-    return UserError(
-        f"{path} is damaged ({what}): give the command that made it again (extract.py, or "
-        "finetune.py for logits)"
-    )
+    return UserError(f"{path} is damaged ({what}): give the command that made it again ({made_by})")

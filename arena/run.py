@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from arena.errors import UserError
-from arena.files import read_json, write_json
+from arena.files import read_object, write_json
 from arena.lock import hold
 
 SPLITS = ("train", "test")
@@ -111,13 +111,27 @@ class Run:
         """
         if not self.record.exists():
             return {}
-        try:
-            record = read_json(self.record)
-        except (ValueError, RecursionError):
-            record = None
-        if not _is_record(record):
+        record = read_object(self.record)
+        if record is None or not _is_record(record):
             raise UserError(f"{self.record} is damaged: delete it and run extract.py again")
-        found: dict[str, Any] = record
+        return record
+
+    def read_found(self, path: Path, command: str) -> dict[str, Any]:
+        """What a command wrote of this run as a JSON object.
+
+        Args:
+            path: of the file.
+            command: that wrote it, such as ``train_meta.py``.
+
+        Raises:
+            UserError: it is damaged.
+        """
+        found = read_object(path)
+        if found is None:
+            raise UserError(
+                f"{path} is damaged: delete it and run "
+                f"`python pipelines/{command} --run {self.folder}` again"
+            )
         return found
 
     def model_hash(self) -> str:
@@ -150,10 +164,8 @@ class Run:
         return path
 
 
-def _is_record(record: Any) -> bool:
+def _is_record(record: dict[str, Any]) -> bool:
     """Whether the entries that commands build on have their kinds."""
-    if not isinstance(record, dict):
-        return False
     entries = [record.get(n, {}) for n in ("inputs", "seconds", "style", "versions", "backbone")]
     if not all(isinstance(entry, dict) for entry in entries):
         return False

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from arena.battle import SEED, A, B
-from meta.scores import decisive_auc, gaps_by_bin, placements, row_losses
+from meta.scores import decisive_auc, gaps_by_bin, hits, placements, row_losses
 
 DRAWS = 2000
 TAILS = (0.025, 0.975)
@@ -79,7 +79,7 @@ def intervals(
                 [
                     row_losses(probabilities, labels),
                     ((probabilities - won) ** 2).sum(axis=1),
-                    probabilities.argmax(axis=1) == labels,
+                    hits(probabilities, labels),
                     won[:, [A, B]],
                     won[:, [A, B]] * place,
                     gaps,

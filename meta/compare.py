@@ -26,6 +26,7 @@ from meta.scores import (
     accuracy,
     brier,
     classwise_ece,
+    hits,
     log_loss,
     paired_bootstrap,
     row_losses,
@@ -199,7 +200,9 @@ def figures(
         if name != HYBRID:
             drawn = paired_bootstrap(row_losses(p, labels), whole, groups)
             found[name]["hybrid_lower_by"] = drawn.difference
-            found[name]["interval"] = [drawn.low, drawn.high]
+            # One group has no interval.
+            known = np.isfinite(drawn.low)
+            found[name]["interval"] = [drawn.low, drawn.high] if known else None
     return found
 
 
@@ -224,13 +227,15 @@ def strengths(
         other architecture (95% intervals by paired bootstrap over prompt groups).
     """
     kinds = [kind for kind in (HANDCRAFTED, FROZEN, FINETUNED) if kind in probabilities]
-    right = {kind: probabilities[kind].argmax(axis=1) == labels for kind in kinds}
+    right = {kind: hits(probabilities[kind], labels) for kind in kinds}
     losses = {kind: row_losses(probabilities[kind], labels) for kind in kinds}
     families = name_slices(battles, labels)
     found: dict[str, dict[str, Any]] = {}
     for kind in kinds:
         others = [other for other in kinds if other != kind]
-        alone = right[kind] & ~np.any([right[other] for other in others] or [[False]], axis=0)
+        alone = right[kind] * np.prod(
+            [np.ones(len(labels)), *(1 - right[o] for o in others)], axis=0
+        )
         best = []
         for family, names in families.items():
             for name in np.unique(names):

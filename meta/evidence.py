@@ -129,6 +129,12 @@ def read_evidence(run: Run, split: str, views: Collection[str] | None = None) ->
         raise UserError(f"{run.folder} has no views of its {split} battles: {again}")
     for name in views or ():
         if name not in tables and name not in learned:
+            others = [other for other in made if other not in LEARNED]
+            if name in LEARNED and LEARNED[name].of_views and others and not tables:
+                raise UserError(
+                    f"view {name} is learned from other views that are asked for: "
+                    f"name at least one of {', '.join(others)} beside it"
+                )
             raise UserError(
                 f"{run.folder} has no view {name} of its {split} battles, but {', '.join(made)}: "
                 f"run {_maker(name)} on them, with the same backbone"

@@ -34,9 +34,25 @@ def brier(probabilities: np.ndarray, labels: np.ndarray) -> float:
     return float(((probabilities - np.eye(3)[labels]) ** 2).sum(axis=1).mean())
 
 
+def guesses(probabilities: np.ndarray) -> np.ndarray:
+    """1 for the most probable class of each row, 0 for the others; float64 (n, 3).
+
+    Classes that are equally probable share the 1, so that none is preferred for its place.
+    """
+    best = (probabilities == probabilities.max(axis=1, keepdims=True)).astype(np.float64)
+    shared: np.ndarray = best / best.sum(axis=1, keepdims=True)
+    return shared
+
+
+def hits(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """What each row's label has of :func:`guesses`, float64 (n,): 1, 0, or 1 / 2 or 1 / 3."""
+    found: np.ndarray = guesses(probabilities)[np.arange(len(labels)), labels]
+    return found
+
+
 def accuracy(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Share of rows whose most probable class is the label."""
-    return float((probabilities.argmax(axis=1) == labels).mean())
+    """Share of rows whose most probable class is the label, see :func:`hits`."""
+    return float(hits(probabilities, labels).mean())
 
 
 def placements(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -71,12 +87,15 @@ def decisive_auc(probabilities: np.ndarray, labels: np.ndarray) -> float:
 
 
 def bins_of(probabilities: np.ndarray, bins: int = 10) -> np.ndarray:
-    """Bin of each forecast among those of its class, int (n, 3); bins hold equally many rows."""
-    found = np.empty(probabilities.shape, dtype=np.intp)
-    for c in range(3):
-        order = np.argsort(probabilities[:, c], kind="stable")
-        for i, rows in enumerate(np.array_split(order, bins)):
-            found[rows, c] = i
+    """Bin of each forecast among those of its class, int (n, 3).
+
+    Bins hold equally many rows, but equal forecasts share a bin, that of the lowest rank among
+    them: the order of the rows plays no part, and bins may be empty.
+    """
+    ranks = np.array_split(np.arange(len(probabilities)), bins)
+    of_rank = np.repeat(np.arange(bins), [len(part) for part in ranks])
+    first = [np.searchsorted(np.sort(forecast), forecast) for forecast in probabilities.T]
+    found: np.ndarray = of_rank[np.stack(first, axis=1)]
     return found
 
 
@@ -95,7 +114,7 @@ def gaps_by_bin(probabilities: np.ndarray, labels: np.ndarray, bins: int = 10) -
 def classwise_ece(probabilities: np.ndarray, labels: np.ndarray, bins: int = 10) -> float:
     """Class-wise expected calibration error: mean over classes of the binned |forecast - rate|.
 
-    Bins hold equally many rows. Kull et al. 2019, "Beyond temperature scaling", section 3.
+    Bins are those of :func:`bins_of`. Kull et al. 2019, "Beyond temperature scaling", section 3.
     """
     return float(np.abs(gaps_by_bin(probabilities, labels, bins).mean(axis=0)).sum() / 3)
 
@@ -161,13 +180,23 @@ def swap_gap(probabilities: np.ndarray, of_swapped: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A paired difference of mean log losses (first minus second), with its 95% interval."""
+    """A paired difference of mean log losses (first minus second), with its 95% interval.
+
+    All but the difference is NaN where there is only one group, about which nothing can be said.
+    """
 
     difference: float
     low: float
     high: float
     share_better: float
     """Share of bootstrap draws in which the first has the lower loss."""
+
+    @property
+    def words(self) -> str:
+        """The interval in words."""
+        if np.isnan(self.low):
+            return "one prompt group: no interval"
+        return f"95% interval {self.low:+.4f} to {self.high:+.4f}"
 
 
 def paired_bootstrap(
@@ -189,6 +218,8 @@ def paired_bootstrap(
     _, index = np.unique(groups, return_inverse=True)
     size = np.bincount(index)
     total = np.bincount(index, weights=first - second)
+    if len(size) < 2:
+        return Comparison(float((first - second).mean()), *[float("nan")] * 3)
     rng = np.random.default_rng(seed)
     means = np.empty(draws)
     for i in range(draws):

@@ -51,6 +51,7 @@ from arena.files import atomic
 from arena.forecasts import read_forecasts
 from arena.groups import fold_of
 from meta.calibrate import METHODS, SURE, WORTH_IT, Calibrator, cross_fitted, worth_keeping
+from meta.report.figures import fixed
 from meta.scores import FLOOR, classwise_ece, log_loss, paired_bootstrap, row_losses
 
 FOLDS = 10
@@ -66,7 +67,7 @@ def compared(found: dict[str, np.ndarray], labels: np.ndarray, groups: np.ndarra
         line = f"{method:<14}{log_loss(p, labels):>9.4f}{classwise_ece(p, labels):>8.4f}"
         if method != "none":
             c = paired_bootstrap(before, row_losses(p, labels), groups)
-            line += f"   {c.difference:>7.4f}  [{c.low:.4f}, {c.high:.4f}]"
+            line += f"   {fixed(c.difference):>7}  [{fixed(c.low)}, {fixed(c.high)}]"
         lines.append(line)
     return "\n".join(lines)
 

@@ -46,9 +46,22 @@ def positive(text: str) -> int:
     return value
 
 
+def folds(text: str) -> int:
+    """An argument that counts folds of the second stage: an integer of at least 3."""
+    value = int(text)
+    if value < 3:
+        raise argparse.ArgumentTypeError(
+            f"{text} is less than 3: one fold to train on, one to stop by, one to score"
+        )
+    return value
+
+
 def names(text: str) -> list[str]:
-    """An argument that lists names: parted by commas."""
-    return [name.strip() for name in text.split(",") if name.strip()]
+    """An argument that lists names, at least one: parted by commas."""
+    found = [name.strip() for name in text.split(",") if name.strip()]
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text!r} names nothing: part names by commas")
+    return found
 
 
 def run(command: Callable[[argparse.Namespace], None], arguments: argparse.Namespace) -> int:

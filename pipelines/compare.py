@@ -33,6 +33,7 @@ from arena.progress import Progress
 from arena.run import Run
 from meta import compare
 from meta.evidence import labels_of, read_evidence, without_seen
+from meta.report.figures import lower_by
 from meta.report.page import write_report
 from meta.stage import CrossValidation, Settings, folds_for, outer_folds
 
@@ -45,8 +46,7 @@ def table(found: dict[str, Any]) -> str:
         line = f"{name:<{width}}{f['log_loss']:>9.4f}{f['brier']:>8.4f}{f['ece']:>7.3f}"
         line += f"{f['accuracy']:>10.3f}"
         if "interval" in f:
-            low, high = f["interval"]
-            line += f"   {f['hybrid_lower_by']:.4f}  [{low:.4f}, {high:.4f}]"
+            line += lower_by(f["hybrid_lower_by"], f["interval"])
         lines.append(line)
     return "\n".join(lines)
 
@@ -146,7 +146,7 @@ def command(argv: list[str] | None = None) -> int:
         "--views", metavar="A,B", type=cli.names, help="views to compare (all that the run has)"
     )
     p.add_argument("--trials", type=int, default=0, metavar="N", help="Optuna trials of each set")
-    p.add_argument("--folds", type=int, default=5, metavar="K", help="folds of prompt groups")
+    p.add_argument("--folds", type=cli.folds, default=5, metavar="K", help="folds of prompt groups")
     p.add_argument("--bags", type=cli.positive, default=1, metavar="S", help="seeds a fold")
     return cli.run(main, p.parse_args(argv))
 

@@ -217,7 +217,7 @@ def command(argv: list[str] | None = None) -> int:
         help="database that several processes tune in, such as postgresql+psycopg://host/tiebreak "
         "(a SQLite file in the run)",
     )
-    p.add_argument("--folds", type=int, default=5, metavar="K", help="folds of prompt groups")
+    p.add_argument("--folds", type=cli.folds, default=5, metavar="K", help="folds of prompt groups")
     p.add_argument("--bags", type=cli.positive, default=3, metavar="S", help="seeds a fold")
     p.add_argument("--by", metavar="FILE", help="source of each battle: a CSV, id and one more")
     return cli.run(main, p.parse_args(argv))

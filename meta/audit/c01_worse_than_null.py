@@ -24,7 +24,7 @@ def check(case: Case) -> Result:
     name, hardest = max(found.items(), key=lambda item: item[1].high)
     measured = (
         f"{META.capitalize()} has a log loss of {ours.mean():.4f}, {hardest.difference:+.4f} "
-        f"against {name} (95% interval {hardest.low:+.4f} to {hardest.high:+.4f})."
+        f"against {name} ({hardest.words})."
     )
     if hardest.high < 0:
         meaning = f"It beats {', '.join(found)}, so the evidence tells something of the votes."

@@ -38,6 +38,9 @@ def check(case: Case) -> Result:
     groups = case.battles["group"].to_numpy(dtype=np.str_)[rows]
     found = paired_bootstrap(differ, np.zeros(len(differ)), groups)
     bound = -math.log(1 - found.difference) if found.difference < 1 else math.inf
+    interval = ""
+    if math.isfinite(found.low):
+        interval = f" (95% interval {100 * found.low:.0f} to {100 * found.high:.0f})"
     meaning = (
         "The same texts teach opposite votes: give each battle once, with the votes' majority, or "
         "keep them in the knowledge that this much loss stays"
@@ -48,9 +51,8 @@ def check(case: Case) -> Result:
         "fail" if share > THRESHOLD else "pass",
         f"{len(rows):,} of {n:,} training battles are one of {len(twins):,} that occur more than "
         f"once, and {conflicting:,} of them have a twin with another vote. Two votes on one battle "
-        f"differ in {100 * found.difference:.0f}% of the pairs (95% interval {100 * found.low:.0f} "
-        f"to {100 * found.high:.0f}), so no forecast of such battles can have a log loss below "
-        f"{bound:.3f}. {meaning}.",
+        f"differ in {100 * found.difference:.0f}% of the pairs{interval}, so no forecast of such "
+        f"battles can have a log loss below {bound:.3f}. {meaning}.",
         share,
         THRESHOLD,
     )

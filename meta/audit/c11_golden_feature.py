@@ -49,8 +49,7 @@ def check(case: Case) -> Result:
     measured = (
         f"The most telling of {len(names):,} columns is {names[top]}, which tells {what} with an "
         f"AUC of {auc[top]:.3f} ({len(rows):,} battles). Alone it has a log loss "
-        f"{against.difference:+.4f} against the whole (95% interval {against.low:+.4f} to "
-        f"{against.high:+.4f})."
+        f"{against.difference:+.4f} against the whole ({against.words})."
     )
     if golden:
         meaning = "No property of the texts tells so much: find out how the vote got into it."

@@ -34,7 +34,7 @@ def check(case: Case) -> Result:
     return Result(
         "fail" if fails else "pass",
         f"Against {name}, the strongest of {len(found)} parts, the whole has a log loss "
-        f"{best.difference:+.4f} (95% interval {best.low:+.4f} to {best.high:+.4f}). {meaning}",
+        f"{best.difference:+.4f} ({best.words}). {meaning}",
         best.difference,
         THRESHOLD,
         (best.low, best.high),

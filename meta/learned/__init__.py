@@ -30,6 +30,8 @@ class Learned(ABC):
     """Of the view."""
     again: ClassVar[str] = "extract.py"
     """The command that makes its evidence."""
+    of_views: ClassVar[bool] = False
+    """Whether its evidence are the other views, those that never saw a label."""
 
     @property
     @abstractmethod

@@ -46,6 +46,7 @@ class Davidson(Learned):
     """
 
     name = "davidson"
+    of_views = True
     tables: Mapping[str, View]
 
     @cached_property

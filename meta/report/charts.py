@@ -142,7 +142,7 @@ def ladder(
 
 
 def reliability(predictions: Predictions, c: int) -> Markup:
-    """Forecast against share of votes of one class, in ten bins of equally many rows."""
+    """Forecast against share of votes of one class, in the ten bins of ``bins_of``."""
     forecast = predictions.probabilities["meta"]
     bins = bins_of(forecast)[:, c]
     won = (predictions.labels == c).astype(np.float64)

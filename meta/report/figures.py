@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -69,15 +69,21 @@ def figures(
             },
         },
         "meta_against": {
-            name: asdict(paired_bootstrap(meta, row_losses(p, labels), groups))
+            name: {
+                part: finite(value)
+                for part, value in asdict(
+                    paired_bootstrap(meta, row_losses(p, labels), groups)
+                ).items()
+            }
             for name, p in probabilities.items()
-            if name not in ("meta", "uniform")
+            if name != "meta"
         },
     }
     if BAYES in probabilities:
         against = found["meta_against"][BAYES]
         found["regret"] = against["difference"]
-        found["intervals"]["regret"] = [against["low"], against["high"]]
+        ends = [against["low"], against["high"]]
+        found["intervals"]["regret"] = None if None in ends else ends
     return found
 
 
@@ -97,6 +103,17 @@ def finite(figure: float) -> float | None:
     return figure if math.isfinite(figure) else None
 
 
+def fixed(value: float | None, digits: int = 4) -> str:
+    """A number with so many digits, never -0; a dash where there is none."""
+    return "–" if value is None else f"{round(value, digits) + 0.0:.{digits}f}"
+
+
+def lower_by(difference: float, interval: Sequence[float] | None) -> str:
+    """How much lower one forecast is than another, as a table for the terminal has it."""
+    ends = "–" if interval is None else f"[{', '.join(fixed(end) for end in interval)}]"
+    return f"   {fixed(difference)}  {ends}"
+
+
 def order_of(found: Mapping[str, Any]) -> list[str]:
     """The forecasts of ``found`` from the worst null to the truth, views from worst to best."""
     losses: Mapping[str, float] = found["log_loss"]
@@ -111,13 +128,17 @@ def order_of(found: Mapping[str, Any]) -> list[str]:
 def table(found: Mapping[str, Any]) -> str:
     """The ladder of forecasts, worst null first, as lines of text."""
     losses: Mapping[str, float] = found["log_loss"]
-    lines = [f"{'':<18}{'log loss':>9}{'brier':>8}{'ECE':>7}{'accuracy':>10}   meta is lower by"]
+    width = 1 + max(len(name) for name in losses)
+    lines = [
+        f"{'':<{width}}{'log loss':>9}{'brier':>8}{'ECE':>7}{'accuracy':>10}   meta is lower by"
+    ]
     for name in order_of(found):
-        line = f"{name:<18}{losses[name]:>9.4f}{found['brier'][name]:>8.4f}"
+        line = f"{name:<{width}}{losses[name]:>9.4f}{found['brier'][name]:>8.4f}"
         line += f"{found['ece'][name]:>7.3f}{found['accuracy'][name]:>10.3f}"
         if name in found["meta_against"]:
             c = found["meta_against"][name]
-            line += f"   {-c['difference']:.4f}  [{-c['high']:.4f}, {-c['low']:.4f}]"
+            known = c["high"] is not None
+            line += lower_by(-c["difference"], [-c["high"], -c["low"]] if known else None)
         lines.append(line)
     lines.append(
         f"{found['rows']:,} scored rows of {found['groups']:,} prompt groups; "

@@ -16,16 +16,18 @@ import numpy as np
 import pandas as pd
 
 from arena.errors import UserError
-from arena.files import atomic, read_json
+from arena.files import atomic
+from arena.parquet import read_table
 from arena.run import Run
 from arena.tables import read_battles_table
 from meta.compare import HYBRID
 from meta.explain import PLAIN, WORTH_SAYING
 from meta.predictions import Predictions
 from meta.report import charts
-from meta.report.figures import BAYES, order_of
+from meta.report.figures import BAYES, fixed, order_of
 from meta.report.mistakes import QUESTIONS, confident_mistakes, families
 from meta.report.text import Shown, clean, shown
+from meta.scores import guesses
 from meta.slices import WINNER
 
 MOST_REASONS = 4
@@ -76,21 +78,25 @@ def write_report(run: Run) -> None:
     """Draw the page from the files of the run; the same files give the same bytes.
 
     Raises:
-        UserError: ``train_meta.py`` has not been run.
+        UserError: ``train_meta.py`` has not been run, or a file is damaged.
     """
     if not run.metrics.exists():
         raise UserError(f"{run.folder} has no figures: run `python pipelines/train_meta.py` first")
-    found = read_json(run.metrics)
+    found = run.read_found(run.metrics, "train_meta.py")
     if "intervals" not in found:
         raise UserError(f"{run.metrics} is older than the report: run train_meta.py again")
     predictions = Predictions.read(run.predictions)
-    reasons = pd.read_parquet(run.reasons) if run.reasons.exists() else None
+    reasons = None
+    if run.reasons.exists():
+        reasons = read_table(run.reasons, made_by="train_meta.py").to_pandas()
     battles = read_battles_table(run.require_battles("train"))
-    held = read_json(run.evaluation) if run.evaluation.exists() else None
+    held = None
+    if run.evaluation.exists():
+        held = run.read_found(run.evaluation, "evaluate.py")
     if held is not None and held.get("model", {}).get("hash") != found["model"].get("hash"):
         held = None  # of an older model
     if run.comparison.exists():
-        found |= compared(read_json(run.comparison))
+        found |= compared(run.read_found(run.comparison, "compare.py"))
     inputs = run.read_record().get("inputs", {})
     page = render(
         run.folder.resolve().name,
@@ -174,7 +180,7 @@ def render(
         lstrip_blocks=True,
         finalize=lambda value: clean(value) if type(value) is str else value,
     )
-    environment.filters |= {"figure": _figure, "span": _span, "dash": _dash, "percent": _percent}
+    environment.filters |= {"figure": fixed, "span": _span, "dash": _dash, "percent": _percent}
     return environment.get_template("page.html.j2").render(
         name=name,
         file=Path(file).name,
@@ -227,13 +233,14 @@ def _charts(found: Mapping[str, Any], predictions: Predictions) -> dict[str, Any
 
 
 def _confusion(predictions: Predictions) -> list[list[dict[str, Any]]]:
-    """By vote and most probable class: rows, and their share of the rows with that vote."""
-    counts = np.zeros((3, 3), dtype=np.int64)
-    guess = predictions.probabilities["meta"].argmax(axis=1)
-    np.add.at(counts, (predictions.labels, guess), 1)
+    """By vote and most probable class: rows, and their share of the rows with that vote.
+
+    A row with equally probable classes counts for each of them in part.
+    """
+    counts = np.eye(3)[predictions.labels].T @ guesses(predictions.probabilities["meta"])
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     return [
-        [{"rows": int(counts[i, j]), "share": float(shares[i, j])} for j in range(3)]
+        [{"rows": round(float(counts[i, j]), 1), "share": float(shares[i, j])} for j in range(3)]
         for i in range(3)
     ]
 
@@ -298,10 +305,6 @@ def _reasons(row: pd.Series[Any]) -> list[Reason]:
     return sorted(found, key=lambda r: (-r.size, r.family))[: 2 * MOST_REASONS]
 
 
-def _figure(value: float | None, digits: int = 4) -> str:
-    return "–" if value is None else f"{round(value, digits) + 0.0:.{digits}f}"  # no -0
-
-
 def _percent(value: float) -> str:
     return f"{value:.0%}"
 
@@ -310,7 +313,7 @@ def _span(interval: Sequence[float | None] | None, digits: int = 3, to: str = " 
     """An interval in words, empty where there is none to speak of."""
     if interval is None or interval[0] is None or interval[1] is None:
         return ""
-    low, high = (_figure(end, digits) for end in interval)
+    low, high = (fixed(end, digits) for end in interval)
     return "" if low == high else f"{low}{to}{high}"
 
 

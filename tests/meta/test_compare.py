@@ -123,6 +123,17 @@ def test_what_each_gets_right_alone_by_hand():
     assert not any("B won" in s for s in slices)
 
 
+def test_a_hit_of_two_equal_classes_counts_half():
+    battles = toy_battles(4, np.random.default_rng(0))
+    level, sure = np.tile([0.4, 0.4, 0.2], (4, 1)), np.tile([0.8, 0.1, 0.1], (4, 1))
+    labels = np.array([0, 1, 0, 1])
+    found = strengths(
+        {"handcrafted": level, "frozen": sure, HYBRID: sure}, labels, np.arange(4), battles
+    )
+    assert (found["handcrafted"]["right"], found["handcrafted"]["right_alone"]) == (0.5, 0.25)
+    assert (found["frozen"]["right"], found["frozen"]["right_alone"]) == (0.5, 0.25)
+
+
 def test_costs_of_stage_one_come_from_the_record():
     record = {
         "seconds": {"style_train": 5.0, "finetune_logits-a": 30.0, "style_test": 9.0},

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from report_toys import HOSTILE, toy_battles, toy_figures, toy_predictions, toy_reasons
 
-from meta.report.page import compared, render
+from meta.predictions import Predictions
+from meta.report.page import _confusion, compared, render
 from meta.report.text import clean
 
 
@@ -99,6 +100,13 @@ def test_figures_and_intervals_are_those_of_the_metrics(drawn):
     assert f"{found['log_loss']['style']:.4f}<small>{low:.3f}–{high:.3f}</small>" in drawn
     assert 'class="fail"' in drawn
     assert "0.400 to 0.600" in drawn
+
+
+def test_a_battle_with_two_most_probable_classes_is_in_both_columns_of_the_confusion():
+    p = np.array([[0.4, 0.4, 0.2], [0.4, 0.4, 0.2], [0.5, 0.4, 0.1], [0.2, 0.2, 0.6]])
+    some = Predictions(list("abcd"), np.arange(4), np.array([0, 1, 0, 1]), {"meta": p})
+    rows = [[cell["rows"] for cell in row] for row in _confusion(some)]
+    assert rows == [[1.5, 0.5, 0], [0.5, 0.5, 1], [0, 0, 0]]
 
 
 def test_mistakes_are_the_surest_first_with_their_reasons(drawn):

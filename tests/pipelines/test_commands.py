@@ -95,6 +95,56 @@ def test_views_can_be_chosen_and_a_wrong_name_says_which_there_are(trained, tmp_
     )
 
 
+@pytest.mark.parametrize("command", [train_meta, compare])
+@pytest.mark.parametrize(
+    ("argument", "told"),
+    [
+        (["--folds", "0"], "0 is less than 3"),
+        (["--folds", "2"], "2 is less than 3"),
+        (["--folds", "x"], "'x'"),
+        (["--views", ","], "',' names nothing"),
+    ],
+)
+def test_an_argument_that_cannot_be_is_refused(command, argument, told, tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        command.command(["--run", str(tmp_path), *argument])
+    assert told in capsys.readouterr().err.splitlines()[-1]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", [train_meta, compare])
+@pytest.mark.parametrize("views", ["davidson", "davidson,lexical"])
+def test_a_view_that_is_learned_from_others_says_which(command, views, trained, capsys):
+    assert command.command(["--run", str(trained), "--views", views]) == 2
+    told = "view davidson is learned from other views that are asked for: name at least one of "
+    assert f"{told}likelihood, style beside it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "made_by"),
+    [
+        ("metrics.json", "train_meta.py"),
+        ("evaluation.json", "evaluate.py"),
+        ("comparison.json", "compare.py"),
+        ("reasons.parquet", "train_meta.py"),
+        ("predictions.parquet", "train_meta.py"),
+    ],
+)
+@pytest.mark.parametrize("content", [b"", b'{"rows": 6', b"[1]", b"PAR1 \xff" * 99])
+def test_a_damaged_file_behind_the_report_is_named(
+    name, made_by, content, trained, tmp_path, capsys
+):
+    run = tmp_path / "run"
+    copied = shutil.ignore_patterns("hidden", "model")
+    shutil.copytree(trained, run, ignore=copied)
+    (run / name).write_bytes(content)
+    assert report.command(["--run", str(run)]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert f"{run / name} is damaged" in err
+    assert made_by in err
+
+
 def test_architectures_are_compared_on_training_and_test_battles(trained, tmp_path, capsys):
     votes = pd.read_csv(lmsys(tmp_path / "t.csv", 12, 1))[["id", *CLASSES]]
     votes.to_csv(tmp_path / "votes.csv", index=False)
