@@ -17,7 +17,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ from arena.progress import Progress
 from arena.run import Run
 from arena.views import View
 from meta import audit, bundle
+from meta.audit.exchange import exchange_gap
 from meta.evidence import Evidence, labels_of, read_evidence, without_seen
 from meta.fusion import sets_of_views
 from meta.predictions import Predictions
@@ -168,6 +169,8 @@ def train(run: Run, arguments: argparse.Namespace) -> None:
         start = time.monotonic()
         stage = final(cv, settings)
         seconds["final"] = time.monotonic() - start
+    exchanged = exchange_gap(stage.fusions["meta"], battles.iloc[scored.rows], scored.design)
+    scored = replace(scored, swap_gap=max(scored.swap_gap, exchanged))
     groups = battles["group"].to_numpy()[scored.rows]
     probabilities = dict(scored.probabilities)
     simulated = run.is_sample("train")
