@@ -39,6 +39,8 @@ class Scored:
     swap_gap: float
     design: View
     """What ``meta`` saw of the scored rows."""
+    one_order: np.ndarray
+    """``meta`` from the file's order alone, before both are averaged: float64 (m, 3)."""
 
 
 @dataclass(frozen=True)
@@ -174,7 +176,8 @@ def nested(cv: CrossValidation, settings: Settings) -> Scored:
     """Score every row of the outer folds by models that saw nothing of its fold."""
     evidence, folds = cv.evidence, cv.folds
     outer = outer_folds(folds)
-    table = Table(np.flatnonzero(np.isin(folds, outer)), len(folds))
+    rows = np.flatnonzero(np.isin(folds, outer))
+    table, as_given = Table(rows, len(folds)), Table(rows, len(folds))
     labels = labels_of(evidence.battles)
     gap = 0.0
     designs: list[tuple[np.ndarray, View]] = []
@@ -189,13 +192,14 @@ def nested(cv: CrossValidation, settings: Settings) -> Scored:
             table.put(name, held, fusion.predict(design))
             if name == "meta":
                 table.put("meta_uncalibrated", held, fusion.uncalibrated(design))
+                as_given.put(name, held, fusion.one_order(design))
                 gap = max(gap, swap_gap(fusion.predict(design), fusion.predict(design.swap())))
                 designs.append((held, design))
     order = np.argsort(np.concatenate([held for held, _ in designs]))
     values = np.concatenate([design.values for _, design in designs])[order]
-    ids = evidence.battles["id"].to_numpy()[table.rows]
+    ids = evidence.battles["id"].to_numpy()[rows]
     design = View(ids.tolist(), values, designs[0][1].columns)
-    return Scored(table.rows, table.probabilities, gap, design)
+    return Scored(rows, table.probabilities, gap, design, as_given.probabilities["meta"])
 
 
 def final(cv: CrossValidation, settings: Settings) -> SecondStage:

@@ -95,6 +95,7 @@ def audited(
         scored.swap_gap,
         test_battles,
         test_design,
+        one_order=scored.one_order,
         folds=folds,
         source=source,
     )

@@ -30,6 +30,7 @@ def test_the_whole_finds_the_planted_signal(tmp_path):
     losses = {name: log_loss(p, y) for name, p in scored.probabilities.items()}
     assert losses["meta"] < min(losses["style"], losses["hidden"]) < losses["prior"]
     assert scored.swap_gap < 1e-9
+    assert 0 < np.abs(scored.one_order - scored.probabilities["meta"]).max() < 0.3
     assert all(np.isfinite(p).all() for p in scored.probabilities.values())
 
 

@@ -49,6 +49,7 @@ def test_metrics_hold_what_the_contract_asks(trained):
     )
     assert found["log_loss"]["uniform"] == pytest.approx(np.log(3))
     assert found["swap_gap"] < 1e-9
+    assert "before both orders are averaged" in found["audit"][1]["sentence"]
     assert {"brier", "ece", "accuracy", "auc", "seconds", "groups"} <= set(found)
     for score in ("log_loss", "brier", "ece", "accuracy", "auc"):
         for name, figure in found[score].items():
