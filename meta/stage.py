@@ -41,6 +41,8 @@ class Scored:
     """What ``meta`` saw of the scored rows."""
     one_order: np.ndarray
     """``meta`` from the file's order alone, before both are averaged: float64 (m, 3)."""
+    fusions: dict[int, Fusion]
+    """What scored as ``meta``, by outer fold."""
 
 
 @dataclass(frozen=True)
@@ -181,6 +183,7 @@ def nested(cv: CrossValidation, settings: Settings) -> Scored:
     labels = labels_of(evidence.battles)
     gap = 0.0
     designs: list[tuple[np.ndarray, View]] = []
+    fusions: dict[int, Fusion] = {}
     sets = sets_of_views(evidence.names)
     for k in outer:
         train, held = np.flatnonzero(folds != k), np.flatnonzero(folds == k)
@@ -195,11 +198,13 @@ def nested(cv: CrossValidation, settings: Settings) -> Scored:
                 as_given.put(name, held, fusion.one_order(design))
                 gap = max(gap, swap_gap(fusion.predict(design), fusion.predict(design.swap())))
                 designs.append((held, design))
+                fusions[k] = fusion
     order = np.argsort(np.concatenate([held for held, _ in designs]))
     values = np.concatenate([design.values for _, design in designs])[order]
     ids = evidence.battles["id"].to_numpy()[rows]
     design = View(ids.tolist(), values, designs[0][1].columns)
-    return Scored(rows, table.probabilities, gap, design, as_given.probabilities["meta"])
+    one_order = as_given.probabilities["meta"]
+    return Scored(rows, table.probabilities, gap, design, one_order, fusions)
 
 
 def final(cv: CrossValidation, settings: Settings) -> SecondStage:

@@ -105,17 +105,13 @@ def audited(
     }
 
 
-def explained(
-    run: Run, evidence: Evidence, folds: np.ndarray, scored: Scored, stage: SecondStage
-) -> dict[str, Any]:
+def explained(run: Run, evidence: Evidence, folds: np.ndarray, scored: Scored) -> dict[str, Any]:
     """Write the reasons that the report shows; the importance of each family for metrics.json."""
     labels = labels_of(evidence.battles)[scored.rows]
     some = some_rows(len(labels))
     rows = np.union1d(some, confident_mistakes(scored.probabilities["meta"], labels))
     fold = folds[scored.rows[rows]]
-    reasons = reasons_unseen(
-        stage.fusions["meta"], scored.design.take(rows), fold, np.unique(folds)
-    )
+    reasons = reasons_unseen(scored.fusions, scored.design.take(rows), fold)
     with atomic(run.reasons) as temporary:
         reasons.to_parquet(temporary, index=False)
     return {"importance": importance(reasons[np.isin(rows, some)])}
@@ -193,7 +189,7 @@ def train(run: Run, arguments: argparse.Namespace) -> None:
     bundle.save(stage, run.model)
     found["model"]["hash"] = run.model_hash()
     found |= audited(run, evidence, folds, scored, stage, source)
-    found |= explained(run, evidence, folds, scored, stage)
+    found |= explained(run, evidence, folds, scored)
     ids = battles["id"].iloc[scored.rows].tolist()
     Predictions(ids, groups, labels[scored.rows], probabilities).write(run.predictions)
     write_json(run.metrics, found)
