@@ -1,7 +1,7 @@
 """The second stage of a run: honest figures by nested cross-validation, then the final model.
 
 Scored rows are unseen by everything: for each outer fold, learned views, early stopping, tuning and
-calibration work on the other folds only.
+calibration work on the other folds only. Of very many battles one fold alone is scored.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
+from typing import Any
 
 import numpy as np
 from sqlalchemy.engine import URL
@@ -25,7 +26,7 @@ from meta.nulls import Nulls
 from meta.scores import swap_gap
 
 MANY_ROWS = 20_000
-"""From here on one outer fold tells enough, and nesting all of them would cost a day."""
+"""Above, one outer fold tells enough, and nesting all of them would cost a day."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,21 @@ def outer_folds(folds: np.ndarray) -> list[int]:
     """Outer folds to score: all, or the first alone where rows are many."""
     names = [int(f) for f in np.unique(folds)]
     return names[:1] if len(folds) > MANY_ROWS else names
+
+
+def part_scored(found: Mapping[str, Any]) -> str:
+    """A sentence where not every fold was scored, else "".
+
+    Args:
+        found: ``metrics.json``.
+    """
+    outer = found.get("outer_folds")
+    if outer is None or len(outer["scored"]) == outer["of"]:
+        return ""
+    return (
+        f"Scored on one of {outer['of']} folds, since there are more than {MANY_ROWS:,} battles: "
+        f"{found['rows']:,} rows."
+    )
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,7 @@ from meta.stage import (
     folds_for,
     nested,
     outer_folds,
+    part_scored,
 )
 from meta.tune import set_aside_damaged
 from pipelines.tables import sources
@@ -175,6 +176,7 @@ def train(run: Run, arguments: argparse.Namespace) -> None:
         probabilities[BAYES] = sample.truth(battles["id"])[scored.rows]
     found = figures(probabilities, labels[scored.rows], groups)
     found["swap_gap"] = scored.swap_gap
+    found["outer_folds"] = {"scored": list(scored.fusions), "of": len(np.unique(folds))}
     meta = stage.fusions["meta"]
     found["model"] = {
         "params": meta.params,
@@ -197,6 +199,8 @@ def train(run: Run, arguments: argparse.Namespace) -> None:
     if simulated:
         print("the votes of the sample are SIMULATED: these figures say nothing about people")
     print(table(found))
+    if part := part_scored(found):
+        print(part)
     print("\n".join(audit.failures([audit.Finding(**f) for f in found["audit"]])))
     print(f"report: {run.report}")
     print(f"model in {run.model}; next: python pipelines/submit.py --run {run.folder}")
