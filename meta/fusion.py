@@ -14,7 +14,7 @@ from arena.battle import SEED
 from arena.errors import UserError
 from arena.views import View, join
 from meta.calibrate import Calibrator, choose
-from meta.gbm import BothOrders, cross_validate, raw_scores
+from meta.gbm import BothOrders, cross_validate, raw_scores, raw_scores_as_given
 from meta.tune import tune
 
 
@@ -59,6 +59,10 @@ class Fusion:
     def uncalibrated(self, design: View) -> np.ndarray:
         """Probabilities (n, 3) before calibration."""
         return Calibrator()(self.raw(design))
+
+    def one_order(self, design: View) -> np.ndarray:
+        """Calibrated probabilities (n, 3) from the given order alone, for the audit."""
+        return self.calibrator(raw_scores_as_given(self.boosters, design))
 
     def predict(self, design: View) -> np.ndarray:
         """Calibrated probabilities (n, 3).

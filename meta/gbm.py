@@ -103,6 +103,14 @@ def raw_scores(
     return mean_of_orders(boosters, view, lambda found: found, threads, raw_score=True)
 
 
+def raw_scores_as_given(boosters: Sequence[lgb.Booster], view: View) -> np.ndarray:
+    """Mean raw scores over boosters of the given order alone; float64 (n, 3)."""
+    threads = threads_inside(len(view.ids))
+    found = [b.predict(view.values, num_threads=threads, raw_score=True) for b in boosters]
+    mean: np.ndarray = np.mean(found, axis=0)
+    return mean
+
+
 def mean_of_orders(
     boosters: Sequence[lgb.Booster],
     view: View,

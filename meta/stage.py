@@ -1,7 +1,7 @@
 """The second stage of a run: honest figures by nested cross-validation, then the final model.
 
 Scored rows are unseen by everything: for each outer fold, learned views, early stopping, tuning and
-calibration work on the other folds only.
+calibration work on the other folds only. Of very many battles one fold alone is scored.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
+from typing import Any
 
 import numpy as np
 from sqlalchemy.engine import URL
@@ -24,7 +25,7 @@ from meta.nulls import Nulls
 from meta.scores import swap_gap
 
 MANY_ROWS = 20_000
-"""From here on one outer fold tells enough, and nesting all of them would cost a day."""
+"""Above, one outer fold tells enough, and nesting all of them would cost a day."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,10 @@ class Scored:
     swap_gap: float
     design: View
     """What ``meta`` saw of the scored rows."""
+    one_order: np.ndarray
+    """``meta`` from the file's order alone, before both are averaged: float64 (m, 3)."""
+    fusions: dict[int, Fusion]
+    """What scored as ``meta``, by outer fold."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +119,21 @@ def outer_folds(folds: np.ndarray) -> list[int]:
     return names[:1] if len(folds) > MANY_ROWS else names
 
 
+def part_scored(found: Mapping[str, Any]) -> str:
+    """A sentence where not every fold was scored, else "".
+
+    Args:
+        found: ``metrics.json``.
+    """
+    outer = found.get("outer_folds")
+    if outer is None or len(outer["scored"]) == outer["of"]:
+        return ""
+    return (
+        f"Scored on one of {outer['of']} folds, since there are more than {MANY_ROWS:,} battles: "
+        f"{found['rows']:,} rows."
+    )
+
+
 @dataclass(frozen=True)
 class CrossValidation:
     """Training battles in folds, and what learns from them: every second stage shares it."""
@@ -181,10 +201,12 @@ def nested(cv: CrossValidation, settings: Settings) -> Scored:
     """Score every row of the outer folds by models that saw nothing of its fold."""
     evidence, folds = cv.evidence, cv.folds
     outer = outer_folds(folds)
-    table = Table(np.flatnonzero(np.isin(folds, outer)), len(folds))
+    rows = np.flatnonzero(np.isin(folds, outer))
+    table, as_given = Table(rows, len(folds)), Table(rows, len(folds))
     labels = labels_of(evidence.battles)
     gap = 0.0
     designs: list[tuple[np.ndarray, View]] = []
+    fusions: dict[int, Fusion] = {}
     sets = sets_of_views(evidence.names)
     for k in outer:
         train, held = np.flatnonzero(folds != k), np.flatnonzero(folds == k)
@@ -196,13 +218,16 @@ def nested(cv: CrossValidation, settings: Settings) -> Scored:
             table.put(name, held, fusion.predict(design))
             if name == "meta":
                 table.put("meta_uncalibrated", held, fusion.uncalibrated(design))
+                as_given.put(name, held, fusion.one_order(design))
                 gap = max(gap, swap_gap(fusion.predict(design), fusion.predict(design.swap())))
                 designs.append((held, design))
+                fusions[k] = fusion
     order = np.argsort(np.concatenate([held for held, _ in designs]))
     values = np.concatenate([design.values for _, design in designs])[order]
-    ids = evidence.battles["id"].to_numpy()[table.rows]
+    ids = evidence.battles["id"].to_numpy()[rows]
     design = View(ids.tolist(), values, designs[0][1].columns)
-    return Scored(table.rows, table.probabilities, gap, design)
+    one_order = as_given.probabilities["meta"]
+    return Scored(rows, table.probabilities, gap, design, one_order, fusions)
 
 
 def final(cv: CrossValidation, settings: Settings) -> SecondStage:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ from arena.progress import Progress
 from arena.run import Run
 from arena.views import View
 from meta import audit, bundle
+from meta.audit.exchange import exchange_gap
 from meta.evidence import Evidence, labels_of, read_evidence, without_seen
 from meta.fusion import sets_of_views
 from meta.predictions import Predictions
@@ -56,6 +57,7 @@ from meta.stage import (
     folds_for,
     nested,
     outer_folds,
+    part_scored,
 )
 from meta.tune import set_aside_damaged
 from pipelines.tables import sources
@@ -94,6 +96,7 @@ def audited(
         scored.swap_gap,
         test_battles,
         test_design,
+        one_order=scored.one_order,
         folds=folds,
         source=source,
     )
@@ -103,17 +106,13 @@ def audited(
     }
 
 
-def explained(
-    run: Run, evidence: Evidence, folds: np.ndarray, scored: Scored, stage: SecondStage
-) -> dict[str, Any]:
+def explained(run: Run, evidence: Evidence, folds: np.ndarray, scored: Scored) -> dict[str, Any]:
     """Write the reasons that the report shows; the importance of each family for metrics.json."""
     labels = labels_of(evidence.battles)[scored.rows]
     some = some_rows(len(labels))
     rows = np.union1d(some, confident_mistakes(scored.probabilities["meta"], labels))
     fold = folds[scored.rows[rows]]
-    reasons = reasons_unseen(
-        stage.fusions["meta"], scored.design.take(rows), fold, np.unique(folds)
-    )
+    reasons = reasons_unseen(scored.fusions, scored.design.take(rows), fold)
     with atomic(run.reasons) as temporary:
         reasons.to_parquet(temporary, index=False)
     return {"importance": importance(reasons[np.isin(rows, some)])}
@@ -168,6 +167,8 @@ def train(run: Run, arguments: argparse.Namespace) -> None:
         start = time.monotonic()
         stage = final(cv, settings)
         seconds["final"] = time.monotonic() - start
+    exchanged = exchange_gap(stage.fusions["meta"], battles.iloc[scored.rows], scored.design)
+    scored = replace(scored, swap_gap=max(scored.swap_gap, exchanged))
     groups = battles["group"].to_numpy()[scored.rows]
     probabilities = dict(scored.probabilities)
     simulated = run.is_sample("train")
@@ -175,6 +176,7 @@ def train(run: Run, arguments: argparse.Namespace) -> None:
         probabilities[BAYES] = sample.truth(battles["id"])[scored.rows]
     found = figures(probabilities, labels[scored.rows], groups)
     found["swap_gap"] = scored.swap_gap
+    found["outer_folds"] = {"scored": list(scored.fusions), "of": len(np.unique(folds))}
     meta = stage.fusions["meta"]
     found["model"] = {
         "params": meta.params,
@@ -189,7 +191,7 @@ def train(run: Run, arguments: argparse.Namespace) -> None:
     bundle.save(stage, run.model)
     found["model"]["hash"] = run.model_hash()
     found |= audited(run, evidence, folds, scored, stage, source)
-    found |= explained(run, evidence, folds, scored, stage)
+    found |= explained(run, evidence, folds, scored)
     ids = battles["id"].iloc[scored.rows].tolist()
     Predictions(ids, groups, labels[scored.rows], probabilities).write(run.predictions)
     write_json(run.metrics, found)
@@ -197,6 +199,8 @@ def train(run: Run, arguments: argparse.Namespace) -> None:
     if simulated:
         print("the votes of the sample are SIMULATED: these figures say nothing about people")
     print(table(found))
+    if part := part_scored(found):
+        print(part)
     print("\n".join(audit.failures([audit.Finding(**f) for f in found["audit"]])))
     print(f"report: {run.report}")
     print(f"model in {run.model}; next: python pipelines/submit.py --run {run.folder}")

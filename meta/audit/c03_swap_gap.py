@@ -1,7 +1,9 @@
 """Swap gap: exchanging the answers must exchange P(A) and P(B), and leave P(tie).
 
-Threshold: 1e-6, far above what adding floating point numbers in another order can do (1e-12) and
-far below what any figure shows.
+The figure is the larger of two gaps: of all scored battles with the columns exchanged by their
+declared parities, and of some battles with the texts exchanged and the handcrafted signals computed
+again (``meta.audit.exchange``), in which a wrong parity shows. Threshold: 1e-6, far above what
+adding floating point numbers in another order can do (1e-12) and far below what any figure shows.
 """
 
 from __future__ import annotations
@@ -12,11 +14,11 @@ THRESHOLD = 1e-6
 
 
 def check(case: Case) -> Result:
-    """Hold the gap that was measured on the scored battles against the threshold."""
+    """Hold the gap that was measured against the threshold."""
     fails = not case.swap_gap <= THRESHOLD
     meaning = (
-        "A column's declared parity is wrong, or a view was made of one order only: extract the "
-        "views again."
+        "A handcrafted signal's declared parity is wrong: correct it. Or the signals were computed "
+        "by other code: run extract.py again."
         if fails
         else "The forecast does not depend on which answer stands first."
     )

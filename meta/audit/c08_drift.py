@@ -15,9 +15,8 @@ import lightgbm as lgb
 import numpy as np
 
 from arena.battle import SEED
-from arena.groups import fold_of
 from meta.audit.case import Case, Result, not_applicable
-from meta.audit.statistics import auc_with_error, ks_by_column, thin
+from meta.audit.statistics import auc_with_error, folds_of, ks_by_column, thin
 
 THRESHOLD = 0.64
 FOLDS, ROUNDS = 3, 60
@@ -92,7 +91,7 @@ def check(case: Case) -> Result:
 
 def _cross_fitted(x: np.ndarray, y: np.ndarray, groups: np.ndarray) -> np.ndarray | None:
     """Out-of-fold scores (n,) of y, None where a fold's training rows are of one kind."""
-    folds = fold_of(groups, FOLDS)
+    folds = folds_of(groups, FOLDS)
     scores = np.empty(len(y))
     for fold in np.unique(folds):
         held = folds == fold

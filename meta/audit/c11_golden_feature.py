@@ -16,9 +16,8 @@ import numpy as np
 from scipy.stats import norm, rankdata
 
 from arena.battle import TIE, A
-from arena.groups import fold_of
 from meta.audit.case import Case, Result, not_applicable
-from meta.audit.statistics import CHANCE, LIMIT, auc_by_column, columns_of, thin
+from meta.audit.statistics import CHANCE, LIMIT, auc_by_column, columns_of, folds_of, thin
 from meta.logistic import SymmetricLogistic
 from meta.scores import paired_bootstrap, row_losses
 
@@ -75,7 +74,7 @@ def _alone(x: np.ndarray, flips: bool, case: Case) -> np.ndarray:
     # Two columns of a size let ties lie at either end, or in the middle.
     size = np.abs(ranks)
     sym = np.stack([size, (size - size.mean()) ** 2], axis=1)
-    folds = fold_of(case.groups, FOLDS)
+    folds = folds_of(case.groups, FOLDS)
     losses = np.empty(len(x))
     for fold in np.unique(folds):
         held = folds == fold

@@ -34,7 +34,8 @@ class Case:
     design: View
     """The design matrix of the scored battles, m rows."""
     swap_gap: float
-    """Largest |p(x) - unswap(p(swap x))|, see ``meta.scores.swap_gap``."""
+    """Largest |p(x) - unswap(p(swap x))|, see ``meta.scores.swap_gap``, over the scored battles and
+    those that were exchanged in earnest, see ``meta.audit.exchange``."""
     test_battles: pd.DataFrame | None = None
     """The sound test battles, where the run has any."""
     test_design: View | None = None

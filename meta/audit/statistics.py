@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
+
 import numpy as np
 from scipy.special import expit
 from scipy.stats import rankdata
 
 from arena.battle import SEED
+from arena.groups import fold_of
 from meta.audit.case import Case
 from meta.scores import clustered
 
@@ -49,6 +52,14 @@ def thin(rows: int, limit: int) -> np.ndarray:
     if rows <= limit:
         return np.arange(rows)
     return np.sort(np.random.default_rng(SEED).choice(rows, limit, replace=False))
+
+
+def folds_of(groups: np.ndarray, folds: int) -> np.ndarray:
+    """Fold of each group, int (n,), by a hash of its name that no other folds are made by.
+
+    Scored rows may share a fold of the cross-validation, or of a fine-tuning.
+    """
+    return fold_of((sha256(f"audit {group}".encode()).hexdigest() for group in groups), folds)
 
 
 def group_weights(groups: np.ndarray, draws: int) -> np.ndarray:

@@ -1,8 +1,8 @@
-"""The most confident mistakes and the reasons for them, from models that did not train on them."""
+"""The most confident mistakes and the reasons for them, from the models that made them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,7 @@ from meta.explain import explain
 from meta.fusion import Fusion
 
 MISTAKES = 20
-EXPLAINED = 500
+EXPLAINED = 200
 """Scored rows whose reasons are summed up: SHAP values of all of them would take minutes."""
 
 QUESTIONS = ("side", "tie")
@@ -38,31 +38,23 @@ def some_rows(rows: int) -> np.ndarray:
     return np.sort(np.random.default_rng(SEED).choice(rows, EXPLAINED, replace=False))
 
 
-def reasons_unseen(
-    fusion: Fusion, design: View, fold: np.ndarray, folds: np.ndarray
-) -> pd.DataFrame:
-    """Reasons for each row, from the boosters of the bag that did not train on its fold.
-
-    Early stopping, tuning and calibration of those boosters did see the row.
+def reasons_unseen(fusions: Mapping[int, Fusion], design: View, fold: np.ndarray) -> pd.DataFrame:
+    """Reasons for each row's forecast, from the model that gave it and saw nothing of its fold.
 
     Args:
-        fusion: trained by cross-validation over ``folds``, its boosters fold by fold.
-        design: the design matrix, n rows, supervised views out of fold.
+        fusions: what scored each fold.
+        design: the design matrix that they scored, n rows.
         fold: fold of each row, int (n,).
-        folds: names of all folds of the training, sorted.
 
     Returns:
         The frame of ``meta.explain.Reasons``, n rows in the order of ``design``.
     """
-    bags = len(fusion.boosters) // len(folds)
-    if bags * len(folds) != len(fusion.boosters):
-        raise ValueError(f"{len(fusion.boosters)} boosters are not of {len(folds)} folds")
     parts = []
-    for i, name in enumerate(folds):
+    for name, fusion in fusions.items():
         rows = np.flatnonzero(fold == name)
         if len(rows):
-            bag = fusion.boosters[i * bags : (i + 1) * bags]
-            parts.append(explain(bag, design.take(rows)).frame().set_index(rows))
+            found = explain(fusion.boosters, design.take(rows))
+            parts.append(found.frame().set_index(rows))
     return pd.concat(parts).sort_index()
 
 

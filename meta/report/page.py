@@ -29,6 +29,7 @@ from meta.report.mistakes import QUESTIONS, confident_mistakes, families
 from meta.report.text import Shown, clean, shown
 from meta.scores import guesses
 from meta.slices import WINNER
+from meta.stage import part_scored
 
 MOST_REASONS = 4
 
@@ -188,6 +189,7 @@ def render(
         found=found,
         held=held,
         columns=COLUMNS,
+        part_scored=part_scored(found),
         ladder=_ladder(found),
         held_ladder=_ladder(held) if held is not None else None,
         charts=_charts(found, predictions),

@@ -16,6 +16,7 @@ from audit_toys import (
     with_names,
 )
 
+from arena.groups import fold_of
 from arena.views import View
 from meta.audit import checks, run
 from meta.audit.lean import length_ratio
@@ -222,6 +223,24 @@ def test_c11_sees_a_column_that_beats_the_whole(case):
     found = check("C11", with_meta(case, case.probabilities["prior"]))
     assert found.verdict == "fail"
     assert "beats the whole" in found.sentence
+
+
+@pytest.mark.parametrize("folds", [3, 5])
+def test_rows_that_share_a_fold_are_cross_fitted_all_the_same(larger, folds):
+    """Where battles are many, one fold of them is scored."""
+    rows = np.flatnonzero(fold_of(larger.groups, folds) == 0)
+    part = replace(
+        larger,
+        rows=rows,
+        design=larger.design.take(rows),
+        probabilities={k: p[rows] for k, p in larger.probabilities.items()},
+        test_battles=larger.battles,
+        test_design=larger.design,
+    )
+    assert check("C08", part).verdict == "pass"
+    uniform = with_meta(part, np.full((len(rows), 3), 1 / 3))
+    assert check("C11", uniform).verdict == "fail"
+    assert "beats the whole" in check("C11", uniform).sentence
 
 
 def test_c12_sees_a_slice_that_is_off_and_names_it(larger):

@@ -4,7 +4,7 @@ import pytest
 from toys import toy_evidence
 
 from meta import gbm
-from meta.gbm import BASELINE, BothOrders, cross_validate, raw_scores
+from meta.gbm import BASELINE, BothOrders, cross_validate, raw_scores, raw_scores_as_given
 from meta.tune import tune
 
 SMALL = {**BASELINE, "min_data_in_leaf": 10}
@@ -25,6 +25,13 @@ def test_prediction_is_equivariant(data):
     raw = raw_scores(found.boosters, data.view)
     swapped = raw_scores(found.boosters, data.view.swap())
     assert np.abs(raw[:, [1, 0, 2]] - swapped).max() < 1e-12
+
+
+def test_the_mean_of_both_orders_is_the_prediction(data):
+    boosters = cross_validate(data, folds_of(data), SMALL).boosters
+    given, swapped = (raw_scores_as_given(boosters, v) for v in (data.view, data.view.swap()))
+    assert (given + swapped[:, [1, 0, 2]]) / 2 == pytest.approx(raw_scores(boosters, data.view))
+    assert np.abs(given - swapped[:, [1, 0, 2]]).max() > 1e-3
 
 
 def test_same_seed_gives_the_same_model(data):

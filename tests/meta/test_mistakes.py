@@ -1,12 +1,11 @@
-"""Which mistakes are shown, and that their reasons come from models that did not train on them."""
+"""Which mistakes are shown, and that their reasons are those of the forecast."""
 
 import numpy as np
 import pytest
 from report_toys import toy_reasons
 from toys import toy_evidence
 
-from meta.explain import explain
-from meta.fusion import fit_fusion
+from arena.run import Run
 from meta.report.mistakes import (
     EXPLAINED,
     MISTAKES,
@@ -15,6 +14,7 @@ from meta.report.mistakes import (
     reasons_unseen,
     some_rows,
 )
+from meta.stage import CrossValidation, Settings, folds_for, nested
 
 
 def test_the_surest_mistake_comes_first_and_right_rows_never():
@@ -32,33 +32,19 @@ def test_rows_to_explain_are_all_of_few_and_some_of_many():
     assert many.tolist() == some_rows(10 * EXPLAINED).tolist()
 
 
-@pytest.mark.parametrize("bags", [1, 2])
-def test_reasons_of_a_row_are_of_the_boosters_that_left_its_fold_out(bags, tmp_path):
+def test_reasons_add_up_to_the_forecast_that_they_stand_beside(tmp_path):
     evidence = toy_evidence(150)
-    view = evidence.tables["style"]
-    labels = evidence.battles["label"].to_numpy(dtype=np.int64)
-    folds = 2 * (np.arange(150) // 2 % 3)
-    fusion = fit_fusion(
-        {"style": view},
-        labels,
-        folds,
-        evidence.battles["group"].to_numpy(),
-        trials=0,
-        bags=bags,
-        storage=tmp_path / "study.db",
-    )
-    design = fusion.design({"style": view})
+    folds = folds_for(evidence, 3)
+    cv = CrossValidation(evidence, folds, Run(tmp_path))
+    scored = nested(cv, Settings(folds=3, trials=0, bags=2))
     rows = np.array([3, 20, 77, 140])
-    found = reasons_unseen(fusion, design.take(rows), folds[rows], np.unique(folds))
-    assert found["id"].tolist() == [design.ids[i] for i in rows]
-    for i, row in enumerate(rows):
-        own = int(np.flatnonzero(np.unique(folds) == folds[row])[0])
-        alone = explain(
-            fusion.boosters[own * bags : (own + 1) * bags], design.take(rows[i : i + 1])
-        )
-        assert found["side.style"].iloc[i] == pytest.approx(alone.side[0, 0])
-    with pytest.raises(ValueError, match="boosters"):
-        reasons_unseen(fusion, design, folds, np.arange(4))
+    found = reasons_unseen(scored.fusions, scored.design.take(rows), folds[rows])
+    assert found["id"].tolist() == [scored.design.ids[i] for i in rows]
+    a, b, tie = np.log(scored.probabilities["meta_uncalibrated"][rows]).T
+    assert found.filter(like="side.").sum(axis=1).to_numpy() == pytest.approx(a - b, abs=1e-6)
+    # tie.base is among them
+    ties = found.filter(like="tie.").sum(axis=1).to_numpy()
+    assert ties == pytest.approx(tie - (a + b) / 2, abs=1e-6)
 
 
 def test_importance_is_the_mean_size_and_the_largest_comes_first():

@@ -8,12 +8,12 @@ from arena.errors import UserError
 from arena.groups import fold_of
 from arena.run import Run
 from arena.views import Column, View
-from meta import bundle
+from meta import bundle, stage
 from meta.evidence import labels_of, without_seen
 from meta.learned import CrossFitted
 from meta.nulls import Nulls
 from meta.scores import log_loss
-from meta.stage import CrossValidation, Settings, final, folds_for, nested
+from meta.stage import CrossValidation, Settings, final, folds_for, nested, part_scored
 
 SETTINGS = Settings(folds=4, trials=0, bags=1)
 
@@ -30,6 +30,7 @@ def test_the_whole_finds_the_planted_signal(tmp_path):
     losses = {name: log_loss(p, y) for name, p in scored.probabilities.items()}
     assert losses["meta"] < min(losses["style"], losses["hidden"]) < losses["prior"]
     assert scored.swap_gap < 1e-9
+    assert 0 < np.abs(scored.one_order - scored.probabilities["meta"]).max() < 0.3
     assert all(np.isfinite(p).all() for p in scored.probabilities.values())
 
 
@@ -45,6 +46,20 @@ def test_labels_of_a_scored_fold_reach_no_prediction_of_that_fold(tmp_path):
         assert np.array_equal(p[held], again.probabilities[name][held]), name
         if name != "uniform":
             assert not np.array_equal(p[~held], again.probabilities[name][~held]), name
+
+
+def test_of_many_rows_one_fold_is_scored_and_that_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(stage, "MANY_ROWS", 100)
+    scored, folds = score(toy_evidence(160), tmp_path)
+    assert scored.rows.tolist() == np.flatnonzero(folds == 0).tolist()
+    assert list(scored.fusions) == [0]
+    rows = len(scored.rows)
+    assert all(p.shape == (rows, 3) for p in scored.probabilities.values())
+    assert part_scored({"rows": rows, "outer_folds": {"scored": [0], "of": 4}}) == (
+        f"Scored on one of 4 folds, since there are more than 100 battles: {rows} rows."
+    )
+    assert part_scored({"rows": 9, "outer_folds": {"scored": [0, 1, 2], "of": 3}}) == ""
+    assert part_scored({"rows": 9}) == ""
 
 
 def test_probes_of_a_training_row_never_saw_its_fold():
@@ -75,17 +90,18 @@ def test_shuffled_labels_land_on_the_prior(tmp_path):
 def test_bundle_round_trip(tmp_path):
     evidence = toy_evidence(120)
     cv = CrossValidation(evidence, folds_for(evidence, 4), Run(tmp_path))
-    stage = final(cv, SETTINGS)
-    bundle.save(stage, tmp_path / "model")
+    trained = final(cv, SETTINGS)
+    bundle.save(trained, tmp_path / "model")
     loaded = bundle.load(tmp_path / "model")
     fresh = toy_evidence(30, seed=9)
-    for name, fusion in stage.fusions.items():
-        before = fusion.predict(fusion.design(fresh.unseen(stage.learned)))
+    for name, fusion in trained.fusions.items():
+        before = fusion.predict(fusion.design(fresh.unseen(trained.learned)))
         other = loaded.fusions[name]
         after = other.predict(other.design(fresh.unseen(loaded.learned)))
         assert np.allclose(before, after, atol=1e-12), name
     assert np.array_equal(
-        stage.nulls.predict(fresh.battles)["length"], loaded.nulls.predict(fresh.battles)["length"]
+        trained.nulls.predict(fresh.battles)["length"],
+        loaded.nulls.predict(fresh.battles)["length"],
     )
     assert not list((tmp_path / "model").rglob("*.pkl"))
 
@@ -100,10 +116,10 @@ def test_a_damaged_bundle_is_the_users_error(tmp_path, text):
 def test_a_missing_view_is_named(tmp_path):
     evidence = toy_evidence(120)
     cv = CrossValidation(evidence, folds_for(evidence, 4), Run(tmp_path))
-    stage = final(cv, SETTINGS)
+    trained = final(cv, SETTINGS)
     without = replace(evidence, learned={}).unseen({})
     with pytest.raises(UserError, match="hidden"):
-        stage.fusions["meta"].design(without)
+        trained.fusions["meta"].design(without)
 
 
 def test_battles_that_taught_the_language_model_are_left_out():

@@ -14,6 +14,7 @@ from arena.readers import read_battles
 from arena.run import Run
 from arena.tables import write_battles
 from arena.views import Column, View
+from features import signals
 from pipelines import evaluate, train_meta
 
 
@@ -79,6 +80,22 @@ def test_planted_leaks_are_named_by_the_commands(tmp_path, capsys):
         assert f"audit: 1 check, {len(codes)} failed" in out
     assert "3 by their pair of answers" in out
     assert json.loads(run.evaluation.read_text())["audit"][0]["verdict"] == "fail"
+
+
+@pytest.mark.parametrize(("parity", "gap"), [("sym", True), ("anti", False)])
+def test_a_signal_of_the_wrong_parity_is_a_swap_gap(parity, gap, tmp_path, capsys, monkeypatch):
+    longer = signals.PairSignal(lambda a, b, _: float(len(a.full) - len(b.full)), parity)
+    monkeypatch.setattr(signals, "ANSWER", {})
+    monkeypatch.setitem(signals.PAIR, "toy.longer", longer)
+    battles = read_battles(str(lmsys(tmp_path / "train.csv", 120)), labelled=True)
+    lengths = [[len(turns[0]) for turns in battles[f"response_{x}"]] for x in "ab"]
+    tied = np.greater(*lengths)
+    battles["label"] = np.where(tied, TIE, battles["label"] % TIE).astype(np.int8)
+    run = handcrafted(tmp_path / "run", battles, battles[:9])
+    assert train(run, "style") == 0
+    assert ("C03" in failed(capsys.readouterr().out)) is gap
+    found = json.loads(run.metrics.read_text())["swap_gap"]
+    assert found > 1e-3 if gap else found < 1e-9
 
 
 @pytest.mark.exhaustive
