@@ -16,6 +16,7 @@ import pyarrow as pa
 from arena.errors import UserError
 from arena.parquet import read_table, write_table
 from arena.progress import Progress
+from arena.tables import texts_hash
 from arena.views import Column, View
 from embeddings.backbone import fingerprint, load_tokenizer, model_config, model_folder
 from embeddings.config import BackboneConfig
@@ -93,10 +94,10 @@ def extract(
     )
     lost = np.isnan(a).all(axis=1) | np.isnan(b).all(axis=1)
     name_the_lost(split, packed.ids, lost, "hidden and likelihood")
-    likelihood_view(packed.ids, a, b).write(folder / "likelihood" / f"{split}.parquet")
-    _write_keys(
-        folder / "hidden" / f"{split}.parquet", packed, {"settings": name, "slots": ",".join(slots)}
-    )
+    texts = texts_hash(battles)
+    likelihood_view(packed.ids, a, b).write(folder / "likelihood" / f"{split}.parquet", texts, name)
+    notes = {"battles": texts, "source": name, "slots": ",".join(slots)}
+    _write_keys(folder / "hidden" / f"{split}.parquet", packed, notes)
 
 
 def fill(
@@ -189,7 +190,7 @@ class HiddenStates:
         if not path.exists():
             raise UserError(f"{path} is missing: run `python pipelines/extract.py` first")
         table = read_table(path)
-        settings = table.schema.metadata[b"settings"].decode()
+        settings = table.schema.metadata[b"source"].decode()
         if not re.fullmatch("[0-9a-f]{16}", settings):
             raise UserError(f"{path} is damaged: run `python pipelines/extract.py` again")
         slots = table.schema.metadata[b"slots"].decode().split(",")

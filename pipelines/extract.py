@@ -35,10 +35,11 @@ import features
 from arena import sample
 from arena.errors import UserError
 from arena.files import atomic
+from arena.parquet import read_notes
 from arena.processes import peak_mib
 from arena.readers import read_battles, rejected
 from arena.run import SPLITS, Run
-from arena.tables import read_battles_groups, write_battles
+from arena.tables import read_battles_groups, texts_hash, write_battles
 from arena.views import write_views
 from embeddings.cluster import Cluster
 from embeddings.config import BackboneConfig, load_config
@@ -153,12 +154,15 @@ def write_style(run: Run, split: str, table: pd.DataFrame) -> None:
             written = hashlib.file_digest(file, "sha256").hexdigest()
         return f"{features.FINGERPRINT} {content(table)} {written}"
 
-    if path.exists() and run.read_record().get("style", {}).get(split) == stamp():
+    texts = texts_hash(table)
+    stands = path.exists() and run.read_record().get("style", {}).get(split) == stamp()
+    # A view of before there was that note has none.
+    if stands and read_notes(path).get("battles") == texts:
         print(f"{split}: handcrafted signals stand already")
         return
     # From the disk, group by group: neither all battles' texts nor all values are held once more.
     parts = (sound(part) for part in read_battles_groups(run.battles(split)))
-    write_views(path, features.stream(parts, len(table)))
+    write_views(path, features.stream(parts, len(table)), texts)
     run.update_record(style={split: stamp()})
 
 

@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from hashlib import sha256
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ from battle_files import lmsys
 from tiny import save_tiny_model
 
 from arena.battle import CLASSES
+from arena.views import View
 from meta.predictions import Predictions
 from meta.scores import log_loss
 from pipelines import compare, evaluate, extract, report, submit, train_meta
@@ -306,3 +308,40 @@ def test_a_damaged_row_is_set_aside_with_its_reason(name, tmp_path, model_folder
     rejected = pd.read_csv(run / "battles" / "rejected.csv")
     assert rejected["row"].tolist() == [1]
     assert rejected["reason"].str.len().tolist()[0] > 5
+
+
+def test_other_texts_under_the_same_ids_are_not_scored_with_the_evidence_of_before(
+    trained, tmp_path, capsys
+):
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    table = pd.read_csv(lmsys(tmp_path / "t.csv", 12, 1, labelled=False), dtype=str)
+    table.assign(response_a=table["response_b"]).to_csv(tmp_path / "t.csv", index=False)
+    whole = shutil.copytree(run, tmp_path / "whole")
+    assert extract.command(["--test", str(tmp_path / "t.csv"), "--run", str(whole)]) == 0
+    assert submit.command(["--run", str(whole)]) == 0
+    # As kill -9 leaves it behind the first file that is written.
+    shutil.copy(whole / "battles" / "test.parquet", run / "battles")
+    capsys.readouterr()
+    assert submit.command(["--run", str(run)]) == 2
+    assert "is not of its test battles: give `python pipelines/extract.py" in (
+        capsys.readouterr().err
+    )
+
+
+def test_handcrafted_signals_that_do_not_say_of_which_texts_they_are_are_made_again(
+    trained, tmp_path, capsys
+):
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    path = run / "views" / "style" / "test.parquet"
+    sound = path.read_bytes()
+    View.read(path).write(path)
+    record = json.loads((run / "run.json").read_text())
+    stamp = f"{record['style']['test'].rsplit(' ', 1)[0]} {sha256(path.read_bytes()).hexdigest()}"
+    record["style"]["test"] = stamp
+    (run / "run.json").write_text(json.dumps(record))
+    argv = ["--test", record["inputs"]["test"]["file"], "--run", str(run)]
+    assert extract.command(argv) == 0
+    assert "stand already" not in capsys.readouterr().out
+    assert path.read_bytes() == sound
