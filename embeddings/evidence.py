@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -39,6 +40,30 @@ Fill = Callable[[Writer, Sequence[Item], BackboneConfig, Plan], None]
 """Reads items of a plan with a backbone and adds them to the store: ``fill`` here, or a cluster."""
 
 
+def settings_of(config: BackboneConfig, engine: str = TORCH) -> dict[str, Any]:
+    """All that changes the numbers that a backbone gives: what a store's name is the hash of.
+
+    Args:
+        config: the backbone.
+        engine: what runs it.
+
+    Raises:
+        UserError: the backbone cannot be had.
+    """
+    model = model_folder(config)
+    settings: dict[str, Any] = {
+        "model": fingerprint(model),
+        "dtype": config.dtype,
+        "quantization": config.quantization,
+        "slots": slot_names(layer_numbers(config.layers, model_config(model).num_hidden_layers)),
+        "scoring": SCORING_VERSION,
+        "template": TEMPLATE_VERSION,
+    }
+    if engine != TORCH:
+        settings["engine"] = engine
+    return settings
+
+
 def extract(
     battles: pd.DataFrame,
     config: BackboneConfig,
@@ -65,18 +90,7 @@ def extract(
     Raises:
         UserError: the backbone cannot be had or run, or max_tokens does not fit it.
     """
-    model = model_folder(config)
-    slots = slot_names(layer_numbers(config.layers, model_config(model).num_hidden_layers))
-    settings: dict[str, object] = {
-        "model": fingerprint(model),
-        "dtype": config.dtype,
-        "quantization": config.quantization,
-        "slots": slots,
-        "scoring": SCORING_VERSION,
-        "template": TEMPLATE_VERSION,
-    }
-    if engine != TORCH:
-        settings["engine"] = engine
+    settings = settings_of(config, engine)
     name = settings_hash(settings)
     packed = pack_battles(battles, config, load_tokenizer(config), name)
     store = Writer(folder / "hidden" / name, settings)
@@ -96,7 +110,7 @@ def extract(
     name_the_lost(split, packed.ids, lost, "hidden and likelihood")
     texts = texts_hash(battles)
     likelihood_view(packed.ids, a, b).write(folder / "likelihood" / f"{split}.parquet", texts, name)
-    notes = {"battles": texts, "source": name, "slots": ",".join(slots)}
+    notes = {"battles": texts, "source": name, "slots": ",".join(settings["slots"])}
     _write_keys(folder / "hidden" / f"{split}.parquet", packed, notes)
 
 

@@ -44,7 +44,8 @@ from arena.views import write_views
 from embeddings.cluster import Cluster
 from embeddings.config import BackboneConfig, load_config
 from embeddings.engine import AUTO, ENGINES, TORCH, choose
-from embeddings.evidence import Fill, estimate, extract, plan
+from embeddings.evidence import Fill, estimate, extract, plan, settings_of
+from embeddings.store import settings_hash
 
 DEFAULT_BACKBONE = "smollm2-135m"
 RAY = "ray"
@@ -71,7 +72,7 @@ def backbone(arguments: argparse.Namespace, record: dict[str, Any]) -> BackboneC
     """The backbone asked for, else the run's own, else the default.
 
     Raises:
-        UserError: the run has a model of another backbone, and only a test set is given.
+        UserError: its configuration is not sound.
     """
     before = record.get("backbone")
     asked = arguments.backbone or (before["asked"] if before else DEFAULT_BACKBONE)
@@ -91,7 +92,9 @@ def engine(arguments: argparse.Namespace, record: dict[str, Any], config: Backbo
         UserError: OpenVINO was asked for and cannot run here.
     """
     before = record.get("backbone")
-    own = before.get("engine", TORCH) if before and as_json(config) == before["config"] else TORCH
+    own = (
+        before.get("engine", TORCH) if before and as_json(config) == before.get("config") else TORCH
+    )
     # Ray's actors read with torch, to the same bytes.
     asked = TORCH if arguments.engine == RAY else arguments.engine
     found, note = choose(asked or own, config)
@@ -217,6 +220,24 @@ def reader(arguments: argparse.Namespace) -> Fill | None:
     return None
 
 
+def check_training(run: Run, config: BackboneConfig, runner: str) -> None:
+    """Refuse to read test battles otherwise than the run's training battles were.
+
+    A model folder that was moved or renamed is still the same.
+
+    Raises:
+        UserError: another backbone, quantization or engine read these.
+    """
+    trained = run.views / "hidden" / "train.parquet"
+    if trained.exists() and read_notes(trained).get("source") != settings_hash(
+        settings_of(config, runner)
+    ):
+        raise UserError(
+            f"the training battles of {run.folder} were read by another backbone, quantization or "
+            "engine: leave out --backbone, --quantization and --engine, or extract --train again"
+        )
+
+
 def make_evidence(
     run: Run,
     split: str,
@@ -249,17 +270,6 @@ def main(arguments: argparse.Namespace) -> None:
     record = run.read_record()
     config = backbone(arguments, record)
     runner = engine(arguments, record, config)
-    if run.model.exists() and "train" not in files:
-        before = record.get("backbone", {})
-        trained = before.get("config")
-        if trained is not None and (
-            trained != as_json(config) or before.get("engine", TORCH) != runner
-        ):
-            raise UserError(
-                f"the model of {run.folder} was trained on evidence of another backbone, "
-                "quantization or engine: leave out --backbone, --quantization and --engine, or "
-                "extract --train again"
-            )
     tables = read(files, arguments.limit)
     if arguments.dry_run:
         for split, table in tables.items():
@@ -268,6 +278,8 @@ def main(arguments: argparse.Namespace) -> None:
         return
     run.folder.mkdir(parents=True, exist_ok=True)
     with run.changing("extract.py"):
+        if "train" not in files:
+            check_training(run, config, runner)
         if run.read_record() != record:
             raise UserError(f"{run.folder} has changed since: give the same command again")
         record_inputs(run, arguments, files, tables, config, runner)

@@ -9,10 +9,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from battle_files import lmsys
+from safetensors.numpy import load_file, save_file
 from tiny import save_tiny_model
 
 from arena.battle import CLASSES
+from arena.parquet import read_notes, read_table, write_table
 from arena.views import View
+from embeddings.config import load_config
+from embeddings.evidence import settings_of
+from embeddings.store import settings_hash
 from meta.predictions import Predictions
 from meta.scores import log_loss
 from pipelines import compare, evaluate, extract, report, submit, train_meta
@@ -149,6 +154,34 @@ def test_another_backbone_for_the_test_set_alone_is_refused(trained, tmp_path, c
     assert "--quantization" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("left", ["model", "model.old", None])
+def test_another_model_of_the_same_width_for_the_test_set_alone_is_refused(
+    trained, tmp_path, model_folder, capsys, left
+):
+    """With a model, with what kill -9 leaves between its two renames, and without one."""
+    run = shutil.copytree(trained, tmp_path / "run")
+    if left:
+        (run / "model").rename(run / left)
+    else:
+        shutil.rmtree(run / "model")
+    other = shutil.copytree(model_folder, tmp_path / "other")
+    (path,) = other.glob("*.safetensors")
+    save_file({n: -v for n, v in load_file(path).items()}, path, metadata={"format": "pt"})
+    argv = ["--test", str(trained.parent / "test.csv"), "--run", str(run), "--backbone"]
+    before = (run / "run.json").read_bytes()
+    assert extract.command([*argv, str(other)]) == 2
+    assert "were read by another backbone" in capsys.readouterr().err
+    assert (run / "run.json").read_bytes() == before
+
+
+def test_a_model_folder_that_was_moved_is_still_the_same(trained, tmp_path, model_folder):
+    run, moved = (shutil.copytree(trained, tmp_path / "run"), tmp_path / "moved")
+    shutil.copytree(model_folder, moved)
+    argv = ["--test", str(trained.parent / "test.csv"), "--run", str(run)]
+    assert extract.command([*argv, "--backbone", str(moved)]) == 0
+    assert submit.command(["--run", str(run)]) == 0
+
+
 def test_another_engine_for_the_test_set_alone_is_refused_and_the_own_one_is_kept(
     trained, tmp_path, monkeypatch, capsys
 ):
@@ -163,6 +196,11 @@ def test_another_engine_for_the_test_set_alone_is_refused_and_the_own_one_is_kep
     assert extract.command([*argv, "--engine", "openvino"]) == 2
     assert "--engine" in capsys.readouterr().err
     record["backbone"]["engine"] = "openvino"
+    config = load_config(record["backbone"]["asked"])
+    path = run / "views" / "hidden" / "train.parquet"
+    notes = read_notes(path) | {"source": settings_hash(settings_of(config, "openvino"))}
+    del notes["ARROW:schema"]
+    write_table(path, read_table(path).replace_schema_metadata(notes))
     (run / "run.json").write_text(json.dumps(record))
     asked = []
     monkeypatch.setattr(extract, "choose", lambda name, _: (asked.append(name) or name, ""))
