@@ -91,10 +91,8 @@ def engine(arguments: argparse.Namespace, record: dict[str, Any], config: Backbo
     Raises:
         UserError: OpenVINO was asked for and cannot run here.
     """
-    before = record.get("backbone")
-    own = (
-        before.get("engine", TORCH) if before and as_json(config) == before.get("config") else TORCH
-    )
+    before = record.get("backbone", {})
+    own = before.get("engine", TORCH) if as_json(config) == before.get("config") else TORCH
     # Ray's actors read with torch, to the same bytes.
     asked = TORCH if arguments.engine == RAY else arguments.engine
     found, note = choose(asked or own, config)
