@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,28 @@ def atomic(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_unfinished(path: Path) -> None:
+    """Remove files that :func:`atomic` left where its process was killed; links are not followed.
+
+    Args:
+        path: what the file was to be called, or a folder for all below it.
+    """
+    if path.is_symlink():
+        return
+    if path.is_dir():
+        name, places = ".+", [(Path(place), files) for place, _, files in os.walk(path)]
+    else:
+        name, places = (
+            re.escape(path.name),
+            [(path.parent, [p.name for p in path.parent.iterdir()])],
+        )
+    pattern = re.compile(rf"\.{name}\.\d+\.tmp", re.DOTALL)
+    for place, files in places:
+        for found in map(place.joinpath, filter(pattern.fullmatch, files)):
+            if found.is_file() and not found.is_symlink():
+                found.unlink(missing_ok=True)
 
 
 def expanded(path: str) -> Path:

@@ -9,18 +9,21 @@ import errno
 import fcntl
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from arena.errors import UserError
+from arena.files import remove_unfinished
 
 NAME = ".lock"
 READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 @contextmanager
-def hold(folder: Path, who: str, *, shared: bool = False) -> Iterator[None]:
+def hold(
+    folder: Path, who: str, *, shared: bool = False, own: Sequence[Path] = ()
+) -> Iterator[None]:
     """Keep others out of a folder for the time of the context; a folder that is not there is free.
 
     Whoever comes alone also removes the unfinished files that a killed process left.
@@ -29,6 +32,8 @@ def hold(folder: Path, who: str, *, shared: bool = False) -> Iterator[None]:
         folder: what is locked, with all below it but what has a lock of its own.
         who: the command that holds it, for people.
         shared: let others in who are content to share it.
+        own: files and folders in which unfinished files are looked for; by default all below
+            the folder.
 
     Raises:
         UserError: another process holds it.
@@ -40,8 +45,8 @@ def hold(folder: Path, who: str, *, shared: bool = False) -> Iterator[None]:
     try:
         _lock(descriptor, folder, shared)
         if not shared:
-            for leftover in folder.rglob(".*.tmp"):
-                leftover.unlink(missing_ok=True)
+            for path in own or (folder,):
+                remove_unfinished(path)
         _sign(descriptor, f"{who}, process {os.getpid()}")
         yield
     finally:

@@ -6,7 +6,7 @@ memory.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -29,8 +29,16 @@ def write_table(path: Path, table: pa.Table) -> None:
     write_groups(path, [table])
 
 
-def write_groups(path: Path, tables: Iterable[pa.Table]) -> None:
-    """Write tables of one schema, at least one, as one file, atomically, as they come."""
+def write_groups(
+    path: Path, tables: Iterable[pa.Table], notes: Callable[[], Mapping[str, str]] = dict
+) -> None:
+    """Write tables of one schema, at least one, as one file, atomically, as they come.
+
+    Args:
+        path: where to.
+        tables: successive rows.
+        notes: what :func:`read_notes` shall give; called after the last table.
+    """
     parts = iter(tables)
     first = next(parts)
     with (
@@ -39,6 +47,7 @@ def write_groups(path: Path, tables: Iterable[pa.Table]) -> None:
     ):
         for table in chain([first], parts):
             writer.write_table(table, GROUP)
+        writer.add_key_value_metadata(dict(notes()))
 
 
 def read_table(path: Path, made_by: str = MADE_BY) -> pa.Table:
@@ -67,6 +76,17 @@ def read_groups(path: Path) -> Iterator[pa.Table]:
             yield file.read()
         for i in range(file.num_row_groups):
             yield file.read_row_group(i)
+
+
+def read_notes(path: Path) -> dict[str, str]:
+    """What a file says of itself: the notes it was written with, and its schema's metadata.
+
+    Raises:
+        UserError: it is cut short or changed.
+    """
+    with _undamaged(path):
+        found = pq.read_metadata(path).metadata or {}
+        return {key.decode(): value.decode() for key, value in found.items()}
 
 
 @contextmanager

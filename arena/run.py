@@ -14,6 +14,13 @@ from arena.lock import hold
 
 SPLITS = ("train", "test")
 
+FOLDERS = ("battles", "views", "finetune", "verdict", "model")
+FILES = (
+    *("run.json", "metrics.json", "comparison.json", "evaluation.json", "submission.csv"),
+    *("predictions.parquet", "reasons.parquet", "explanations.parquet", "report.html"),
+)
+"""What a run owns: a run directory may hold other things, too."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -97,7 +104,9 @@ class Run:
 
     def changing(self, who: str) -> AbstractContextManager[None]:
         """Be the only command on this run; ``UserError`` where another is. See ``arena.lock``."""
-        return hold(self.folder, who)
+        folders = [self.folder / name for name in FOLDERS]
+        files = [self.folder / name for name in FILES]
+        return hold(self.folder, who, own=[*folders, *files])
 
     def reading(self, who: str) -> AbstractContextManager[None]:
         """Share the run with commands that leave its battles, views and model as they are."""

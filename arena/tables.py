@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 
 import pandas as pd
@@ -50,6 +51,11 @@ def read_battles_groups(path: Path) -> Iterator[pd.DataFrame]:
         UserError: it is damaged.
     """
     return (_frame(path, table) for table in read_groups(path))
+
+
+def texts_hash(battles: pd.DataFrame) -> str:
+    """Hash of the battles' texts, in their order; 16 hex digits."""
+    return sha256("".join(battles["key"]).encode()).hexdigest()[:16]
 
 
 def _frame(path: Path, table: pa.Table) -> pd.DataFrame:

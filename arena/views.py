@@ -91,9 +91,9 @@ class View:
         """The view as a DataFrame indexed by id."""
         return pd.DataFrame(self.values, index=pd.Index(self.ids, name="id"), columns=self.names)
 
-    def write(self, path: Path) -> None:
-        """Write parquet, atomically, with each column's parity in its schema metadata."""
-        write_views(path, [self])
+    def write(self, path: Path, battles: str = "", source: str = "") -> None:
+        """Write parquet, atomically; the arguments are those of :func:`write_views`."""
+        write_views(path, [self], battles, source)
 
     def _arrow(self) -> pa.Table:
         fields = [pa.field("id", pa.string())]
@@ -125,9 +125,19 @@ class View:
             raise damaged(path, error) from error
 
 
-def write_views(path: Path, parts: Iterable[View]) -> None:
-    """Write views of successive battles, at least one, as one view, atomically, as they come."""
-    write_groups(path, (view._arrow() for view in parts))
+def write_views(path: Path, parts: Iterable[View], battles: str = "", source: str = "") -> None:
+    """Write views of successive battles as one view, atomically, as they come.
+
+    Each column's parity stands in its field's metadata.
+
+    Args:
+        path: where to.
+        parts: at least one.
+        battles: ``arena.tables.texts_hash`` of the battles, by which ``read_evidence`` knows them.
+        source: hash of the model and settings that made the view, where there are some.
+    """
+    notes = {"battles": battles, "source": source}
+    write_groups(path, (view._arrow() for view in parts), lambda: notes)
 
 
 def join(views: Mapping[str, View]) -> View:

@@ -35,7 +35,7 @@ from arena.annotator import annotate
 from arena.errors import UserError
 from arena.readers import read_battles
 from arena.run import Run
-from arena.tables import write_battles
+from arena.tables import texts_hash, write_battles
 from meta.evidence import Evidence, read_evidence
 from meta.nulls import Nulls
 from meta.scores import FLOOR, paired_bootstrap
@@ -59,7 +59,8 @@ def handcrafted_run(path: str, folder: Path) -> Run:
     run = Run(folder)
     table = read_battles(path, labelled=False)
     write_battles(run.battles("train"), table)
-    features.extract(sound(table)).write(run.views / "style" / "train.parquet")
+    usable = sound(table)
+    features.extract(usable).write(run.views / "style" / "train.parquet", texts_hash(usable))
     return run
 
 

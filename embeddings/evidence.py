@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ import pyarrow as pa
 from arena.errors import UserError
 from arena.parquet import read_table, write_table
 from arena.progress import Progress
+from arena.tables import texts_hash
 from arena.views import Column, View
 from embeddings.backbone import fingerprint, load_tokenizer, model_config, model_folder
 from embeddings.config import BackboneConfig
@@ -36,6 +38,30 @@ NAMED = 10
 
 Fill = Callable[[Writer, Sequence[Item], BackboneConfig, Plan], None]
 """Reads items of a plan with a backbone and adds them to the store: ``fill`` here, or a cluster."""
+
+
+def settings_of(config: BackboneConfig, engine: str = TORCH) -> dict[str, Any]:
+    """All that changes the numbers that a backbone gives: what a store's name is the hash of.
+
+    Args:
+        config: the backbone.
+        engine: what runs it.
+
+    Raises:
+        UserError: the backbone cannot be had.
+    """
+    model = model_folder(config)
+    settings: dict[str, Any] = {
+        "model": fingerprint(model),
+        "dtype": config.dtype,
+        "quantization": config.quantization,
+        "slots": slot_names(layer_numbers(config.layers, model_config(model).num_hidden_layers)),
+        "scoring": SCORING_VERSION,
+        "template": TEMPLATE_VERSION,
+    }
+    if engine != TORCH:
+        settings["engine"] = engine
+    return settings
 
 
 def extract(
@@ -64,18 +90,7 @@ def extract(
     Raises:
         UserError: the backbone cannot be had or run, or max_tokens does not fit it.
     """
-    model = model_folder(config)
-    slots = slot_names(layer_numbers(config.layers, model_config(model).num_hidden_layers))
-    settings: dict[str, object] = {
-        "model": fingerprint(model),
-        "dtype": config.dtype,
-        "quantization": config.quantization,
-        "slots": slots,
-        "scoring": SCORING_VERSION,
-        "template": TEMPLATE_VERSION,
-    }
-    if engine != TORCH:
-        settings["engine"] = engine
+    settings = settings_of(config, engine)
     name = settings_hash(settings)
     packed = pack_battles(battles, config, load_tokenizer(config), name)
     store = Writer(folder / "hidden" / name, settings)
@@ -93,10 +108,10 @@ def extract(
     )
     lost = np.isnan(a).all(axis=1) | np.isnan(b).all(axis=1)
     name_the_lost(split, packed.ids, lost, "hidden and likelihood")
-    likelihood_view(packed.ids, a, b).write(folder / "likelihood" / f"{split}.parquet")
-    _write_keys(
-        folder / "hidden" / f"{split}.parquet", packed, {"settings": name, "slots": ",".join(slots)}
-    )
+    texts = texts_hash(battles)
+    likelihood_view(packed.ids, a, b).write(folder / "likelihood" / f"{split}.parquet", texts, name)
+    notes = {"battles": texts, "source": name, "slots": ",".join(settings["slots"])}
+    _write_keys(folder / "hidden" / f"{split}.parquet", packed, notes)
 
 
 def fill(
@@ -189,7 +204,7 @@ class HiddenStates:
         if not path.exists():
             raise UserError(f"{path} is missing: run `python pipelines/extract.py` first")
         table = read_table(path)
-        settings = table.schema.metadata[b"settings"].decode()
+        settings = table.schema.metadata[b"source"].decode()
         if not re.fullmatch("[0-9a-f]{16}", settings):
             raise UserError(f"{path} is damaged: run `python pipelines/extract.py` again")
         slots = table.schema.metadata[b"slots"].decode().split(",")

@@ -32,13 +32,16 @@ STATES = (*SIDES, "difference")
 """States of a depth, in the order in which they are stored."""
 
 
-def write_joint(views: Path, split: str, table: Pairs, store: str, depths: Sequence[int]) -> None:
+def write_joint(
+    views: Path, split: str, table: Pairs, texts: str, store: str, depths: Sequence[int]
+) -> None:
     """Write which states belong to which battles.
 
     Args:
         views: folder of the run's views.
         split: ``train`` or ``test``.
         table: packed battles, n.
+        texts: ``arena.tables.texts_hash`` of the battles.
         store: name of the folder that has the states of both orders, float16 (items, len(depths)
             * len(STATES), d).
         depths: layers of the states.
@@ -48,7 +51,7 @@ def write_joint(views: Path, split: str, table: Pairs, store: str, depths: Seque
         FORWARD: pa.array([s.key for s in table.forward], pa.binary(32)),
         SWAPPED: pa.array([s.key for s in table.swapped], pa.binary(32)),
     }
-    metadata = {"store": store, "depths": ",".join(map(str, depths))}
+    metadata = {"battles": texts, "source": store, "depths": ",".join(map(str, depths))}
     write_table(
         views / VIEW / f"{split}.parquet", pa.table(columns).replace_schema_metadata(metadata)
     )
@@ -68,7 +71,7 @@ def read_joint(views: Path, judges: Path, split: str) -> HiddenStates:
     path = views / VIEW / f"{split}.parquet"
     table = read_table(path)
     metadata = table.schema.metadata
-    name, depths = (metadata[key].decode() for key in (b"store", b"depths"))
+    name, depths = (metadata[key].decode() for key in (b"source", b"depths"))
     if not re.fullmatch("frozen-[0-9a-f]{16}", name):
         raise UserError(f"{path} is damaged: run `{AGAIN}` again")
     store = Store(judges / name, AGAIN)

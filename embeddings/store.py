@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
@@ -25,12 +26,14 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from arena.errors import UserError
-from arena.files import write_json
+from arena.files import remove_unfinished, write_json
 from embeddings.tensors import DamagedError, read_tensors, write_tensors
 
 EXTRACT = "python pipelines/extract.py"
 
 SHARD_ITEMS = 64
+
+SHARD_NAME = re.compile(r"[0-9a-f]{32}\.safetensors")
 
 OPEN_SHARDS = 64
 """Memory maps that a store keeps: what was read through them counts as the process's memory."""
@@ -112,6 +115,11 @@ def _file_name(keys: np.ndarray) -> str:
     return hashlib.sha256(keys.tobytes()).hexdigest()[:32] + ".safetensors"
 
 
+def _is_shard(path: Path) -> bool:
+    """Whether a file has the name of a shard: others are none of the store's."""
+    return bool(SHARD_NAME.fullmatch(path.name)) and path.is_file()
+
+
 class Store:
     """The shards of one folder, to be read."""
 
@@ -133,7 +141,7 @@ class Store:
         self._index: _Index | None = None
         # Of an item that is asked for again and again, the shard stays open.
         self._file = lru_cache(OPEN_SHARDS)(self._open)
-        for path in sorted(folder.glob("*.safetensors")):
+        for path in sorted(filter(_is_shard, folder.glob("*.safetensors"))):
             try:
                 self._take(path)
             except DamagedError as error:
@@ -286,10 +294,17 @@ class Writer(Store):
             folder: where the shards lie; it belongs to one settings hash.
             settings: what that is the hash of, kept beside the shards for people.
             again: the command that writes it, for people.
+
+        Raises:
+            UserError: the folder is a link to another place.
         """
+        if folder.is_symlink():
+            raise UserError(
+                f"{folder} is a link, and nothing is changed where it leads: delete it, or put a "
+                "copy in its place, and give the same command again"
+            )
         folder.mkdir(parents=True, exist_ok=True)
-        for leftover in folder.glob(".*.tmp"):
-            leftover.unlink()
+        remove_unfinished(folder)
         if settings is not None and not (folder / "settings.json").exists():
             write_json(folder / "settings.json", dict(settings))
         super().__init__(folder, again)

@@ -10,8 +10,9 @@ import pandas as pd
 
 from arena.errors import UserError
 from arena.groups import held_out
+from arena.parquet import read_notes
 from arena.run import Run
-from arena.tables import read_battles_table
+from arena.tables import read_battles_table, texts_hash
 from arena.views import View
 from meta.learned import LEARNED, CrossFitted, Learned, Model
 
@@ -94,7 +95,8 @@ def read_evidence(run: Run, split: str, views: Collection[str] | None = None) ->
         views: names of the views to read; by default all that the run has.
 
     Raises:
-        UserError: battles are missing, no view is there, or a view is of other battles.
+        UserError: battles are missing, no view is there, a view is of other battles or texts, or
+            of the test battles and made otherwise than that of the training battles.
     """
     battles = read_battles_table(run.require_battles(split))
     battles = battles[battles["reason"] == ""].reset_index(drop=True)
@@ -109,12 +111,22 @@ def read_evidence(run: Run, split: str, views: Collection[str] | None = None) ->
         for name in made
         if name not in LEARNED and asked(name)
     }
-    ids = battles["id"].tolist()
-    again = f"run `python pipelines/extract.py --{split} FILE --run {run.folder}` again"
+    ids, texts = battles["id"].tolist(), texts_hash(battles)
 
     def check(name: str, found: list[str]) -> None:
-        if found != ids:
-            raise UserError(f"view {name} in {run.folder} is not of its {split} battles: {again}")
+        notes = read_notes(run.views / name / f"{split}.parquet") if name in made else None
+        if found != ids or (notes is not None and notes.get("battles") != texts):
+            raise UserError(
+                f"view {name} in {run.folder} is not of its {split} battles: give "
+                f"{_command(run, split, name)} again"
+            )
+        train = run.views / name / "train.parquet"
+        if notes and train.exists() and read_notes(train).get("source") != notes.get("source"):
+            raise UserError(
+                f"view {name} in {run.folder} was made of its test battles by another model, or "
+                f"with other settings, than of its training battles: give "
+                f"{_command(run, split, name)} again, as for the training battles"
+            )
 
     for name, view in tables.items():
         check(name, view.ids)
@@ -126,7 +138,10 @@ def read_evidence(run: Run, split: str, views: Collection[str] | None = None) ->
             check(name, evidence.ids)
             learned[name] = evidence
     if not made:
-        raise UserError(f"{run.folder} has no views of its {split} battles: {again}")
+        raise UserError(
+            f"{run.folder} has no views of its {split} battles: give "
+            f"{_command(run, split, 'style')} again"
+        )
     for name in views or ():
         if name not in tables and name not in learned:
             others = [other for other in made if other not in LEARNED]
@@ -149,6 +164,15 @@ def _maker(view: str) -> str:
     if view.startswith(VERDICT):
         return "verdict.py"
     return LEARNED[view].again if view in LEARNED else Learned.again
+
+
+def _command(run: Run, split: str, view: str) -> str:
+    """How to give that command for the battles of a split."""
+    maker = _maker(view)
+    option = "" if view in LEARNED else f" --view {view}"
+    if maker == Learned.again:
+        option = f" --{split} FILE"
+    return f"`python pipelines/{maker}{option} --run {run.folder}`"
 
 
 def labels_of(battles: pd.DataFrame) -> np.ndarray:

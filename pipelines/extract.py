@@ -35,15 +35,17 @@ import features
 from arena import sample
 from arena.errors import UserError
 from arena.files import atomic
+from arena.parquet import read_notes
 from arena.processes import peak_mib
 from arena.readers import read_battles, rejected
 from arena.run import SPLITS, Run
-from arena.tables import read_battles_groups, write_battles
+from arena.tables import read_battles_groups, texts_hash, write_battles
 from arena.views import write_views
 from embeddings.cluster import Cluster
 from embeddings.config import BackboneConfig, load_config
 from embeddings.engine import AUTO, ENGINES, TORCH, choose
-from embeddings.evidence import Fill, estimate, extract, plan
+from embeddings.evidence import Fill, estimate, extract, plan, settings_of
+from embeddings.store import settings_hash
 
 DEFAULT_BACKBONE = "smollm2-135m"
 RAY = "ray"
@@ -70,7 +72,7 @@ def backbone(arguments: argparse.Namespace, record: dict[str, Any]) -> BackboneC
     """The backbone asked for, else the run's own, else the default.
 
     Raises:
-        UserError: the run has a model of another backbone, and only a test set is given.
+        UserError: its configuration is not sound.
     """
     before = record.get("backbone")
     asked = arguments.backbone or (before["asked"] if before else DEFAULT_BACKBONE)
@@ -89,8 +91,8 @@ def engine(arguments: argparse.Namespace, record: dict[str, Any], config: Backbo
     Raises:
         UserError: OpenVINO was asked for and cannot run here.
     """
-    before = record.get("backbone")
-    own = before.get("engine", TORCH) if before and as_json(config) == before["config"] else TORCH
+    before = record.get("backbone", {})
+    own = before.get("engine", TORCH) if as_json(config) == before.get("config") else TORCH
     # Ray's actors read with torch, to the same bytes.
     asked = TORCH if arguments.engine == RAY else arguments.engine
     found, note = choose(asked or own, config)
@@ -153,12 +155,15 @@ def write_style(run: Run, split: str, table: pd.DataFrame) -> None:
             written = hashlib.file_digest(file, "sha256").hexdigest()
         return f"{features.FINGERPRINT} {content(table)} {written}"
 
-    if path.exists() and run.read_record().get("style", {}).get(split) == stamp():
+    texts = texts_hash(table)
+    stands = path.exists() and run.read_record().get("style", {}).get(split) == stamp()
+    # A view of before there was that note has none.
+    if stands and read_notes(path).get("battles") == texts:
         print(f"{split}: handcrafted signals stand already")
         return
     # From the disk, group by group: neither all battles' texts nor all values are held once more.
     parts = (sound(part) for part in read_battles_groups(run.battles(split)))
-    write_views(path, features.stream(parts, len(table)))
+    write_views(path, features.stream(parts, len(table)), texts)
     run.update_record(style={split: stamp()})
 
 
@@ -213,6 +218,24 @@ def reader(arguments: argparse.Namespace) -> Fill | None:
     return None
 
 
+def check_training(run: Run, config: BackboneConfig, runner: str) -> None:
+    """Refuse to read test battles otherwise than the run's training battles were.
+
+    A model folder that was moved or renamed is still the same.
+
+    Raises:
+        UserError: another backbone, quantization or engine read these.
+    """
+    trained = run.views / "hidden" / "train.parquet"
+    if trained.exists() and read_notes(trained).get("source") != settings_hash(
+        settings_of(config, runner)
+    ):
+        raise UserError(
+            f"the training battles of {run.folder} were read by another backbone, quantization or "
+            "engine: leave out --backbone, --quantization and --engine, or extract --train again"
+        )
+
+
 def make_evidence(
     run: Run,
     split: str,
@@ -245,17 +268,6 @@ def main(arguments: argparse.Namespace) -> None:
     record = run.read_record()
     config = backbone(arguments, record)
     runner = engine(arguments, record, config)
-    if run.model.exists() and "train" not in files:
-        before = record.get("backbone", {})
-        trained = before.get("config")
-        if trained is not None and (
-            trained != as_json(config) or before.get("engine", TORCH) != runner
-        ):
-            raise UserError(
-                f"the model of {run.folder} was trained on evidence of another backbone, "
-                "quantization or engine: leave out --backbone, --quantization and --engine, or "
-                "extract --train again"
-            )
     tables = read(files, arguments.limit)
     if arguments.dry_run:
         for split, table in tables.items():
@@ -264,6 +276,8 @@ def main(arguments: argparse.Namespace) -> None:
         return
     run.folder.mkdir(parents=True, exist_ok=True)
     with run.changing("extract.py"):
+        if "train" not in files:
+            check_training(run, config, runner)
         if run.read_record() != record:
             raise UserError(f"{run.folder} has changed since: give the same command again")
         record_inputs(run, arguments, files, tables, config, runner)

@@ -38,7 +38,7 @@ from arena.groups import held_out
 from arena.lock import hold
 from arena.processes import peak_mib
 from arena.run import SPLITS, Run
-from arena.tables import read_battles_table
+from arena.tables import read_battles_table, texts_hash
 from embeddings.backbone import load_tokenizer
 from embeddings.config import BackboneConfig, finetune_entries
 from embeddings.costs import estimate_finetuning
@@ -48,6 +48,7 @@ from embeddings.joint import write_joint
 from embeddings.pairs import Pairs, pack_pairs
 from embeddings.planning import counting_tokenizer
 from embeddings.recipe import Recipe
+from embeddings.store import settings_hash
 from embeddings.training import Examples
 from meta.scores import log_loss
 from pipelines.extract import DEFAULT_BACKBONE, backbone, sound
@@ -207,21 +208,26 @@ def finetune(run: Run, asked: Asked, checkpoint_steps: int) -> None:
     judges = Judges(asked.config, asked.recipe, run.judges, checkpoint_steps)
     run.update_record(finetune={asked.view: asked.record()})
     judges.prepare(train, predict, *([test] if test else []))
+    texts = {split: texts_hash(table) for split, table in tables.items()}
     if asked.recipe.pool == "answers":
         for split, table in (("train", predict), ("test", test)):
             if table is not None:
-                write_joint(run.views, split, table, judges.frozen.folder.name, judges.span.reads)
+                store = judges.frozen.folder.name
+                write_joint(run.views, split, table, texts[split], store, judges.span.reads)
     left_out = held_out(tables["train"]["group"], asked.folds)
     folders, view = crossfit(judges, examples, left_out, predict)
+    recipe = asked.recipe
+    said = {"tokens": recipe.predict_tokens or recipe.max_tokens, "mean": asked.average_adapters}
+    source = settings_hash({**said, "judges": [folder.name for folder in folders]})
     if test is not None:
         if asked.average_adapters:
             folders = [judges.average(folders)]
         found = unseen(judges, folders, test)
         name_the_lost("test", found.ids, np.isnan(found.values[:, 0]), asked.view)
-        found.write(run.views / asked.view / "test.parquet")
+        found.write(run.views / asked.view / "test.parquet", texts["test"], source)
     known = np.stack(left_out).any(axis=0)
     name_the_lost("train", view.ids, known & np.isnan(view.values[:, 0]), asked.view)
-    view.write(run.views / asked.view / "train.parquet")
+    view.write(run.views / asked.view / "train.parquet", texts["train"], source)
     run.update_record(
         seconds={f"finetune_{asked.view}": round(time.monotonic() - start, 3)},
         peak_mib={f"finetune_{asked.view}": round(peak_mib())},

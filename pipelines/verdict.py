@@ -40,6 +40,7 @@ from arena.errors import UserError
 from arena.forecasts import from_log_odds
 from arena.lock import hold
 from arena.run import Run
+from arena.tables import texts_hash
 from arena.views import View
 from embeddings.backbone import load_tokenizer
 from embeddings.config import BackboneConfig, finetune_entries, load_config
@@ -47,6 +48,7 @@ from embeddings.endpoint import Endpoint
 from embeddings.pairs import Pairs, distinct, pack_with
 from embeddings.planning import counting_tokenizer, estimate_reading
 from embeddings.recipe import Recipe
+from embeddings.store import settings_hash
 from embeddings.verdict import ask_backbone, ask_endpoint, packing, verdict_view
 from meta.scores import log_loss
 from pipelines.extract import DEFAULT_BACKBONE, backbone
@@ -194,8 +196,10 @@ def answer(run: Run, tables: dict[str, pd.DataFrame], asked: Asked, folder: Path
     """Ask what is not answered yet, write the view, say what it is worth."""
     start = time.monotonic()
     found = ask(tables, asked, folder)
+    source = settings_hash(asked.record())
     for split, view in found.items():
-        view.write(run.views / asked.view / f"{split}.parquet")
+        path = run.views / asked.view / f"{split}.parquet"
+        view.write(path, texts_hash(tables[split]), source)
     run.update_record(
         verdict={asked.view: asked.record()},
         seconds={asked.view: round(time.monotonic() - start, 3)},

@@ -11,6 +11,7 @@ import pytest
 
 from arena.errors import UserError
 from arena.lock import hold
+from arena.run import Run
 
 ROOT = Path(__file__).resolve().parents[2]
 HOLD = """
@@ -81,6 +82,25 @@ def test_unfinished_files_are_removed_by_who_is_alone(tmp_path):
     assert leftover.exists()
     assert get(tmp_path)
     assert not leftover.exists()
+
+
+def test_only_unfinished_files_of_the_run_itself_are_removed(tmp_path):
+    run, other = Run(tmp_path / "run"), tmp_path / "other"
+    ours = [run.views / "style" / ".train.parquet.4711.tmp", run.folder / ".metrics.json.12.tmp"]
+    others = [
+        *(run.folder / name for name in (".draft.tmp", ".draft.1.tmp", "mine/.x.parquet.1.tmp")),
+        *(run.views / name for name in (".x.tmp", "x.1.tmp", ".x.parquet.1.tmp.old")),
+        *(run.views / ".folder.1.tmp" / "x", other / ".x.1.tmp"),
+    ]
+    for path in (*ours, *others):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"half")
+    (run.views / ".link.1.tmp").symlink_to(other / ".x.1.tmp")
+    (run.views / "linked").symlink_to(other)
+    run.judges.symlink_to(other)
+    with run.changing("here"):
+        assert not any(path.exists() for path in ours)
+        assert all(path.exists() for path in (*others, run.views / ".link.1.tmp"))
 
 
 def test_a_folder_that_is_not_there_stays_so(tmp_path):

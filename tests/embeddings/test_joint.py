@@ -10,6 +10,7 @@ from planted import QUICK, planted, save_shallow_model
 from arena.errors import UserError
 from arena.run import Run
 from arena.swap import swap_battles
+from arena.tables import texts_hash
 from embeddings.backbone import load_backbone, load_tokenizer
 from embeddings.config import load_config
 from embeddings.crossfit import Judges
@@ -34,7 +35,8 @@ def joint(battles, config, folder):
     judges = Judges(config, RECIPE, run.judges, every=100)
     table = pack_pairs(battles, load_tokenizer(config), RECIPE.max_tokens)
     judges.prepare(table)
-    write_joint(run.views, "train", table, judges.frozen.folder.name, judges.span.reads)
+    store = judges.frozen.folder.name
+    write_joint(run.views, "train", table, texts_hash(battles), store, judges.span.reads)
     return run, table, read_joint(run.views, run.judges, "train")
 
 
@@ -74,6 +76,6 @@ def test_exchanged_answers_exchange_the_states_and_the_view(config, tmp_path):
 def test_a_run_without_them_has_no_view_and_a_damaged_one_is_one_line(config, tmp_path):
     assert JointProbes.read(Run(tmp_path / "none"), "train", BATTLES, {}) is None
     run, table, _ = joint(BATTLES, config, tmp_path)
-    write_joint(run.views, "train", table, "../elsewhere", (1, 2))
+    write_joint(run.views, "train", table, "", "../elsewhere", (1, 2))
     with pytest.raises(UserError, match=r"damaged: run .*finetune.py"):
         JointProbes.read(run, "train", BATTLES, {})

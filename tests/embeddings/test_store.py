@@ -265,6 +265,23 @@ def test_what_a_crash_left_is_removed_by_who_writes(folder):
     assert len(list(folder.glob("*.safetensors"))) == 2
 
 
+def test_what_has_not_the_name_of_a_shard_is_left_alone(folder):
+    other = folder / "model.safetensors"
+    other.write_bytes(b"another's")
+    (folder / f"{'0' * 32}.safetensors").mkdir()
+    Writer(folder)
+    assert there(Store(folder), [0]) == [True]
+    assert other.read_bytes() == b"another's"
+
+
+def test_a_store_that_is_a_link_is_read_and_not_written(folder, tmp_path):
+    linked = tmp_path / "linked"
+    linked.symlink_to(folder)
+    assert there(Store(linked), [0]) == [True]
+    with pytest.raises(UserError, match="is a link"):
+        Writer(linked)
+
+
 def test_a_crash_while_writing_leaves_no_shard(tmp_path, monkeypatch):
     def crash(tensors, path, metadata):
         path.write_bytes(b"half")

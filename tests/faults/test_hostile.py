@@ -14,7 +14,7 @@ from arena.errors import UserError
 from arena.parquet import write_table
 from arena.readers import read_battles
 from arena.run import Run
-from arena.tables import read_battles_table, write_battles
+from arena.tables import read_battles_table, texts_hash, write_battles
 from arena.views import Column, View
 from embeddings.config import finetune_entries, load_config
 from embeddings.evidence import HiddenStates
@@ -214,7 +214,7 @@ def test_tables_of_other_columns_are_damaged(tmp_path):
 def test_the_name_of_a_store_leads_nowhere_else(tmp_path, settings):
     keys = pa.array([KEY], pa.binary(32))
     table = pa.table({"id": ["1"], "key_a": keys, "key_b": keys})
-    metadata = {"settings": settings, "slots": "layer1.mean"}
+    metadata = {"source": settings, "slots": "layer1.mean"}
     Writer(tmp_path / "outside").add([KEY], {"states": np.ones((1, 1, 2), np.float16)})
     write_table(tmp_path / "hidden" / "train.parquet", table.replace_schema_metadata(metadata))
     with pytest.raises(UserError, match=r"train\.parquet is damaged"):
@@ -277,7 +277,9 @@ def test_a_view_outside_of_the_run_is_not_there(tmp_path):
     table = read_battles(save(tmp_path, as_csv([cells(0)])), labelled=True)
     write_battles(run.battles("train"), table)
     for place in (run.views / "inside", tmp_path / "outside"):
-        View(["0"], np.ones((1, 1)), {"a": Column("sym", "x")}).write(place / "train.parquet")
+        View(["0"], np.ones((1, 1)), {"a": Column("sym", "x")}).write(
+            place / "train.parquet", texts_hash(table)
+        )
     assert read_evidence(run, "train", ["inside"]).names == ["inside"]
     with pytest.raises(UserError, match="has no view"):
         read_evidence(run, "train", ["../../outside"])

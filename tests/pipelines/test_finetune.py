@@ -18,11 +18,14 @@ from safetensors.numpy import load_file
 from test_commands import lmsys
 
 from arena.battle import CLASSES
+from arena.errors import UserError
 from arena.groups import fold_of
+from arena.run import Run
 from arena.views import View
 from embeddings import backbone, planning
 from embeddings.config import load_config
 from embeddings.training import CHECKPOINT, WEIGHTS, Trainer
+from meta.evidence import read_evidence
 from pipelines import extract, finetune
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -80,7 +83,10 @@ def test_another_test_set_is_only_read_with_the_settings_of_before(tuned, traini
     before = (tuned / "views" / "logits-toy" / "train.parquet").read_bytes()
     more = lmsys(tmp_path / "more.csv", 7, 2, labelled=False)
     assert extract.command(["--test", str(more), "--run", str(tuned)]) == 0
+    with pytest.raises(UserError, match=r"finetune\.py --view logits-toy"):
+        read_evidence(Run(tuned), "test", ["logits-toy"])
     assert finetune.command(["--run", str(tuned)]) == 0
+    assert {"joint", "logits-toy"} <= set(read_evidence(Run(tuned), "test").names)
     assert trainings == []
     view = View.read(tuned / "views" / "logits-toy" / "test.parquet")
     assert view.ids == ids(tuned, "test")

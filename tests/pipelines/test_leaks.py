@@ -12,7 +12,7 @@ import features
 from arena.battle import CLASSES, TIE
 from arena.readers import read_battles
 from arena.run import Run
-from arena.tables import write_battles
+from arena.tables import texts_hash, write_battles
 from arena.views import Column, View
 from features import signals
 from pipelines import evaluate, train_meta
@@ -23,7 +23,8 @@ def handcrafted(folder, train, test):
     run = Run(folder)
     for split, table in (("train", train), ("test", test)):
         write_battles(run.battles(split), table)
-        features.extract(table, workers=1).write(run.views / "style" / f"{split}.parquet")
+        style = run.views / "style" / f"{split}.parquet"
+        features.extract(table, workers=1).write(style, texts_hash(table))
     return run
 
 
@@ -57,7 +58,8 @@ def test_planted_leaks_are_named_by_the_commands(tmp_path, capsys):
     same_prompt = test.assign(prompt=[*battles["prompt"][:2], *test["prompt"][2:]])
     run = handcrafted(tmp_path / "run", battles, same_prompt)
     for split, table in (("train", battles), ("test", same_prompt)):
-        label_as_column(table).write(run.views / "further" / f"{split}.parquet")
+        path = run.views / "further" / f"{split}.parquet"
+        label_as_column(table).write(path, texts_hash(table))
     assert train(run, "style,further") == 0
     out = capsys.readouterr().out
     assert {"C09", "C11"} <= set(failed(out))

@@ -11,6 +11,7 @@ from fake_server import openai, serve
 from planted import save_shallow_model
 from test_commands import lmsys
 
+from arena.errors import UserError
 from arena.run import Run
 from arena.views import View, join
 from embeddings import transport
@@ -78,6 +79,8 @@ def test_another_test_set_is_read_with_the_settings_of_before(run, tmp_path):
     before = (run / "views" / "verdict-short" / "train.parquet").read_bytes()
     more = lmsys(tmp_path / "more.csv", 7, 2, labelled=False)
     assert extract.command(["--test", str(more), "--run", str(run)]) == 0
+    with pytest.raises(UserError, match=r"verdict\.py --view verdict-short"):
+        read_evidence(Run(run), "test", ["verdict-short"])
     assert verdict.command(["--run", str(run), "--view", "verdict-short"]) == 0
     assert view_of(run, "verdict-short", "test").ids == ids(run, "test")
     assert len(ids(run, "test")) == 7
