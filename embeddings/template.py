@@ -75,7 +75,7 @@ class Encoder:
             tokenizer: a transformers tokenizer with a ``tokenizers`` backend.
 
         Raises:
-            UserError: the tokenizer has no such backend.
+            UserError: the tokenizer has no such backend, or its chat template fails.
         """
         backend = getattr(tokenizer, "backend_tokenizer", None)
         if not isinstance(backend, Tokenizer):
@@ -85,8 +85,7 @@ class Encoder:
         self._structure = _clone(backend)
         self._texts = _clone(backend)
         self.tokenizer = tokenizer
-        template = tokenizer.chat_template
-        written = template if isinstance(template, str) else ""
+        written = _written(tokenizer)
         control = {
             i: AddedToken(t.content, special=True)
             for i, t in tokenizer.added_tokens_decoder.items()
@@ -151,11 +150,24 @@ def comparison_template(encoder: Encoder) -> Template:
     )
 
 
+def _written(tokenizer: Any) -> str:
+    """What the chat templates say, and what the default one makes of it (``'<|' + role + '|>'``).
+
+    A tokenizer may have several templates, by name.
+    """
+    templates = tokenizer.chat_template or ""
+    texts = [templates] if isinstance(templates, str) else templates.values()
+    return "\n".join([*texts, *(_render(tokenizer) or [])])
+
+
 def _render(tokenizer: Any) -> list[str] | None:
     """The pieces of the chat template around two rounds, or ``None`` where there is no sound one.
 
     The date is fixed: some templates write today's, and the same input must give the same tokens
     tomorrow.
+
+    Raises:
+        UserError: the template fails in a way that no template says "no" in.
     """
     if not tokenizer.chat_template:
         return None
@@ -170,6 +182,12 @@ def _render(tokenizer: Any) -> list[str] | None:
         )
     except (TemplateError, ValueError, TypeError):
         return None
+    except Exception as error:
+        # A template is a program, and may fail as any: 1/0, range(10**9), endless recursion.
+        raise UserError(
+            f"the backbone's chat template cannot be rendered ({type(error).__name__}: {error}): "
+            "mend or delete it in the model folder (tokenizer_config.json or chat_template.jinja)"
+        ) from error
     pieces = []
     for mark in marks:
         before, found, text = text.partition(mark)
