@@ -4,7 +4,8 @@ The structure of a conversation (role headers, end-of-turn tokens) is tokenized 
 prompts and answers are tokenized without, each on its own, so nothing that a text says can open or
 close a turn. The structure comes from the tokenizer's chat template, rendered with placeholders and
 split on them; what a template does to the texts themselves (trimming, escaping) is therefore
-replaced by one rule: a text is stripped of white space at both ends.
+replaced by one rule: a text is stripped of white space at both ends. Headers that the structure
+writes as ordinary text (``Answer B:``) are broken up where a text writes them.
 
 A default system prompt that a template adds (SmolLM2, Qwen2) stays: it is what the model was
 trained with. Where there is no chat template, or it does not give back the placeholders in order,
@@ -14,6 +15,8 @@ the plain template holds: ``User: PROMPT``, blank line, ``Assistant: ANSWER``, t
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +53,10 @@ break after a block.)"""
 
 Ids = tuple[int, ...]
 
+PLAIN_HEADERS: tuple[str, ...] = ("User:", "Assistant:")
+PAIR_HEADERS = ("Prompt:\n", "Answer A:\n", "Answer B:\n")
+"""The headers of the plain template, and of two answers side by side."""
+
 
 @dataclass(frozen=True)
 class Template:
@@ -63,6 +70,9 @@ class Template:
     """After a round's last answer, before the next prompt."""
     closing: Ids
     """After the last answer."""
+    headers: tuple[str, ...] = ()
+    """What begins a line of the structure in ordinary text, and may not in a text of a battle; all
+    of the line where it ends with a line break."""
 
 
 class Encoder:
@@ -115,6 +125,22 @@ def without_surrogates(text: str) -> str:
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
+def broken_up(text: str, headers: Iterable[str]) -> str:
+    """The text with a space before the last character of each header that begins a line.
+
+    Args:
+        text: of a prompt or an answer.
+        headers: as in ``Template``.
+    """
+    for header in headers:
+        words = header.rstrip()
+        if words in text:
+            rest = r"[^\S\n]*$" if header.endswith("\n") else ""
+            line = f"^{re.escape(words[:-1])}(?={re.escape(words[-1])}{rest})"
+            text = re.sub(line, r"\g<0> ", text, flags=re.MULTILINE)
+    return text
+
+
 def _clone(backend: Tokenizer) -> Tokenizer:
     clone = Tokenizer.from_str(backend.to_str())
     clone.no_padding()
@@ -129,11 +155,12 @@ def conversation_template(encoder: Encoder) -> Template:
     """
     tokenizer = encoder.tokenizer
     rendered = _render(tokenizer)
+    headers = () if rendered else PLAIN_HEADERS
     if rendered is None:
         bos = tokenizer.bos_token or ""
         rendered = [f"{bos}User: ", "\n\nAssistant: ", "\n\nUser: ", tokenizer.eos_token or "\n\n"]
     opening, middle, between, closing = (encoder.structure(piece) for piece in rendered)
-    return Template(opening, (middle,), between, closing)
+    return Template(opening, (middle,), between, closing, headers)
 
 
 def comparison_template(encoder: Encoder) -> Template:
@@ -147,6 +174,7 @@ def comparison_template(encoder: Encoder) -> Template:
         (encoder.structure("\n\nAnswer A:\n"), encoder.structure("\n\nAnswer B:\n")),
         encoder.structure("\n\nPrompt:\n"),
         chat.before_answers[0],
+        (*chat.headers, *PAIR_HEADERS),
     )
 
 
