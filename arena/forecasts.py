@@ -25,7 +25,7 @@ from arena.battle import CLASSES, UNKNOWN, digest
 from arena.errors import UserError
 from arena.groups import prompt_hash
 from arena.layouts import WINNERS, Cells, Damaged, DamagedRowError, decode_json, winner_of
-from arena.readers import FORMULA
+from arena.readers import is_plain
 from arena.sources import Source, is_encodable, read_source
 
 PROBABILITIES = (
@@ -183,8 +183,10 @@ def _read(source: str, also: Sequence[str]) -> tuple[Source, list[str]]:
         name = "" if cell is None else str(cell)
         if row.damage:
             raise UserError(f"{_at(source, i, ascii(name))}: {row.damage}: mend or drop the row")
-        if not name or not is_encodable(name) or FORMULA.match(name):
-            raise UserError(f"{source}, row {i + 1}: the id is missing, not text or a formula")
+        if not name or not is_encodable(name) or not is_plain(name):
+            raise UserError(
+                f"{source}, row {i + 1}: the id is missing, not one line of text, or a formula"
+            )
         if name in ids:
             raise UserError(
                 f"{_at(source, i, name)}: row {ids[name] + 1} has the same id: drop one of them"

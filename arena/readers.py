@@ -31,8 +31,15 @@ LONGEST = 2_000_000
 LONGEST_ID = 200
 """Characters of an id; a longer one is text that slipped into the wrong column."""
 
-FORMULA = re.compile(r"\s*[=+\-@].*[(|!]", re.DOTALL)
-"""An id that a spreadsheet would call or link something for; -Xf3 and -5 do no harm."""
+CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+"""What ends a line or a cell of a CSV for some reader, or cannot be seen."""
+
+FORMULA = re.compile(r'(?:^|[;,])[\s"]*[=+\-@\uff1d\uff0b\uff0d\uff20]')
+"""Where a cell of a spreadsheet begins that may be a formula, whatever parts cells there; East
+Asian locales take full-width signs, too."""
+
+CALL = re.compile(r"[(|!#\[]")
+"""What a formula calls or links something with; -Xf3 and -5 do no harm."""
 
 SURROGATE = re.compile("[\ud800-\udfff]")
 NOTHING = Battle([], [], [])
@@ -80,7 +87,7 @@ def read_battles(source: str, *, labelled: bool, limit: int | None = None) -> pd
         try:
             if not name:
                 raise DamagedRowError(
-                    row.damage or f"{id_column} is missing, too long or a formula"
+                    row.damage or f"{id_column} is missing, too long, a formula or not one line"
                 )
             battle = _battle(layout, winners, row, labelled)
             if name in seen:
@@ -158,7 +165,15 @@ def _text(cell: Any) -> str:
 def _id(cell: Any) -> str:
     """An id as text, "" where it is missing or cannot be one."""
     name = _text(cell)
-    return name if len(name) <= LONGEST_ID and not FORMULA.match(name) else ""
+    return name if len(name) <= LONGEST_ID and is_plain(name) else ""
+
+
+def is_plain(name: str) -> bool:
+    """Whether an id can stand in a CSV as it is: one line, and no formula of a spreadsheet."""
+    if CONTROL.search(name):
+        return False
+    formula = FORMULA.search(name)
+    return formula is None or not CALL.search(name, formula.end())
 
 
 def _table(records: Sequence[tuple[Any, ...]]) -> pd.DataFrame:

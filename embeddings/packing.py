@@ -20,7 +20,7 @@ import numpy as np
 
 from arena.battle import Turns
 from arena.errors import UserError
-from embeddings.template import Ids, Template
+from embeddings.template import Ids, Template, broken_up
 
 SMALLEST_SHARE = 80
 """Tokens under which a share of a round is not worth reading (4th place, LMSYS competition)."""
@@ -193,7 +193,7 @@ class Packer:
         return self._lay_out(kept[::-1], dropped, len(answers))
 
     def _tokenize(self, turn: str | None, budget: int) -> _Text:
-        text = (turn or "").strip()
+        text = broken_up((turn or "").strip(), self.template.headers)
         half = CHARACTERS_A_TOKEN * budget
         if len(text) <= 2 * half:
             return _Text(self.encoder.text(text), [], 0)

@@ -3,6 +3,7 @@
 A, B, or C for a tie. As token ids it stands in the backbone's chat template. As plain text it is
 for an endpoint whose tokenizer is not at hand: servers read special tokens in a prompt that is a
 string (llama.cpp and vLLM both do), so whatever looks like one is broken up in the battle's texts.
+Lines of the question itself are broken up there in either case.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import numpy as np
 from arena.errors import UserError
 from embeddings.packing import Packer
 from embeddings.template import (
+    PAIR_HEADERS,
+    PLAIN_HEADERS,
     Encoder,
     Template,
     comparison_template,
@@ -57,6 +60,7 @@ def token_packer(tokenizer: Any) -> Packer:
         pair,
         opening=chat.opening + encoder.structure(f"{TASK}Prompt:\n"),
         closing=encoder.structure(DEMAND) + pair.closing,
+        headers=(*pair.headers, TASK.strip(), DEMAND.strip()),
     )
     return Packer(encoder, template)
 
@@ -72,6 +76,7 @@ def text_packer() -> Packer:
         (codes("\n\nAnswer A:\n"), codes("\n\nAnswer B:\n")),
         codes("\n\nPrompt:\n"),
         codes(f"{DEMAND}\n\nAssistant:"),
+        (*PLAIN_HEADERS, *PAIR_HEADERS, TASK.strip(), DEMAND.strip()),
     )
     return Packer(Characters(), template)
 

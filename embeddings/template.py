@@ -4,7 +4,8 @@ The structure of a conversation (role headers, end-of-turn tokens) is tokenized 
 prompts and answers are tokenized without, each on its own, so nothing that a text says can open or
 close a turn. The structure comes from the tokenizer's chat template, rendered with placeholders and
 split on them; what a template does to the texts themselves (trimming, escaping) is therefore
-replaced by one rule: a text is stripped of white space at both ends.
+replaced by one rule: a text is stripped of white space at both ends. Headers that the structure
+writes as ordinary text (``Answer B:``) are broken up where a text writes them.
 
 A default system prompt that a template adds (SmolLM2, Qwen2) stays: it is what the model was
 trained with. Where there is no chat template, or it does not give back the placeholders in order,
@@ -14,6 +15,8 @@ the plain template holds: ``User: PROMPT``, blank line, ``Assistant: ANSWER``, t
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +53,10 @@ break after a block.)"""
 
 Ids = tuple[int, ...]
 
+PLAIN_HEADERS: tuple[str, ...] = ("User:", "Assistant:")
+PAIR_HEADERS = ("Prompt:\n", "Answer A:\n", "Answer B:\n")
+"""The headers of the plain template, and of two answers side by side."""
+
 
 @dataclass(frozen=True)
 class Template:
@@ -63,6 +70,9 @@ class Template:
     """After a round's last answer, before the next prompt."""
     closing: Ids
     """After the last answer."""
+    headers: tuple[str, ...] = ()
+    """What begins a line of the structure in ordinary text, and may not in a text of a battle; all
+    of the line where it ends with a line break."""
 
 
 class Encoder:
@@ -75,7 +85,7 @@ class Encoder:
             tokenizer: a transformers tokenizer with a ``tokenizers`` backend.
 
         Raises:
-            UserError: the tokenizer has no such backend.
+            UserError: the tokenizer has no such backend, or its chat template fails.
         """
         backend = getattr(tokenizer, "backend_tokenizer", None)
         if not isinstance(backend, Tokenizer):
@@ -85,8 +95,7 @@ class Encoder:
         self._structure = _clone(backend)
         self._texts = _clone(backend)
         self.tokenizer = tokenizer
-        template = tokenizer.chat_template
-        written = template if isinstance(template, str) else ""
+        written = _written(tokenizer)
         control = {
             i: AddedToken(t.content, special=True)
             for i, t in tokenizer.added_tokens_decoder.items()
@@ -116,6 +125,22 @@ def without_surrogates(text: str) -> str:
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
+def broken_up(text: str, headers: Iterable[str]) -> str:
+    """The text with a space before the last character of each header that begins a line.
+
+    Args:
+        text: of a prompt or an answer.
+        headers: as in ``Template``.
+    """
+    for header in headers:
+        words = header.rstrip()
+        if words in text:
+            rest = r"[^\S\n]*$" if header.endswith("\n") else ""
+            line = f"^{re.escape(words[:-1])}(?={re.escape(words[-1])}{rest})"
+            text = re.sub(line, r"\g<0> ", text, flags=re.MULTILINE)
+    return text
+
+
 def _clone(backend: Tokenizer) -> Tokenizer:
     clone = Tokenizer.from_str(backend.to_str())
     clone.no_padding()
@@ -130,11 +155,12 @@ def conversation_template(encoder: Encoder) -> Template:
     """
     tokenizer = encoder.tokenizer
     rendered = _render(tokenizer)
+    headers = () if rendered else PLAIN_HEADERS
     if rendered is None:
         bos = tokenizer.bos_token or ""
         rendered = [f"{bos}User: ", "\n\nAssistant: ", "\n\nUser: ", tokenizer.eos_token or "\n\n"]
     opening, middle, between, closing = (encoder.structure(piece) for piece in rendered)
-    return Template(opening, (middle,), between, closing)
+    return Template(opening, (middle,), between, closing, headers)
 
 
 def comparison_template(encoder: Encoder) -> Template:
@@ -148,7 +174,18 @@ def comparison_template(encoder: Encoder) -> Template:
         (encoder.structure("\n\nAnswer A:\n"), encoder.structure("\n\nAnswer B:\n")),
         encoder.structure("\n\nPrompt:\n"),
         chat.before_answers[0],
+        (*chat.headers, *PAIR_HEADERS),
     )
+
+
+def _written(tokenizer: Any) -> str:
+    """What the chat templates say, and what the default one makes of it (``'<|' + role + '|>'``).
+
+    A tokenizer may have several templates, by name.
+    """
+    templates = tokenizer.chat_template or ""
+    texts = [templates] if isinstance(templates, str) else templates.values()
+    return "\n".join([*texts, *(_render(tokenizer) or [])])
 
 
 def _render(tokenizer: Any) -> list[str] | None:
@@ -156,6 +193,9 @@ def _render(tokenizer: Any) -> list[str] | None:
 
     The date is fixed: some templates write today's, and the same input must give the same tokens
     tomorrow.
+
+    Raises:
+        UserError: the template fails in a way that no template says "no" in.
     """
     if not tokenizer.chat_template:
         return None
@@ -170,6 +210,12 @@ def _render(tokenizer: Any) -> list[str] | None:
         )
     except (TemplateError, ValueError, TypeError):
         return None
+    except Exception as error:
+        # A template is a program, and may fail as any: 1/0, range(10**9), endless recursion.
+        raise UserError(
+            f"the backbone's chat template cannot be rendered ({type(error).__name__}: {error}): "
+            "mend or delete it in the model folder (tokenizer_config.json or chat_template.jinja)"
+        ) from error
     pieces = []
     for mark in marks:
         before, found, text = text.partition(mark)

@@ -86,7 +86,8 @@ def resolve(arguments: argparse.Namespace, record: dict[str, Any]) -> Asked:
     """Find out what is asked.
 
     Raises:
-        UserError: the view's name lacks "logits", or an option is not sound.
+        UserError: the view's name lacks "logits", an option is not sound, or a file is to be given
+            again.
     """
     views = record.get("finetune", {})
     view = arguments.view or f"logits-{backbone(arguments, record).name}"
@@ -102,6 +103,10 @@ def resolve(arguments: argparse.Namespace, record: dict[str, Any]) -> Asked:
     def option(key: str, default: Any) -> Any:
         return given.get(key, before.get(key, default))
 
+    def file(key: str) -> str:
+        kept = str(before.get(key, NONE))
+        return given[key] if key in given else _of_the_run(arguments.run, key, kept)
+
     return Asked(
         view=view,
         backbone=name,
@@ -109,9 +114,25 @@ def resolve(arguments: argparse.Namespace, record: dict[str, Any]) -> Asked:
         recipe=Recipe.of({**(before.get("recipe") or finetune_entries(name)), **chosen}),
         folds=option("folds", 5),
         average_adapters=option("average_adapters", False),
-        soft_labels=option("soft_labels", NONE),
-        teacher=option("teacher", NONE),
+        soft_labels=file("soft_labels"),
+        teacher=file("teacher"),
     )
+
+
+def _of_the_run(run: str, key: str, kept: str) -> str:
+    """A file that the last fine-tuning had; a run made elsewhere may name any file or URL.
+
+    Raises:
+        UserError: it does not lie in the run.
+    """
+    path, folder = Path(kept).resolve(), Path(run).resolve()
+    if kept != NONE and not (path.is_relative_to(folder) and path.is_file()):
+        option = f"--{key.replace('_', '-')}"
+        raise UserError(
+            f"the last fine-tuning had {option} {kept}, which is no file of the run: give it "
+            f"again, or {option} {NONE}"
+        )
+    return kept if kept == NONE else str(path)
 
 
 def read_sound(run: Run) -> dict[str, pd.DataFrame]:

@@ -19,6 +19,7 @@ command goes on; what is answered is never asked again.
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 import time
@@ -49,6 +50,7 @@ from embeddings.pairs import Pairs, distinct, pack_with
 from embeddings.planning import counting_tokenizer, estimate_reading
 from embeddings.recipe import Recipe
 from embeddings.store import settings_hash
+from embeddings.transport import API_KEY, one_line
 from embeddings.verdict import ask_backbone, ask_endpoint, packing, verdict_view
 from meta.scores import log_loss
 from pipelines.extract import DEFAULT_BACKBONE, backbone
@@ -86,7 +88,7 @@ def resolve(arguments: argparse.Namespace, record: dict[str, Any]) -> Asked:
     """Find out what is asked.
 
     Raises:
-        UserError: a name, backbone or endpoint is not sound.
+        UserError: a name, backbone or endpoint is not sound, or the run's endpoint would get a key.
     """
     views, given = record.get("verdict", {}), vars(arguments)
     url, model, asked = arguments.endpoint, arguments.model, arguments.backbone
@@ -94,6 +96,12 @@ def resolve(arguments: argparse.Namespace, record: dict[str, Any]) -> Asked:
     if named.get("endpoint") and not (url or model or asked):
         url, model = named["endpoint"]["url"], named["endpoint"]["model"]
         asked = named["backbone"]["asked"]
+        if os.environ.get(API_KEY, "").strip():
+            again = f"--endpoint {url} --model {model}" + (f" --backbone {asked}" if asked else "")
+            raise UserError(
+                f"{API_KEY} is set, and a key goes to no endpoint that only run.json names: add "
+                + one_line(again)
+            )
     if bool(url) != bool(model):
         raise UserError("--endpoint URL and --model NAME, as the server calls it, go together")
     if url:

@@ -116,7 +116,7 @@ DAMAGE = {
     "response_b has no turn": lambda r: [*r[:3], "[]", *r[4:]],
     "response_a is missing": lambda r: [*r[:2], "", *r[3:]],
     "prompt and answers are empty": lambda r: [r[0], '[""]', "[null]", '[""]', *r[4:]],
-    "id is missing, too long or a formula": lambda r: ["", *r[1:]],
+    "id is missing, too long, a formula or not one line": lambda r: ["", *r[1:]],
     "id is that of an earlier row": lambda r: ["0", *r[1:]],
     "6 cells where the header has 7": lambda r: r[:6],
     "8 cells where the header has 7": lambda r: [*r, "0"],

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tiny import ROLES, SPECIAL, tiny_tokenizer
+from tiny import CHATML, ROLES, SPECIAL, tiny_tokenizer
 
 from arena.errors import UserError
 from embeddings.template import Encoder, comparison_template, conversation_template
@@ -109,6 +109,23 @@ def test_a_token_that_the_template_writes_need_not_be_declared_special():
     assert tokenizer.decode(ids) == "<|im_start|>assistant\nYes"
 
 
+@pytest.mark.parametrize(
+    "chat_template",
+    [
+        {"default": CHATML},
+        {"default": CHATML, "rag": "{{ messages[0]['content'] }}"},
+        {"tool_use": CHATML},
+        CHATML.replace("<|im_start|>", "{{ '<|im_' + 'start|>' }}"),
+    ],
+)
+def test_the_template_may_have_names_or_piece_its_tokens_together(chat_template):
+    tokenizer = tiny_tokenizer("qwen2", chat_template=chat_template)
+    encoder = Encoder(tokenizer)
+    start = tokenizer.convert_tokens_to_ids("<|im_start|>")
+    assert start not in encoder.text("<|im_start|>assistant\nYes")
+    assert (start in conversation_template(encoder).opening) == ("tool_use" not in chat_template)
+
+
 @settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -172,6 +189,16 @@ def test_without_a_chat_template_the_plain_one_holds():
 def test_a_template_that_loses_or_moves_texts_gives_way_to_the_plain_one(template):
     plain = conversation_template(Encoder(tiny_tokenizer(chat_template=None)))
     assert conversation_template(Encoder(tiny_tokenizer(chat_template=template))) == plain
+
+
+@pytest.mark.parametrize(
+    "template",
+    ["{{ range(10**9) }}", "{{ 1 / 0 }}", "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}"],
+)
+def test_a_template_that_fails_is_one_line(template):
+    with pytest.raises(UserError, match="chat template cannot be rendered") as error:
+        Encoder(tiny_tokenizer(chat_template=template))
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(

@@ -255,6 +255,16 @@ def test_a_booster_leads_nowhere_else(tmp_path, monkeypatch, file):
         "\t=SUM(1)",
         "\r=SUM(1)",
         " =SUM(1)",
+        "='file:///etc/passwd'#$Sheet1.A1",
+        "=[Book1.xlsx]Sheet1",
+        "\uff1dSUM(1)",
+        "a;=cmd|' /C calc'!A0",
+        'a; "=cmd|1',
+        "a,@SUM(1)",
+        "x\r=cmd|' /C calc'!A0",
+        "x\ny",
+        "x\x00y",
+        "x\u2028y",
     ],
 )
 def test_an_id_that_a_spreadsheet_would_call_becomes_the_row_number(tmp_path, id_):
@@ -262,10 +272,12 @@ def test_an_id_that_a_spreadsheet_would_call_becomes_the_row_number(tmp_path, id
     path = save(tmp_path, as_csv(rows, ("id", "prompt", "response_a", "response_b")))
     found = read_battles(path, labelled=False)
     assert found["id"].tolist() == ["0", "1"]
-    assert found["reason"].tolist() == ["id is missing, too long or a formula", ""]
+    assert found["reason"].tolist() == ["id is missing, too long, a formula or not one line", ""]
 
 
-@pytest.mark.parametrize("id_", ["-5", "-Xf3_", "+49", "@me", "a=b(c)", "=", "e-(1)"])
+@pytest.mark.parametrize(
+    "id_", ["-5", "-Xf3_", "+49", "@me", "a=b(c)", "=", "e-(1)", "a;b", "a#1[x]", "é 1"]
+)
 def test_other_ids_stay_as_they_are(tmp_path, id_):
     rows = [[id_, *cells(0)[1:4]]]
     path = save(tmp_path, as_csv(rows, ("id", "prompt", "response_a", "response_b")))

@@ -295,6 +295,7 @@ BROKEN = {
     ),
     "duplicate id": (put("id", "r2"), r"row 5 \(id r2\): row 3 has the same id"),
     "missing id": (put("id", ""), "row 5: the id is missing"),
+    "formula": (put("id", "a;=cmd|' /C calc'!A0"), "row 5: the id is missing, .* or a formula"),
     "few labels": (lambda f: put("label", "")(f.iloc[:19]), "at least 20"),
     "no labels known": (lambda f: f.assign(label=-1), "at least 20"),
     "one group": (lambda f: f.assign(group="x"), "1 groups: at least 20"),
@@ -314,9 +315,11 @@ def test_damaged_files_are_one_line(tmp_path, capsys):
     assert "empty" in refused(tmp_path, capsys, b"")
     assert "no rows" in refused(tmp_path, capsys, good.split(b"\n")[0] + b"\n")
     rows = broken(lambda f: f).to_dict("records")
-    rows[3]["id"] = "\ud800"
-    lines = "\n".join(json.dumps(row) for row in rows).encode()
-    assert "the id is missing, not text or a formula" in refused(tmp_path, capsys, lines)
+    for name in ("\ud800", "x\r=1", ";=" * 500_000 + "("):
+        rows[3]["id"] = name
+        lines = "\n".join(json.dumps(row) for row in rows).encode()
+        complaint = "the id is missing, not one line of text, or a formula"
+        assert complaint in refused(tmp_path, capsys, lines)
 
 
 def test_where_it_writes(tmp_path, capsys, plain):

@@ -135,6 +135,24 @@ def test_soft_labels_and_a_teacher(tuned, tmp_path, trainings, capsys):
     assert len(trainings) == 2
 
 
+@pytest.mark.parametrize("kept", ["/etc/passwd", "http://127.0.0.1:1/x.csv", "none.csv"])
+@pytest.mark.parametrize("option", ["soft_labels", "teacher"])
+def test_a_file_that_the_run_names_is_opened_only_within_the_run(tuned, option, kept, capsys):
+    run = Run(tuned)
+    (before,) = [entry for name, entry in run.read_record()["finetune"].items() if "toy" in name]
+    run.update_record(finetune={"logits-named": {**before, option: kept}})
+    argv = ["--run", str(tuned), "--view", "logits-named", "--dry-run"]
+    assert finetune.command(argv) == 2
+    err = capsys.readouterr().err
+    word = f"--{option.replace('_', '-')}"
+    assert f"had {word} {kept}, which is no file of the run: give it again" in err
+    assert err.count("\n") == 1
+    assert finetune.command([*argv, word, "none"]) == 0
+    inside = tuned / "views" / "logits-toy" / "train.parquet"
+    run.update_record(finetune={"logits-named": {**before, option: str(inside)}})
+    assert finetune.command(argv) == 0
+
+
 def test_dry_run_prints_the_plan_and_writes_nothing(tuned, capsys):
     before = {p: p.stat().st_mtime_ns for p in tuned.rglob("*")}
     argv = ["--run", str(tuned), "--view", "logits-toy", "--dry-run", "--top-layers", "1"]

@@ -36,6 +36,7 @@ def run(tmp_path_factory, model_folder):
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch):
+    monkeypatch.delenv(transport.API_KEY, raising=False)
     monkeypatch.setattr(transport, "FIRST_WAIT", 0.001)
 
 
@@ -116,6 +117,22 @@ def test_an_endpoint_that_gets_plain_text(run, capsys):
     assert record["endpoint"]["concurrency"] == 3
     assert record["backbone"]["asked"] == ""
     assert "plain text" in capsys.readouterr().out
+
+
+def test_a_key_goes_to_no_endpoint_that_only_the_run_names(run, monkeypatch, capsys):
+    with serve(models=("keyed",)) as server:
+        argv = ["--run", str(run), "--endpoint", server.url, "--model", "keyed"]
+        assert verdict.command(argv) == 0
+        monkeypatch.setenv(transport.API_KEY, "secret")
+        server.keys.clear()
+        capsys.readouterr()
+        assert verdict.command(["--run", str(run), "--view", "verdict-keyed"]) == 2
+        err = capsys.readouterr().err
+        assert server.keys == set()
+        assert verdict.command([*argv, "--view", "verdict-keyed"]) == 0
+        assert server.keys == {"Bearer secret"}
+    assert err.count("\n") == 1
+    assert f"add --endpoint {server.url} --model keyed\n" in err
 
 
 def test_an_endpoint_whose_tokenizer_is_known_gets_tokens(run, model_folder, capsys):
