@@ -11,6 +11,12 @@ from arena.errors import UserError
 HEADS = ("linear", "mlp")
 POOLS = ("last", "answers")
 
+FOR_TRAINING = (
+    *("batch_tokens", "gradient_checkpointing", "top_layers", "rank", "alpha", "dropout", "head"),
+    *("batch", "lr", "head_lr", "warmup", "weight_decay", "ce", "kl", "cosine"),
+)
+"""Fields that change nothing where ``epochs`` is 0: a probe of the frozen states is all."""
+
 
 def _option(default: Any, what: str) -> Any:
     """A field with the line that ``finetune.py --help`` shows for it."""

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from arena.groups import fold_of
 from arena.views import View
 from embeddings import backbone, planning
 from embeddings.config import load_config
+from embeddings.recipe import FOR_TRAINING, Recipe
 from embeddings.training import CHECKPOINT, WEIGHTS, Trainer
 from pipelines import extract, finetune
 
@@ -127,6 +129,25 @@ def test_soft_labels_and_a_teacher(tuned, tmp_path, trainings, capsys):
     assert "must not have learned from these votes" in capsys.readouterr().out
     assert finetune.command([*argv[:-2], "--teacher", "none"]) == 0
     assert len(trainings) == 2
+
+
+def test_where_nothing_is_trained_an_option_of_training_is_refused(tuned, capsys, tmp_path):
+    argv = ["--run", str(tuned), "--view", "logits-idle", "--epochs", "0", "--dry-run"]
+    assert finetune.command([*argv, "--pool", "answers", "--teacher", "none"]) == 0
+    idle = [f.name for f in fields(Recipe) if f.name in FOR_TRAINING]
+    assert set(idle) == set(FOR_TRAINING)
+    teacher = str(tuned / "views" / "logits-toy" / "train.parquet")
+    value = {"head": "mlp", "teacher": teacher}
+    for name in (*idle, "teacher"):
+        option = "--" + name.replace("_", "-")
+        given = [] if name == "gradient_checkpointing" else [value.get(name, "1")]
+        if name == "dropout":
+            given = ["0.1"]
+        assert finetune.command([*argv, option, *given]) == 2
+        err = capsys.readouterr().err
+        assert f"nothing is trained, so {option} has no effect: add --epochs 1" in err
+    assert finetune.command([*argv, "--rank", "3", "--lr", "1", "--teacher", teacher]) == 2
+    assert "so --rank, --lr, --teacher have no effect" in capsys.readouterr().err
 
 
 def test_dry_run_prints_the_plan_and_writes_nothing(tuned, capsys):
