@@ -98,6 +98,14 @@ class Recipe:
         """Most tokens of any sequence, in training or prediction."""
         return max(self.max_tokens, self.predict_tokens)
 
+    @property
+    def looks_at_all(self) -> bool:
+        """Whether the frozen states of every battle are read, and not of those trained on alone.
+
+        They are the view ``joint``, and all that a judge of no epoch reads.
+        """
+        return self.pool == "answers" or self.epochs == 0
+
     @classmethod
     def of(cls, entries: Mapping[str, Any]) -> Recipe:
         """Make a recipe of YAML or command-line entries; what they lack keeps its default.

@@ -3,11 +3,12 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +22,9 @@ from test_commands import lmsys
 from arena.battle import CLASSES
 from arena.groups import fold_of
 from arena.views import View
-from embeddings import backbone, planning
+from embeddings import backbone, crossfit, lower, planning, reading
 from embeddings.config import load_config
+from embeddings.costs import Tokens
 from embeddings.recipe import FOR_TRAINING, Recipe
 from embeddings.training import CHECKPOINT, WEIGHTS, Trainer
 from pipelines import extract, finetune
@@ -158,6 +160,54 @@ def test_dry_run_prints_the_plan_and_writes_nothing(tuned, capsys):
     assert before == {p: p.stat().st_mtime_ns for p in tuned.rglob("*")}
     for word in ("steps", "tokens", "TFLOP", "A100 40 GB", "GiB", "disk", "max_tokens=256"):
         assert word in out
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        [],
+        ["--predict-tokens", "400"],
+        ["--epochs", "2", "--top-layers", "1", "--folds", "1"],
+        ["--pool", "last", "--predict-tokens", "400"],
+        ["--average-adapters"],
+        ["--folds", "3", "--average-adapters", "--predict-tokens", "400", "--top-layers", "1"],
+        ["--epochs", "0", "--predict-tokens", "400"],
+        ["--epochs", "0", "--pool", "last"],
+    ],
+    ids=" ".join,
+)
+def test_the_plan_counts_what_a_run_reads(tuned, extra, tmp_path, monkeypatch):
+    read = dict.fromkeys(("learned", "frozen", "asked", "lower"), 0)
+    fill, step, planned = reading.fill, Trainer._step, []
+
+    def filling(store, todo, *how):
+        name = {"frozen": "frozen", "lower": "lower"}.get(store.folder.name.split("-")[0], "asked")
+        # What a judge of no epoch says it makes of states that are read already.
+        if name != "asked" or "0" not in extra:
+            read[name] += sum(len(s.ids) for s in todo)
+        fill(store, todo, *how)
+
+    def stepping(self, samples):
+        read["learned"] += sum(len(s.sequence.ids) for s in samples)
+        return step(self, samples)
+
+    def counting(*tables, **how):
+        planned.append(asdict(Tokens.of(*tables[:4], tables[5], **how)))
+        return []
+
+    run = shutil.copytree(tuned, tmp_path / "run", ignore=shutil.ignore_patterns("finetune"))
+    settings = ["--max-tokens", "150", "--folds", "2"]
+    if "0" not in extra:
+        settings += ["--rank", "2", "--batch", "8"]
+    argv = ["--run", str(run), "--view", "logits-new", *settings, *extra]
+    monkeypatch.setattr(finetune, "estimate_finetuning", counting)
+    assert finetune.command([*argv, "--dry-run"]) == 0
+    monkeypatch.setattr(crossfit, "fill", filling)
+    monkeypatch.setattr(lower, "fill", filling)
+    monkeypatch.setattr(Trainer, "_step", stepping)
+    assert finetune.command(argv) == 0
+    assert planned == [read]
+    assert read["frozen"] > 0
 
 
 def test_a_model_that_is_not_here_is_planned_with_another_tokenizer(
