@@ -132,7 +132,8 @@ def read_probabilities(source: str, ids: Sequence[str], *, logits: bool) -> np.n
     Args:
         source: local path or any URL that fsspec opens.
         ids: battle ids, n; rows of other battles are left alone.
-        logits: whether triples of which some are no probabilities are taken for logits.
+        logits: whether triples are taken for logits where a number is below 0 or above 1, or no
+            row sums to 1.
 
     Returns:
         float64 (n, 3), rows that sum to 1.
@@ -164,7 +165,8 @@ def read_probabilities(source: str, ids: Sequence[str], *, logits: bool) -> np.n
         return from_log_odds(side, tie)
     if logits:
         triples = _numbers(source, names, rows, found, columns)
-        if (triples < 0).any() or (np.abs(triples.sum(axis=1) - 1) > DRIFT).any():
+        sums = np.abs(triples.sum(axis=1) - 1) <= DRIFT
+        if (triples < 0).any() or (triples > 1 + DRIFT).any() or not sums.any():
             return np.asarray(softmax(triples, axis=1))
     return _probabilities(source, names, rows, found, columns)
 

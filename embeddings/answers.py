@@ -54,6 +54,11 @@ class Answers:
     ) -> None:
         self._file.close()
 
+    @property
+    def begun(self) -> bool:
+        """Whether there is an answer."""
+        return bool(self._run("SELECT key FROM answers LIMIT 1"))
+
     def lacking(self, sequences: Sequence[Packed]) -> list[Packed]:
         """Those that have no answer yet, in their order."""
         known = {row[0] for row in self._run("SELECT key FROM answers")}

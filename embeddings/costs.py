@@ -101,25 +101,71 @@ def shape_of(config: BackboneConfig) -> Shape:
     )
 
 
-def gpu_memory(config: BackboneConfig, recipe: Recipe, shape: Shape, longest: int) -> float:
-    """Bytes that training takes on a GPU, by the formulas above.
+@dataclass(frozen=True)
+class Tokens:
+    """How many tokens a fine-tuning reads, where nothing is on disk yet; padding not included."""
+
+    learned: int
+    """By the trained layers, forward and backward: of every judge and epoch together."""
+    frozen: int
+    """By the same layers before they are trained: what heads start from, and the view joint."""
+    asked: int
+    """By the judges: the battles that each left out, and the test battles."""
+    lower: int
+    """By the layers below, which are read once; 0 where there are none."""
+
+    @classmethod
+    def of(
+        cls,
+        train: Pairs,
+        predict: Pairs,
+        test: Pairs | None,
+        left_out: Sequence[np.ndarray],
+        recipe: Recipe,
+        *,
+        average: bool,
+    ) -> Tokens:
+        """Count them; the arguments are those of ``estimate_finetuning``."""
+        tests = [test] if test else []
+        others = [predict, *tests]
+        judged = [[predict.take(np.flatnonzero(out))] for out in left_out]
+        judged = [*judged, tests] if average else [[*table, *tests] for table in judged]
+        return cls(
+            learned=recipe.epochs
+            * sum(train.take(np.flatnonzero(~out)).tokens for out in left_out),
+            frozen=_length(train, *(others if recipe.looks_at_all else [])),
+            # A judge of no epoch says what it knows of the frozen states.
+            asked=sum(_length(*tables) for tables in judged) if recipe.epochs else 0,
+            lower=_length(train, *others) if recipe.top_layers else 0,
+        )
+
+
+def _length(*tables: Pairs) -> int:
+    """Tokens of all sequences of these battles, each once."""
+    return sum(len(s.ids) for s in distinct(*tables))
+
+
+def gpu_memory(
+    config: BackboneConfig, recipe: Recipe, shape: Shape, trained: int, longest: int
+) -> float:
+    """Bytes that training takes on a GPU, by the formulas above; reading, where there is no epoch.
 
     Args:
         config: the backbone.
         recipe: how it is trained.
         shape: of the backbone.
+        trained: number of its layers that are.
         longest: tokens of the longest sequence.
     """
     kind = config.dtype if config.quantization == "none" else config.quantization
-    span = Span.of(recipe, shape.layers)
-    trained = span.end - span.begin
-    tokens = max(recipe.batch_tokens, longest)
     layer = 34 * shape.width + 3 * (6 * shape.width + shape.inner)
     layer += 10 * shape.unfused_heads * longest
+    weights = (parameters_of(config) or shape.weights) * BYTES_A_WEIGHT[kind]
+    if recipe.epochs == 0:
+        return weights + max(config.batch_tokens, longest) * layer
+    tokens = max(recipe.batch_tokens, longest)
     kept = 2 * shape.width * trained + layer if recipe.gradient_checkpointing else layer * trained
-    lora = recipe.rank * shape.projections * trained
-    total = parameters_of(config) or shape.weights
-    return total * BYTES_A_WEIGHT[kind] + 10 * lora + tokens * kept
+    return weights + 10 * recipe.rank * shape.projections * trained + tokens * kept
 
 
 def estimate_finetuning(
@@ -145,58 +191,46 @@ def estimate_finetuning(
     """
     shape = shape_of(config)
     kind = config.dtype if config.quantization == "none" else config.quantization
-    sizes = np.array(
-        [len(a.ids) + len(b.ids) for a, b in zip(train.forward, train.swapped, strict=True)]
-    )
-    asked = np.array(
-        [len(a.ids) + len(b.ids) for a, b in zip(predict.forward, predict.swapped, strict=True)]
-    )
-    learned = recipe.epochs * sum(int(sizes[~out].sum()) for out in left_out)
-    read = sum(int(asked[out].sum()) for out in left_out)
-    read += (test.tokens if test else 0) * (1 if average else len(left_out))
+    tokens = Tokens.of(train, predict, test, left_out, recipe, average=average)
     span = Span.of(recipe, shape.layers)
     trained = span.end - span.begin
     top, lower = trained / shape.layers, span.begin / shape.layers
     a_token = 6 if recipe.gradient_checkpointing else 4
-    training = a_token * top * shape.weights * learned
-    tables = [train, predict, *([test] if test else [])]
-    start = sum(len(s.ids) for s in distinct(train))
-    cached = sum(len(s.ids) for s in distinct(*tables)) if span.begin else 0
-    reading = 2 * shape.weights * (top * (read + start) + lower * cached)
+    training = a_token * top * shape.weights * tokens.learned
+    read = tokens.frozen + tokens.asked
+    reading = 2 * shape.weights * (top * read + lower * tokens.lower)
     longest = max((len(s.ids) for s in (*train.forward, *train.swapped)), default=0)
-    memory = gpu_memory(config, recipe, shape, longest)
+    memory = gpu_memory(config, recipe, shape, trained, longest)
     speed = gemm_speed(torch.float32 if kind == "float32" else torch.bfloat16)
     here = training / (CPU_TRAINING * CPU_MFU[kind] * speed) + reading / (CPU_MFU[kind] * speed)
     there = (training + reading) / (A100_MFU[kind] * A100_FLOPS)
+    thrift = "lower --max-tokens, or add --quantization nf4"
+    if recipe.epochs:
+        thrift = f"lower --batch-tokens, {thrift} or --gradient-checkpointing"
     lines = [
-        f"  battles {len(sizes):,}, tokens of both orders {int(sizes.sum()):,} in training "
-        f"(longest sequence {longest:,}), {int(asked.sum()):,} in prediction; truncated "
+        f"  battles {len(train.ids):,}, tokens of both orders {train.tokens:,} in training "
+        f"(longest sequence {longest:,}), {predict.tokens:,} in prediction; truncated "
         f"{(train.cut > 0).mean() if len(train.cut) else 0.0:.1%}",
         *(
             f"  judge {k + 1} of {len(left_out)}: {int((~out).sum()):,} battles, "
             f"{steps_of(int((~out).sum()), recipe):,} steps; leaves out {int(out.sum()):,}"
             for k, out in enumerate(left_out)
         ),
-        f"  training {a_token} x {top * shape.weights / 1e9:.2f} G weights x {learned:,} tokens = "
-        f"{training / 1e12:,.0f} TFLOP; reading 2 x weights x {read + start:,} tokens"
-        + (f", lower layers once for {cached:,}" if cached else "")
+        f"  training {a_token} x {top * shape.weights / 1e9:.2f} G weights x {tokens.learned:,} "
+        f"tokens = {training / 1e12:,.0f} TFLOP; reading 2 x weights x {read:,} tokens"
+        + (f", lower layers once for {tokens.lower:,}" if tokens.lower else "")
         + f" = {reading / 1e12:,.0f} TFLOP",
         f"  LoRA {recipe.rank * shape.projections * trained:,} parameters of rank {recipe.rank}",
         f"  this machine's CPU: {duration(here)} at {CPU_TRAINING * CPU_MFU[kind]:.0%} (training) "
         f"and {CPU_MFU[kind]:.0%} (reading) of {speed / 1e9:,.0f} GFLOP/s (measured just now)",
         f"  A100 40 GB: {duration(there)} at {A100_MFU[kind]:.0%} of 312 TFLOP/s (assumed, not "
         f"measured), {memory / 2**30:.1f} GiB"
-        + (
-            ", which does not fit: lower --batch-tokens or --max-tokens, or add "
-            "--gradient-checkpointing or --quantization nf4"
-            if memory > A100_MEMORY
-            else ""
-        ),
+        + (f", which does not fit: {thrift}" if memory > A100_MEMORY else ""),
     ]
-    if cached:
+    if tokens.lower:
         width = shape.width * (4 if config.dtype == "float32" else 2)
         lines.append(
-            f"  disk for the lower layers' output: {cached:,} tokens x {width:,} bytes = "
-            f"{cached * width / 2**30:,.1f} GiB"
+            f"  disk for the lower layers' output: {tokens.lower:,} tokens x {width:,} bytes = "
+            f"{tokens.lower * width / 2**30:,.1f} GiB"
         )
     return [*([f"  {shape.note}"] if shape.note else []), *lines]

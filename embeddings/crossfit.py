@@ -94,7 +94,7 @@ class Judges:
             self.lower = self._store("lower", begin=self.span.begin)
             fill_lower(self.lower, distinct(train, *others), self.config, self.recipe)
             _free()
-        todo = self.frozen.lacking(distinct(train, *others))
+        todo = self.frozen.lacking(distinct(train, *(others if self.recipe.looks_at_all else ())))
         if todo:
             # LoRA begins at zero: a judge that nobody trained reads what its backbone reads.
             judge = Judge(load_backbone(self.config), self.recipe).eval()

@@ -19,11 +19,18 @@ from arena.errors import UserError
 from arena.progress import Progress
 from embeddings.answers import Answers
 from embeddings.pairs import Sequence as Packed
-from embeddings.question import as_text, from_top
+from embeddings.question import LETTERS, as_text, from_top
 from embeddings.transport import API_KEY, PassingError, client, insist, one_line
 
 LEAST = -50.0
 """Log-probabilities below it are raised to it: servers write "impossible" in many ways."""
+
+SILENT = LEAST - 1
+"""Log-probability of every letter in an answer that has no logprobs. llama.cpp gives none where the
+likeliest token ends inside a character."""
+
+MOST_SILENT = 8
+"""So many answers without logprobs, and none with them before, are a server that has none."""
 
 MODEL_FACTS = ("n_params", "size", "ftype")
 """What llama.cpp says of a model that depends on the model alone."""
@@ -87,7 +94,7 @@ class Endpoint:
             text: whether the questions are code points of plain text, and not token ids.
 
         Raises:
-            UserError: the endpoint gives no logprobs, refuses, or fails too often.
+            UserError: the endpoint never gave logprobs, refuses, or fails too often.
         """
         try:
             asyncio.run(self._ask(todo, answers, text))
@@ -98,29 +105,53 @@ class Endpoint:
     async def _ask(self, todo: Sequence[Packed], answers: Answers, text: bool) -> None:
         waiting = iter(todo)
 
+        def keep(question: Packed, top: dict[str, float]) -> None:
+            found = from_top(top) if top else (np.full(len(LETTERS), SILENT), len(LETTERS))
+            answers.add(question.key, *found)
+            progress.update()
+
+        async def first() -> None:
+            silent: list[Packed] = []
+            for question in waiting:
+                top = await self._likeliest(web, question, text)
+                if top:
+                    keep(question, top)
+                    for other in silent:
+                        keep(other, {})
+                    return
+                silent.append(question)
+                if len(silent) == MOST_SILENT:
+                    break
+            raise UserError(
+                f"{self.url} answers without logprobs: serve the model with a server that "
+                "gives them on /completions, such as vLLM or llama.cpp's llama-server"
+            )
+
         async def work() -> None:
             for question in waiting:
-                prompt = as_text(question.ids) if text else question.ids.tolist()
-                answers.add(question.key, *await self._verdict(web, prompt))
-                progress.update()
+                keep(question, await self._likeliest(web, question, text))
 
         with Progress(f"{self.model} answers", len(todo), unit="questions") as progress:
-            async with self._client() as web, asyncio.TaskGroup() as group:
-                for _ in range(self.concurrency):
-                    group.create_task(work())
+            async with self._client() as web:
+                # One at a time, until an answer shows that this server has logprobs.
+                if not answers.begun:
+                    await first()
+                async with asyncio.TaskGroup() as group:
+                    for _ in range(self.concurrency):
+                        group.create_task(work())
 
-    async def _verdict(
-        self, web: httpx2.AsyncClient, prompt: str | list[int]
-    ) -> tuple[np.ndarray, int]:
+    async def _likeliest(
+        self, web: httpx2.AsyncClient, question: Packed, text: bool
+    ) -> dict[str, float]:
+        """The likeliest next tokens; empty where the answer has no logprobs."""
         body = {
             "model": self.model,
-            "prompt": prompt,
+            "prompt": as_text(question.ids) if text else question.ids.tolist(),
             "max_tokens": 1,
             "temperature": 0,
             "logprobs": self.top_logprobs,
         }
-        url = self.url + "/completions"
-        return from_top(await insist(web, url, body, self._top, self.attempts))
+        return await insist(web, self.url + "/completions", body, _top, self.attempts)
 
     async def _identify(self, probe: Sequence[int] | None) -> dict[str, object]:
         async with self._client() as web:
@@ -165,30 +196,25 @@ class Endpoint:
     def _client(self) -> httpx2.AsyncClient:
         return client(self.url, self.timeout, self.concurrency)
 
-    def _top(self, found: Any) -> dict[str, float]:
-        """The likeliest tokens of an answer, as OpenAI and vLLM write them, or as llama.cpp does.
 
-        Raises:
-            UserError: there are no logprobs.
-            PassingError: the answer is of neither shape.
-        """
-        try:
-            logprobs = found["choices"][0].get("logprobs")
-            if logprobs and "content" in logprobs:
-                tops = [
-                    {entry["token"]: entry["logprob"] for entry in place["top_logprobs"]}
-                    for place in logprobs["content"]
-                ]
-            else:
-                tops = logprobs["top_logprobs"] if logprobs else []
-            if not tops or not tops[0]:
-                raise UserError(
-                    f"{self.url} answers without logprobs: serve the model with a server that "
-                    "gives them on /completions, such as vLLM or llama.cpp's llama-server"
-                )
-            return {str(token): _sound(logs) for token, logs in tops[0].items()}
-        except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
-            raise PassingError(f"an answer that is none ({one_line(repr(found))})") from error
+def _top(found: Any) -> dict[str, float]:
+    """The likeliest tokens of an answer, as OpenAI and vLLM write them, or as llama.cpp does.
+
+    Empty where the answer has no logprobs, or only that of the token itself.
+
+    Raises:
+        PassingError: the answer is of neither shape.
+    """
+    try:
+        logprobs = found["choices"][0].get("logprobs") or {}
+        if places := logprobs.get("content"):
+            entries = places[0].get("top_logprobs") or []
+            top = {entry["token"]: entry["logprob"] for entry in entries}
+        else:
+            top = (logprobs.get("top_logprobs") or [{}])[0] or {}
+        return {str(token): _sound(logs) for token, logs in top.items()}
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
+        raise PassingError(f"an answer that is none ({one_line(repr(found))})") from error
 
 
 def _models(found: Any) -> dict[str, dict[str, object]]:

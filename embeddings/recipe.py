@@ -11,6 +11,12 @@ from arena.errors import UserError
 HEADS = ("linear", "mlp")
 POOLS = ("last", "answers")
 
+FOR_TRAINING = (
+    *("batch_tokens", "gradient_checkpointing", "top_layers", "rank", "alpha", "dropout", "head"),
+    *("batch", "lr", "head_lr", "warmup", "weight_decay", "ce", "kl", "cosine"),
+)
+"""Fields that change nothing where ``epochs`` is 0: a probe of the frozen states is all."""
+
 
 def _option(default: Any, what: str) -> Any:
     """A field with the line that ``finetune.py --help`` shows for it."""
@@ -91,6 +97,14 @@ class Recipe:
     def longest(self) -> int:
         """Most tokens of any sequence, in training or prediction."""
         return max(self.max_tokens, self.predict_tokens)
+
+    @property
+    def looks_at_all(self) -> bool:
+        """Whether the frozen states of every battle are read, and not of those trained on alone.
+
+        They are the view ``joint``, and all that a judge of no epoch reads.
+        """
+        return self.pool == "answers" or self.epochs == 0
 
     @classmethod
     def of(cls, entries: Mapping[str, Any]) -> Recipe:

@@ -17,7 +17,8 @@ from arena.views import View
 from embeddings.answers import Answers
 from embeddings.backbone import Backbone, fingerprint, load_backbone, load_tokenizer, model_folder
 from embeddings.config import BackboneConfig
-from embeddings.endpoint import PROBE, Endpoint
+from embeddings.endpoint import PROBE, SILENT, Endpoint
+from embeddings.evidence import NAMED
 from embeddings.orders import columns, view_values
 from embeddings.packing import Packer
 from embeddings.pairs import Pairs, distinct
@@ -138,10 +139,20 @@ def ask_endpoint(
             endpoint.ask(todo, answers, text=tokenizer is None)
         found = [answers.get(_both(table)) for table in tables]
     unseen = np.concatenate([unseen for _, unseen in found])
-    if unseen.any():
+    silent = np.concatenate([said[:, 0] == SILENT for said, _ in found])
+    lacking = (unseen > 0) & ~silent
+    if lacking.any():
         print(
-            f"{(unseen > 0).mean():.1%} of the answers lack a letter among the "
+            f"{lacking.mean():.1%} of the answers lack a letter among the "
             f"{endpoint.top_logprobs} likeliest tokens: it takes the smallest probability seen"
+        )
+    if silent.any():
+        owners = [name for table in tables for name in (*table.ids, *table.ids)]
+        names = list(dict.fromkeys(ascii(owners[row]) for row in np.flatnonzero(silent)))
+        more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
+        print(
+            f"{int(silent.sum()):,} of the answers came without logprobs and say nothing: "
+            f"id {', '.join(names[:NAMED])}{more}"
         )
     return [said for said, _ in found]
 

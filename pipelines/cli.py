@@ -15,7 +15,10 @@ STOPPED = "\nstopped; the same command goes on where this one stopped"
 
 
 class Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Shows every default, and a docstring as it stands."""
+    """Shows every default that is something, and a docstring as it stands."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default is None else super()._get_help_string(action)
 
 
 def leave_on_interrupt() -> None:

@@ -1,6 +1,6 @@
 """Stage one, its strongest evidence: the language model fine-tuned to say A, B or tie.
 
-    python pipelines/finetune.py                                        the sample
+    python pipelines/finetune.py                  the sample; trains nothing: a probe of the model
     python pipelines/finetune.py --run runs/lmsys --backbone gemma2-9b --quantization nf4 --dry-run
     python pipelines/finetune.py --run runs/lmsys --top-layers 8 --epochs 2       thrift on a CPU
     python pipelines/finetune.py --run runs/lmsys                       after extract.py --test more
@@ -8,7 +8,8 @@
 Works on the battles of a run that extract.py made. Writes the view "joint", what the frozen model
 sees of both answers side by side, and one view whose name holds "logits":
 each training battle gets the logits of a judge that never saw its prompt group, each test battle
-the mean over the judges. What is not given is taken from the run's last fine-tuning of that view,
+the mean over the judges. The YAML of smollm2-135m says epochs: 0, a probe of the frozen model;
+--epochs 1 trains it. What is not given is taken from the run's last fine-tuning of that view,
 else from the backbone's YAML. Killed at any moment, the same command goes on from the last
 checkpoint; finished judges are never trained again.
 """
@@ -32,6 +33,7 @@ if __name__ == "__main__":
 import numpy as np
 import pandas as pd
 
+from arena.battle import CLASSES
 from arena.errors import UserError
 from arena.forecasts import from_log_odds, one_hot, read_probabilities
 from arena.groups import held_out
@@ -47,7 +49,7 @@ from embeddings.evidence import name_the_lost
 from embeddings.joint import write_joint
 from embeddings.pairs import Pairs, pack_pairs
 from embeddings.planning import counting_tokenizer
-from embeddings.recipe import Recipe
+from embeddings.recipe import FOR_TRAINING, Recipe
 from embeddings.store import settings_hash
 from embeddings.training import Examples
 from meta.scores import log_loss
@@ -86,8 +88,8 @@ def resolve(arguments: argparse.Namespace, record: dict[str, Any]) -> Asked:
     """Find out what is asked.
 
     Raises:
-        UserError: the view's name lacks "logits", an option is not sound, or a file is to be given
-            again.
+        UserError: the view's name lacks "logits", an option is not sound or changes nothing, or a
+            file is to be given again.
     """
     views = record.get("finetune", {})
     view = arguments.view or f"logits-{backbone(arguments, record).name}"
@@ -107,11 +109,21 @@ def resolve(arguments: argparse.Namespace, record: dict[str, Any]) -> Asked:
         kept = str(before.get(key, NONE))
         return given[key] if key in given else _of_the_run(arguments.run, key, kept)
 
+    recipe = Recipe.of({**(before.get("recipe") or finetune_entries(name)), **chosen})
+    idle = [n for n in FOR_TRAINING if n in chosen]
+    if given.get("teacher", NONE) != NONE:
+        idle.append("teacher")
+    if idle and recipe.epochs == 0:
+        options = ", ".join("--" + n.replace("_", "-") for n in idle)
+        raise UserError(
+            f"epochs is 0 for {config.name}: nothing is trained, so {options} "
+            f"{'has' if len(idle) == 1 else 'have'} no effect: add --epochs 1, or leave it out"
+        )
     return Asked(
         view=view,
         backbone=name,
         config=config,
-        recipe=Recipe.of({**(before.get("recipe") or finetune_entries(name)), **chosen}),
+        recipe=recipe,
         folds=option("folds", 5),
         average_adapters=option("average_adapters", False),
         soft_labels=file("soft_labels"),
@@ -299,13 +311,16 @@ def command(argv: list[str] | None = None) -> int:
         **flag,
     )
     add(
-        *("soft_labels", NONE, "file of id and three probabilities to learn from instead of votes"),
+        "soft_labels",
+        NONE,
+        f"file to learn from instead of votes: columns id and {', '.join(CLASSES)}, probabilities",
         metavar="FILE",
     )
     add(
         "teacher",
         NONE,
-        "file of id and three probabilities or logits, or a logits view",
+        "file of the same columns, probabilities or logits, to learn from beside the votes; or the "
+        "train.parquet of a logits or verdict view",
         metavar="FILE",
     )
     for f in fields(Recipe):

@@ -92,39 +92,40 @@ def resolve(arguments: argparse.Namespace, record: dict[str, Any]) -> Asked:
     """
     views, given = record.get("verdict", {}), vars(arguments)
     url, model, asked = arguments.endpoint, arguments.model, arguments.backbone
-    named = views.get(arguments.view, {})
-    if named.get("endpoint") and not (url or model or asked):
-        url, model = named["endpoint"]["url"], named["endpoint"]["model"]
-        asked = named["backbone"]["asked"]
+    if bool(url) != bool(model):
+        raise UserError("--endpoint URL and --model NAME, as the server calls it, go together")
+    view = arguments.view
+    if not view:
+        title = model.rsplit("/", 1)[-1] if url else backbone(arguments, record).name
+        slug = re.sub(r"[^\w.]+", "-", title).strip("-.")
+        view = f"verdict-{slug}".rstrip("-")
+    if not VIEW.fullmatch(view):
+        raise UserError(f"--view {view}: give verdict, or a name such as verdict-b")
+    before = views.get(view, {})
+    old = before.get("endpoint") or {}
+    if old and not (url or asked):
+        url, model = old["url"], old["model"]
         if os.environ.get(API_KEY, "").strip():
-            again = f"--endpoint {url} --model {model}" + (f" --backbone {asked}" if asked else "")
+            kept = before["backbone"]["asked"]
+            again = f"--endpoint {url} --model {model}" + (f" --backbone {kept}" if kept else "")
             raise UserError(
                 f"{API_KEY} is set, and a key goes to no endpoint that only run.json names: add "
                 + one_line(again)
             )
-    if bool(url) != bool(model):
-        raise UserError("--endpoint URL and --model NAME, as the server calls it, go together")
     if url:
         if arguments.quantization:
             raise UserError("--quantization is for a local model, not for an --endpoint")
-        asked = asked or ""
+        # The tokenizer of before is that of the model of before.
+        asked = asked or (before["backbone"]["asked"] if old.get("model") == model else "")
         config = load_config(asked) if asked else None
-        title = model.rsplit("/", 1)[-1]
     else:
-        known = named if named and not named["endpoint"] else record
+        known = before if before and not old else record
         config = backbone(arguments, known)
         asked = asked or known.get("backbone", {}).get("asked", DEFAULT_BACKBONE)
-        title = config.name
-    slug = re.sub(r"[^\w.]+", "-", title).strip("-.")
-    view = arguments.view or f"verdict-{slug}".rstrip("-")
-    if not VIEW.fullmatch(view):
-        raise UserError(f"--view {view}: give verdict, or a name such as verdict-b")
-    before = views.get(view, {})
     recipe = Recipe.of(finetune_entries(asked) if asked else {})
     max_tokens = given.get("max_tokens", before.get("max_tokens", recipe.longest))
     endpoint = None
     if url:
-        old = before.get("endpoint") or {}
         how = {name: given.get(name, old.get(name, value)) for name, value in HOW.items()}
         endpoint = Endpoint.of(url, model, **how)
     elif config:

@@ -42,6 +42,30 @@ def test_logits_are_for_a_teacher_only(tmp_path):
         read_probabilities(str(path), IDS, logits=False)
 
 
+def test_one_wrong_row_makes_no_logits_of_a_teachers_probabilities(tmp_path):
+    triples = np.array([[0.8, 0.1, 0.1], [0.7, 0.2, 0.1], [0.5, 0.1, 0.1]])
+    path = str(write(tmp_path / "t.csv", table(triples=triples)))
+    assert read_probabilities(path, IDS[:2], logits=True) == pytest.approx(triples[:2])
+    for logits in (True, False):
+        with pytest.raises(UserError, match=r"row 3 \(id 007\): .* sum to 0.7, not to 1"):
+            read_probabilities(path, IDS, logits=logits)
+
+
+@pytest.mark.parametrize(
+    "triples",
+    [
+        [[0.9, 0.3, 0.1], [0.2, 0.9, 0.4], [0.1, 0.1, 0.2]],
+        [[1.5, 0.3, -0.8], [0.2, 0.4, 0.4], [0.1, 0.1, 0.2]],
+        [[1.5, 0.3, 0.8], [0.2, 0.4, 0.4], [0.1, 0.1, 0.2]],
+    ],
+    ids=["no row sums to 1", "below 0", "above 1"],
+)
+def test_what_can_be_no_probabilities_are_logits(triples, tmp_path):
+    path = str(write(tmp_path / "t.csv", table(triples=triples)))
+    expected = np.exp(triples) / np.exp(triples).sum(axis=1, keepdims=True)
+    assert read_probabilities(path, IDS, logits=True) == pytest.approx(expected)
+
+
 def test_a_logits_view_is_a_teacher(tmp_path):
     logits = np.log([[0.5, 0.3, 0.2], [0.1, 0.8, 0.1]])
     side = logits[:, 0] - logits[:, 1]

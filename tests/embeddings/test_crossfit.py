@@ -16,6 +16,7 @@ from embeddings.backbone import load_backbone
 from embeddings.config import load_config
 from embeddings.crossfit import Judges, crossfit, unseen
 from embeddings.judge import Judge, token_ids
+from embeddings.recipe import FOR_TRAINING
 from embeddings.training import Trainer
 
 BRIEF = replace(QUICK, batch=4)
@@ -243,3 +244,18 @@ def test_a_judge_of_no_epoch_is_a_probe_that_never_saw_the_votes_it_answers(
     _, _, other = fit(again, config, frozen, tmp_path / "b")
     assert np.array_equal(view.values[half], other.values[half])
     assert not np.allclose(view.values[~half], other.values[~half], atol=1e-3)
+
+
+def test_without_an_epoch_the_options_of_training_change_nothing(config, tmp_path):
+    battles = planted(20)
+    changed = {"head": "mlp", "gradient_checkpointing": True, "top_layers": 1, "dropout": 0.2}
+    changed = {n: changed.get(n) or getattr(BRIEF, n) * 2 for n in FOR_TRAINING}
+    frozen = replace(BRIEF, epochs=0)
+    (_, _, view), (_, _, same), (_, _, other) = (
+        fit(battles, config, recipe, tmp_path / str(i))
+        for i, recipe in enumerate(
+            (frozen, replace(frozen, **changed), replace(frozen, pool="last"))
+        )
+    )
+    assert view.values == pytest.approx(same.values, abs=1e-5)
+    assert view.values != pytest.approx(other.values, abs=1e-3)

@@ -15,7 +15,7 @@ from fake_server import break_off, hang_up, llama_cpp, openai, serve, status
 from arena.errors import UserError
 from embeddings import transport
 from embeddings.answers import Answers
-from embeddings.endpoint import LEAST, Endpoint
+from embeddings.endpoint import LEAST, MOST_SILENT, SILENT, Endpoint
 from embeddings.pairs import Sequence
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -147,19 +147,47 @@ def test_what_does_not_pass_ends_the_run_and_loses_nothing(answers):
         assert len(server.bodies) == 2 + 3 + 2
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        {"choices": [{"text": "A", "logprobs": None}]},
-        {"choices": [{"text": "A"}]},
-        {"choices": [{"text": "A", "logprobs": {"top_logprobs": None}}]},
-        {"choices": [{"text": "A", "logprobs": {"content": []}}]},
-    ],
-)
+WITHOUT = [
+    {"choices": [{"text": "A", "logprobs": None}]},
+    {"choices": [{"text": "A"}]},
+    {"choices": [{"text": "A", "logprobs": {"top_logprobs": []}}]},
+    {"choices": [{"text": "A", "logprobs": {"top_logprobs": [None]}}]},
+    {"choices": [{"text": "A", "logprobs": {"tokens": ["A"], "token_logprobs": [-0.1]}}]},
+    {"choices": [{"text": "A", "logprobs": {"content": []}}]},
+    {"choices": [{"text": "A", "logprobs": {"content": None}}]},
+    {"choices": [{"text": "A", "logprobs": {"content": [{"token": "A", "logprob": -0.1}]}}]},
+]
+
+
+@pytest.mark.parametrize("body", WITHOUT)
 def test_a_server_without_logprobs(body, answers):
     with serve(answer=lambda _: body) as server:
         assert "without logprobs" in complaint(server, answers, questions(50))
-    assert len(server.bodies) <= 2 * PATIENT["concurrency"]
+        assert len(server.bodies) == MOST_SILENT
+        assert "without logprobs" in complaint(server, answers)
+    assert not answers.begun
+
+
+@pytest.mark.parametrize("body", WITHOUT)
+def test_an_answer_without_logprobs_is_kept_where_others_have_them(body, answers):
+    asked, silent = questions(12), [0, 1, 5, 11]
+
+    def answer(request):
+        return body if request["prompt"][0] in silent else openai()
+
+    with serve(answer=answer) as server:
+        # The first two come before anything shows that the server has logprobs.
+        endpoint(server, concurrency=4).ask(asked[:10], answers, text=False)
+        # Later, the only answer of a call may lack them.
+        endpoint(server).ask(asked[11:], answers, text=False)
+        endpoint(server).ask(answers.lacking(asked), answers, text=False)
+    assert len(server.bodies) == 12
+    logs, unseen = answers.get(asked)
+    says = [i for i in range(12) if i not in silent]
+    assert (logs[silent] == SILENT).all()
+    assert (unseen[silent] == 3).all()
+    assert logs[says] == pytest.approx(np.tile(SAID, (8, 1)))
+    assert (unseen[says] == 0).all()
 
 
 @pytest.mark.parametrize(

@@ -134,6 +134,24 @@ def test_an_endpoint_gets_the_very_tokens_and_is_asked_once(configs, tmp_path, c
     )
 
 
+def test_answers_without_logprobs_are_counted_and_named(tmp_path, capsys):
+    packer, budget = packing(None, 600)
+    table = pack_with(packer, BATTLES, budget)
+
+    def answer(body):
+        return {"choices": [{"logprobs": None}]} if "France" in body["prompt"] else openai()
+
+    with serve(answer=answer) as server:
+        (said,) = ask_endpoint([table], endpoint(server), None, tmp_path)
+    assert "2 of the answers came without logprobs and say nothing: id '0'\n" in (
+        capsys.readouterr().out
+    )
+    assert (np.exp(said[[0, 3]]) < 1e-20).all()
+    view = verdict_view(table, said)
+    assert (view.values[0] == 0).all()
+    assert (view.values[1:, 1] != 0).all()
+
+
 def test_another_model_of_the_same_name_is_asked_anew(configs, tmp_path, monkeypatch):
     packer, budget = packing(None, 600)
     table = pack_with(packer, BATTLES, budget)

@@ -46,6 +46,15 @@ def given(command, run, train):
 
 
 @pytest.mark.parametrize("command", [extract, finetune, train_meta, submit, evaluate])
+def test_no_default_is_stated_twice(command, capsys):
+    with pytest.raises(SystemExit):
+        command.command(["--help"])
+    out = " ".join(capsys.readouterr().out.split())
+    assert "(default: None)" not in out
+    assert "(default: " in out
+
+
+@pytest.mark.parametrize("command", [extract, finetune, train_meta, submit, evaluate])
 def test_no_command_works_beside_one_that_changes_the_run(command, run, tmp_path, capsys):
     process = holder(run, "alone")
     try:

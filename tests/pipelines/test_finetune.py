@@ -3,10 +3,12 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +24,10 @@ from arena.errors import UserError
 from arena.groups import fold_of
 from arena.run import Run
 from arena.views import View
-from embeddings import backbone, planning
+from embeddings import backbone, crossfit, lower, planning, reading
 from embeddings.config import load_config
+from embeddings.costs import Tokens
+from embeddings.recipe import FOR_TRAINING, Recipe
 from embeddings.training import CHECKPOINT, WEIGHTS, Trainer
 from meta.evidence import read_evidence
 from pipelines import extract, finetune
@@ -153,6 +157,25 @@ def test_a_file_that_the_run_names_is_opened_only_within_the_run(tuned, option, 
     assert finetune.command(argv) == 0
 
 
+def test_where_nothing_is_trained_an_option_of_training_is_refused(tuned, capsys, tmp_path):
+    argv = ["--run", str(tuned), "--view", "logits-idle", "--epochs", "0", "--dry-run"]
+    assert finetune.command([*argv, "--pool", "answers", "--teacher", "none"]) == 0
+    idle = [f.name for f in fields(Recipe) if f.name in FOR_TRAINING]
+    assert set(idle) == set(FOR_TRAINING)
+    teacher = str(tuned / "views" / "logits-toy" / "train.parquet")
+    value = {"head": "mlp", "teacher": teacher}
+    for name in (*idle, "teacher"):
+        option = "--" + name.replace("_", "-")
+        given = [] if name == "gradient_checkpointing" else [value.get(name, "1")]
+        if name == "dropout":
+            given = ["0.1"]
+        assert finetune.command([*argv, option, *given]) == 2
+        err = capsys.readouterr().err
+        assert f"nothing is trained, so {option} has no effect: add --epochs 1" in err
+    assert finetune.command([*argv, "--rank", "3", "--lr", "1", "--teacher", teacher]) == 2
+    assert "so --rank, --lr, --teacher have no effect" in capsys.readouterr().err
+
+
 def test_dry_run_prints_the_plan_and_writes_nothing(tuned, capsys):
     before = {p: p.stat().st_mtime_ns for p in tuned.rglob("*")}
     argv = ["--run", str(tuned), "--view", "logits-toy", "--dry-run", "--top-layers", "1"]
@@ -161,6 +184,54 @@ def test_dry_run_prints_the_plan_and_writes_nothing(tuned, capsys):
     assert before == {p: p.stat().st_mtime_ns for p in tuned.rglob("*")}
     for word in ("steps", "tokens", "TFLOP", "A100 40 GB", "GiB", "disk", "max_tokens=256"):
         assert word in out
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        [],
+        ["--predict-tokens", "400"],
+        ["--epochs", "2", "--top-layers", "1", "--folds", "1"],
+        ["--pool", "last", "--predict-tokens", "400"],
+        ["--average-adapters"],
+        ["--folds", "3", "--average-adapters", "--predict-tokens", "400", "--top-layers", "1"],
+        ["--epochs", "0", "--predict-tokens", "400"],
+        ["--epochs", "0", "--pool", "last"],
+    ],
+    ids=" ".join,
+)
+def test_the_plan_counts_what_a_run_reads(tuned, extra, tmp_path, monkeypatch):
+    read = dict.fromkeys(("learned", "frozen", "asked", "lower"), 0)
+    fill, step, planned = reading.fill, Trainer._step, []
+
+    def filling(store, todo, *how):
+        name = {"frozen": "frozen", "lower": "lower"}.get(store.folder.name.split("-")[0], "asked")
+        # What a judge of no epoch says it makes of states that are read already.
+        if name != "asked" or "0" not in extra:
+            read[name] += sum(len(s.ids) for s in todo)
+        fill(store, todo, *how)
+
+    def stepping(self, samples):
+        read["learned"] += sum(len(s.sequence.ids) for s in samples)
+        return step(self, samples)
+
+    def counting(*tables, **how):
+        planned.append(asdict(Tokens.of(*tables[:4], tables[5], **how)))
+        return []
+
+    run = shutil.copytree(tuned, tmp_path / "run", ignore=shutil.ignore_patterns("finetune"))
+    settings = ["--max-tokens", "150", "--folds", "2"]
+    if "0" not in extra:
+        settings += ["--rank", "2", "--batch", "8"]
+    argv = ["--run", str(run), "--view", "logits-new", *settings, *extra]
+    monkeypatch.setattr(finetune, "estimate_finetuning", counting)
+    assert finetune.command([*argv, "--dry-run"]) == 0
+    monkeypatch.setattr(crossfit, "fill", filling)
+    monkeypatch.setattr(lower, "fill", filling)
+    monkeypatch.setattr(Trainer, "_step", stepping)
+    assert finetune.command(argv) == 0
+    assert planned == [read]
+    assert read["frozen"] > 0
 
 
 def test_a_model_that_is_not_here_is_planned_with_another_tokenizer(

@@ -91,6 +91,37 @@ def test_another_test_set_is_read_with_the_settings_of_before(run, tmp_path):
     assert record["endpoint"] is None
 
 
+def asked(run, *argv):
+    """What a command line means on this run."""
+    found = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(verdict, "plan", lambda _, asked: found.append(asked) or [])
+        assert verdict.command(["--run", str(run), "--dry-run", *argv]) == 0
+    return found[0]
+
+
+def test_the_views_last_verdict_speaks_without_its_name(run, model_folder, tmp_path):
+    """Plain verdict.py and --view NAME go on alike, here and at an endpoint."""
+    run = shutil.copytree(run, tmp_path / "run")
+    own = {"asked": str(model_folder), "quantization": "nf4"}
+    local = {"backbone": own, "endpoint": None, "max_tokens": 300}
+    there = {"url": "http://x/v1", "model": "org/far", **verdict.HOW, "timeout": 7}
+    far = {**local, "backbone": {"asked": str(model_folder), "quantization": ""}, "endpoint": there}
+    Run(run).update_record(verdict={"verdict-toy": local, "verdict-far": far})
+    for argv in ([], ["--view", "verdict-toy"], ["--backbone", str(model_folder)]):
+        found = asked(run, *argv)
+        assert (found.view, found.config.quantization) == ("verdict-toy", "nf4")
+        assert found.max_tokens == 300
+    assert asked(run, "--quantization", "none").config.quantization == "none"
+    again = ["--endpoint", "http://x", "--model", "org/far"]
+    for argv in (["--view", "verdict-far"], again):
+        found = asked(run, *argv)
+        assert (found.backbone, found.endpoint.timeout) == (str(model_folder), 7)
+    # Another model has another tokenizer.
+    other = ["--endpoint", "http://x", "--model", "other", "--view", "verdict-far"]
+    assert asked(run, *other).backbone == ""
+
+
 def longer_wins(body):
     """A server that likes the longer answer, and likes the first one, too."""
     _, rest = body["prompt"].split("\n\nAnswer A:\n")
