@@ -87,11 +87,19 @@ def write_report(run: Run) -> None:
     predictions = Predictions.read(run.predictions)
     reasons = pd.read_parquet(run.reasons) if run.reasons.exists() else None
     battles = read_battles_table(run.require_battles("train"))
+    now = {**run.made_of(), "model": {"hash": found["model"].get("hash")}}
     held = read_json(run.evaluation) if run.evaluation.exists() else None
-    if held is not None and held.get("model", {}).get("hash") != found["model"].get("hash"):
-        held = None  # of an older model
-    if run.comparison.exists():
-        found |= compared(read_json(run.comparison))
+    comparison = read_json(run.comparison) if run.comparison.exists() else None
+    stale = []
+    if held is not None and not _is_of(held, now, "train", "test"):
+        held = None
+        stale.append("evaluate.py")
+    if comparison is not None and not _is_of(comparison, now, "train"):
+        stale.append("compare.py")
+    elif comparison is not None:
+        if not _is_of(comparison, now, "test"):
+            comparison["test"] = {}
+        found |= compared(comparison)
     inputs = run.read_record().get("inputs", {})
     page = render(
         run.folder.resolve().name,
@@ -100,11 +108,20 @@ def write_report(run: Run) -> None:
         reasons,
         battles,
         held,
+        stale=stale,
         file=str(inputs.get("train", {}).get("file", "")),
         simulated=run.is_sample("train"),
     )
     with atomic(run.report) as temporary:
         temporary.write_text(page, encoding="utf-8")
+
+
+def _is_of(found: Mapping[str, Any], now: Mapping[str, Any], *splits: str) -> bool:
+    """Whether a file's figures are of the model and of the splits that ``Run.made_of`` names."""
+    inputs = found.get("inputs", {})
+    return found.get("model") == now["model"] and all(
+        inputs.get(split) == now["inputs"].get(split) for split in splits
+    )
 
 
 def compared(comparison: Mapping[str, Any]) -> dict[str, Any]:
@@ -152,6 +169,7 @@ def render(
     battles: pd.DataFrame,
     held: Mapping[str, Any] | None,
     *,
+    stale: Sequence[str] = (),
     file: str,
     simulated: bool,
 ) -> str:
@@ -164,6 +182,7 @@ def render(
         reasons: ``reasons.parquet``, where there is one.
         battles: the canonical table that the scored rows are of.
         held: ``evaluation.json``, where the run has a scored hold-out.
+        stale: commands whose figures are of other battles or of another model, and left out.
         file: that the battles came from.
         simulated: whether the votes are the sample's.
     """
@@ -182,6 +201,7 @@ def render(
         simulated=simulated,
         found=found,
         held=held,
+        stale=stale,
         columns=COLUMNS,
         part_scored=part_scored(found),
         ladder=_ladder(found),

@@ -134,6 +134,23 @@ def test_architectures_are_compared_on_training_and_test_battles(trained, tmp_pa
     out = capsys.readouterr().out
     assert "12 test battles" in out
     assert "stage two: trained in" in out
+    test_loss = f"{found['test']['frozen']['log_loss']:.4f}"
+
+    def page(**changed):
+        (trained / "comparison.json").write_text(json.dumps(found | changed))
+        assert report.command(["--run", str(trained)]) == 0
+        return (trained / "report.html").read_text()
+
+    whole, other = page(), {**found["inputs"], "test": "other"}
+    assert "Right alone" in whole
+    assert test_loss in whole
+    assert "Right alone" in page(inputs=other)
+    assert test_loss not in page(inputs=other)
+    for changed in ({"model": {"hash": "other"}}, {"inputs": {**found["inputs"], "train": "x"}}):
+        drawn = page(**changed)
+        assert "Right alone" not in drawn
+        assert "What compare.py found is of other battles or of another model" in drawn
+    (trained / "comparison.json").unlink()
 
 
 def test_reasons_of_every_sound_row(trained, tmp_path):
@@ -227,6 +244,14 @@ def test_evaluate_scores_known_votes_and_slices(trained, tmp_path, capsys):
     (trained / "evaluation.json").write_text(json.dumps(found | {"model": {"hash": "other"}}))
     assert report.command(["--run", str(trained)]) == 0
     assert "40 test battles" not in (trained / "report.html").read_text()
+    # Test battles that are not those that were evaluated.
+    (trained / "evaluation.json").write_text(json.dumps(found))
+    other = lmsys(tmp_path / "other.csv", 12, 2, labelled=False)
+    assert extract.command(["--test", str(other), "--run", str(trained)]) == 0
+    assert report.command(["--run", str(trained)]) == 0
+    drawn = (trained / "report.html").read_text()
+    assert "40 test battles" not in drawn
+    assert "What evaluate.py found is of other battles or of another model" in drawn
     assert evaluate.command(["--run", str(trained)]) == 2
     assert "--labels" in capsys.readouterr().err
 
