@@ -208,7 +208,8 @@ def render(
         held_ladder=_ladder(held) if held is not None else None,
         charts=_charts(found, predictions),
         confusion=_confusion(predictions),
-        strip=_strip(found["slices"], found["log_loss"]["meta"]),
+        strip=_strip(found),
+        held_strip=_strip(held) if held is not None else None,
         mistakes=_mistakes(predictions, reasons, battles),
         verdicts=_verdicts(found["audit"]),
         class_names=charts.CLASS_NAMES,
@@ -260,11 +261,12 @@ def _confusion(predictions: Predictions) -> list[list[dict[str, Any]]]:
     ]
 
 
-def _strip(slices: Mapping[str, Sequence[Mapping[str, Any]]], whole: float) -> dict[str, float]:
+def _strip(found: Mapping[str, Any]) -> dict[str, float]:
     """Where 0 and 100 lie in the small charts beside the slices: somewhat beyond all of them.
 
     Slices by winner are left out, which are far from everything else by their nature.
     """
+    slices, whole = found["slices"], found["log_loss"]["meta"]
     ends = [whole, *(s["log_loss"] for f, parts in slices.items() if f != WINNER for s in parts)]
     room = 0.25 * (max(ends) - min(ends)) + 1e-9
     low, high = min(ends) - room, max(ends) + room
