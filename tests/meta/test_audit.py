@@ -17,9 +17,10 @@ from audit_toys import (
 )
 
 from arena.groups import fold_of
-from arena.views import View
+from arena.views import Column, View
 from meta.audit import checks, run
 from meta.audit.lean import length_ratio
+from meta.learned import LEARNED
 from meta.scores import log_loss
 
 
@@ -156,6 +157,17 @@ def test_c08_sees_a_drifted_column_and_names_it(case):
     assert "distance: style.sym" in found.sentence
     few = replace(case, test_battles=case.test_battles[:20], test_design=moved.take(np.arange(20)))
     assert check("C08", few).verdict == "not applicable"
+
+
+@pytest.mark.parametrize("view", [*LEARNED, "logits-smollm2-135m"])
+def test_c08_leaves_out_views_that_saw_votes(case, view):
+    column = {f"{view}.side": Column("anti")}
+    design, test = (
+        View(v.ids, np.column_stack([v.values, np.full(len(v.ids), x)]), {**COLUMNS, **column})
+        for v, x in ((case.design, 0.0), (case.test_design, 9.0))
+    )
+    found = check("C08", replace(case, design=design, test_design=test))
+    assert found == check("C08", case)
 
 
 def test_c09_sees_prompts_and_pairs_of_the_training_file(case):
