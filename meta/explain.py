@@ -38,7 +38,7 @@ PLAIN = {
     "likelihood": "how likely the language model finds them",
     "logits": "the fine-tuned language model's verdict",
     "overlap": "what they share with the prompt and each other",
-    "position": "where the answers part",
+    "position": "where the answers part and which is read first",
     "prompt_type": "the kind of prompt",
     "readability": "readability",
     "refusal": "refusals",

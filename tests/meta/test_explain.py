@@ -5,7 +5,9 @@ import pytest
 from toys import toy_evidence
 
 from arena.views import Column, View
-from meta.explain import Reasons, explain
+from embeddings.orders import columns as orders
+from features import signals
+from meta.explain import PLAIN, Reasons, explain
 from meta.gbm import BASELINE, BothOrders, cross_validate, raw_scores
 
 
@@ -46,6 +48,12 @@ def test_the_planted_causes_weigh_most(trained):
     assert max(weight, key=weight.get) == "verbosity"
     weight = dict(zip(found.families, np.abs(found.tie).mean(axis=0), strict=True))
     assert max(weight, key=weight.get) == "prompt_type"
+
+
+def test_words_of_the_position_are_true_of_the_texts_and_of_a_verdict_s_order():
+    families = {column.family for column in [*signals.columns().values(), *orders("x").values()]}
+    assert families - {"x"} <= set(PLAIN)
+    assert PLAIN["position"] == "where the answers part and which is read first"
 
 
 def test_words_and_table_by_hand():
