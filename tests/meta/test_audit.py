@@ -44,6 +44,8 @@ def test_a_sound_case_passes_every_check(case):
     verdicts = {f.code: f.verdict for f in found}
     assert verdicts.pop("C10") == "not applicable"
     assert set(verdicts.values()) == {"pass"}, [f for f in found if f.verdict == "fail"]
+    judged = [f for f in found if f.verdict != "not applicable"]
+    assert all(f.figure is not None and f.threshold is not None for f in judged)
     assert found == run(case)
 
 
@@ -293,7 +295,8 @@ def test_c14_sees_too_few_groups_one_large_group_and_uneven_folds(case):
 def test_c15_sees_dead_views_lost_columns_and_infinities(case):
     constant = with_column(case, "style.sym", 3.0)
     found = check("C15", constant)
-    assert (found.verdict, found.figure) == ("pass", pytest.approx(1 / len(COLUMNS)))
+    assert (found.verdict, found.figure, found.threshold) == ("pass", 0, 0)
+    assert f"1 of {len(COLUMNS)} columns" in found.sentence
     assert "style.sym" in found.sentence
     zeros = View(case.design.ids, np.zeros_like(case.design.values), COLUMNS)
     assert "view style is dead" in check("C15", replace(case, design=zeros)).sentence
@@ -301,7 +304,8 @@ def test_c15_sees_dead_views_lost_columns_and_infinities(case):
     lost[:, COLUMN["style.sym"]] = np.nan
     test = View(case.test_design.ids, lost, COLUMNS)
     assert "style.sym is missing in test" in check("C15", replace(case, test_design=test)).sentence
-    assert check("C15", with_column(case, "style.sym", np.inf)).verdict == "fail"
+    found = check("C15", with_column(case, "style.sym", np.inf))
+    assert (found.verdict, found.figure) == ("fail", 1)
 
 
 def test_c15_lets_a_column_be_defined_for_few_prompts(case):
