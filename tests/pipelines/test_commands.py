@@ -160,6 +160,12 @@ def test_reasons_of_every_sound_row(trained, tmp_path):
     assert found["id"].tolist() == read(trained / "submission.csv")["id"].tolist()
     assert found["words"].str.startswith("for A: ").all()
     assert {"side.verbosity", "tie.prompt_type", "side.hidden"} <= set(found.columns)
+    for question in ("side", "tie"):
+        views, families = (found.filter(regex=rf"^{x}{question}\.") for x in (r"view\.", ""))
+        assert f"view.{question}.style" in views
+        assert np.allclose(
+            views.sum(axis=1), families.drop(columns="tie.base", errors="ignore").sum(axis=1)
+        )
 
 
 def test_another_test_set_leaves_the_model_alone_and_a_swap_swaps(trained):
