@@ -148,6 +148,14 @@ class Run:
         path = self.model / "bundle.json"
         return sha256(path.read_bytes()).hexdigest()[:16] if path.exists() else ""
 
+    def made_of(self) -> dict[str, Any]:
+        """What figures of now are of: ``inputs``, each split's sha256, and the ``model``'s hash."""
+        inputs = self.read_record().get("inputs", {})
+        return {
+            "inputs": {split: entry.get("sha256", "") for split, entry in inputs.items()},
+            "model": {"hash": self.model_hash()},
+        }
+
     def is_sample(self, split: str) -> bool:
         """Whether the split is the sample that ships with the project."""
         return bool(self.read_record().get("inputs", {}).get(split, {}).get("sample"))

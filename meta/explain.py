@@ -1,4 +1,4 @@
-"""Reasons for each prediction: SHAP values of the second stage, summed by family of evidence.
+"""Reasons for each prediction: SHAP values of the second stage, summed by family and by view.
 
 LightGBM's SHAP values (Lundberg et al. 2020, "From local explanations to global understanding with
 explainable AI for trees") of a class's raw score are exact and add up to it. Both orders are
@@ -38,7 +38,7 @@ PLAIN = {
     "likelihood": "how likely the language model finds them",
     "logits": "the fine-tuned language model's verdict",
     "overlap": "what they share with the prompt and each other",
-    "position": "where the answers part",
+    "position": "where the answers part and which is read first",
     "prompt_type": "the kind of prompt",
     "readability": "readability",
     "refusal": "refusals",
@@ -53,7 +53,7 @@ PLAIN = {
 
 @dataclass(frozen=True)
 class Reasons:
-    """Contributions of families to the two log-odds of n battles."""
+    """Contributions of families, and of views, to the two log-odds of n battles."""
 
     ids: list[str]
     families: list[str]
@@ -63,13 +63,27 @@ class Reasons:
     """float64 (n, families): towards a tie."""
     tie_base: float
     """The tie log-odds where nothing is known; that of the side is 0 by symmetry."""
+    views: list[str]
+    view_side: np.ndarray
+    """The same sum as ``side``, by view: float64 (n, views)."""
+    view_tie: np.ndarray
+    """The same sum as ``tie``, by view: float64 (n, views)."""
 
     def frame(self) -> pd.DataFrame:
-        """One row a battle: id, ``side.<family>``, ``tie.<family>``, the base, and the words."""
+        """One row a battle: id, contributions, the base, and the words.
+
+        Contributions are ``side.<family>`` and ``tie.<family>``, then the same sums by view in
+        ``view.side.<view>`` and ``view.tie.<view>``.
+        """
         columns = {
-            f"{question}.{family}": values[:, i]
-            for question, values in (("side", self.side), ("tie", self.tie))
-            for i, family in enumerate(self.families)
+            f"{question}.{name}": values[:, i]
+            for question, names, values in (
+                ("side", self.families, self.side),
+                ("tie", self.families, self.tie),
+                ("view.side", self.views, self.view_side),
+                ("view.tie", self.views, self.view_tie),
+            )
+            for i, name in enumerate(names)
         }
         words = [self.words(row) for row in range(len(self.ids))]
         return pd.DataFrame({"id": self.ids, **columns, "tie.base": self.tie_base, "words": words})
@@ -89,21 +103,26 @@ class Reasons:
 
 
 def explain(boosters: Sequence[lgb.Booster], design: View) -> Reasons:
-    """Contributions of every family to the predictions of ``design``.
+    """Contributions of every family and of every view to the predictions of ``design``.
 
     Args:
         boosters: the bag whose mean raw scores predict.
-        design: the design matrix, n rows.
+        design: the design matrix, n rows, its columns named ``<view>.<column>``.
 
     Returns:
         Reasons whose sums are the raw log-odds: ``side.sum(axis=1)`` and
-        ``tie.sum(axis=1) + tie_base``.
+        ``tie.sum(axis=1) + tie_base``, and by view alike.
     """
     n, d = design.values.shape
-    families = sorted({column.family for column in design.columns.values()})
-    member = np.zeros((d + 1, len(families) + 1))
-    for i, column in enumerate(design.columns.values()):
-        member[i, families.index(column.family)] = 1.0
+    of_columns = [
+        (column.family, name.partition(".")[0]) for name, column in design.columns.items()
+    ]
+    families, views = (sorted(set(names)) for names in zip(*of_columns, strict=True))
+    f = len(families)
+    member = np.zeros((d + 1, f + len(views) + 1))
+    for i, (family, view) in enumerate(of_columns):
+        member[i, families.index(family)] = 1.0
+        member[i, f + views.index(view)] = 1.0
     member[d, -1] = 1.0
     total = mean_of_orders(
         boosters,
@@ -114,4 +133,13 @@ def explain(boosters: Sequence[lgb.Booster], design: View) -> Reasons:
     side = total[:, A] - total[:, B]
     tie = total[:, TIE] - (total[:, A] + total[:, B]) / 2
     base = float(tie[0, -1]) if n else 0.0
-    return Reasons(list(design.ids), families, side[:, :-1], tie[:, :-1], base)
+    return Reasons(
+        list(design.ids),
+        families,
+        side[:, :f],
+        tie[:, :f],
+        base,
+        views,
+        side[:, f:-1],
+        tie[:, f:-1],
+    )

@@ -130,7 +130,7 @@ def compared(run: Run, arguments: argparse.Namespace) -> None:
             f"{kind}: right {f['right']:.3f}, alone with it {f['right_alone']:.3f}; "
             f"surely best in: {best}"
         )
-    write_json(run.comparison, found)
+    write_json(run.comparison, found | run.made_of())
     print(f"comparison: {run.comparison}")
     if run.metrics.exists():
         write_report(run)

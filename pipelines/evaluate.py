@@ -107,8 +107,7 @@ def evaluate(run: Run, arguments: argparse.Namespace) -> None:
         leak = audit.prompt_leak(training[training["reason"] == ""], battles[known])
         print("\n".join(audit.failures([leak])))
         found["audit"] = [asdict(leak)]
-    found["model"] = {"hash": run.model_hash()}
-    write_json(run.evaluation, found)
+    write_json(run.evaluation, found | run.made_of())
     if run.predictions.exists():
         write_report(run)
         print(f"report: {run.report}")

@@ -6,7 +6,8 @@
 
 Writes id,winner_model_a,winner_model_b,winner_tie in the test file's order. A row that was set
 aside gets the training prior. With --explain also explanations.parquet in the run directory: the
-reasons for each prediction, by family of evidence, in log-odds and in words.
+reasons for each prediction by family of evidence and by view, in log-odds before calibration, and
+the strongest families in words.
 """
 
 from __future__ import annotations
@@ -70,7 +71,11 @@ def command(argv: list[str] | None = None) -> int:
     p = cli.parser(__doc__)
     p.add_argument("--run", metavar="DIR", default="runs/sample", help="run directory")
     p.add_argument("--out", metavar="FILE", help="where to write (submission.csv of the run)")
-    p.add_argument("--explain", action="store_true", help="write the reasons for each prediction")
+    p.add_argument(
+        "--explain",
+        action="store_true",
+        help="write the reasons for each prediction, in log-odds before calibration",
+    )
     return cli.run(main, p.parse_args(argv))
 
 

@@ -17,6 +17,8 @@ import numpy as np
 from arena.battle import SEED
 from meta.audit.case import Case, Result, not_applicable
 from meta.audit.statistics import auc_with_error, folds_of, ks_by_column, thin
+from meta.evidence import LOGITS
+from meta.learned import LEARNED
 
 THRESHOLD = 0.64
 FOLDS, ROUNDS = 3, 60
@@ -24,8 +26,6 @@ LIMIT = 3_000
 """Rows of either kind that the model is trained and scored on."""
 FEWEST = 50
 """Rows of either kind under which no drift could be told from chance."""
-SUPERVISED = ("hidden", "joint", "logits", "lexical")
-"""Parts of the names of views whose values come from models that saw votes."""
 PARAMS = {
     "objective": "binary",
     "learning_rate": 0.1,
@@ -46,10 +46,7 @@ def check(case: Case) -> Result:
     if case.test_battles is None or case.test_design is None:
         return not_applicable("The run has no test battles.")
     names = np.array(case.design.names)
-    kept = np.array(
-        [not any(part in name.partition(".")[0] for part in SUPERVISED) for name in names],
-        dtype=bool,
-    )
+    kept = np.array([not _saw_votes(name.partition(".")[0]) for name in names], dtype=bool)
     train, test = thin(len(case.rows), LIMIT), thin(len(case.test_battles), LIMIT)
     if not kept.any():
         return not_applicable("Every view comes from models that saw votes.")
@@ -87,6 +84,11 @@ def check(case: Case) -> Result:
         THRESHOLD,
         (low, high),
     )
+
+
+def _saw_votes(view: str) -> bool:
+    """Whether the view's values come from models that saw votes."""
+    return view in LEARNED or LOGITS in view
 
 
 def _cross_fitted(x: np.ndarray, y: np.ndarray, groups: np.ndarray) -> np.ndarray | None:

@@ -1,9 +1,9 @@
 """Dead columns: columns that are missing everywhere or never vary, and infinite values.
 
-Figure: share of the columns that are dead in training; a few always are (no answer of the file
-holds a table), so that alone passes. Fails where a whole view is dead, where a value is infinite,
-or where a column is missing in the whole test file although it is defined for so many training
-prompts that this can hardly be chance (.001).
+A few columns are always dead in training (no answer of the file holds a table): that alone passes.
+Figure: number of faults. A fault is a view that is dead, a column with an infinite value, or a
+column that is missing in the whole test file although it is defined for so many training prompts
+that this can hardly be chance (.001). Threshold: 0.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ def check(case: Case) -> Result:
         "fail" if faults else "pass",
         f"{count:,} of {len(names):,} columns are missing everywhere or never vary in "
         f"{len(values):,} scored battles{f' ({listed})' if count else ''}. {meaning}",
-        count / len(names),
+        len(faults),
+        0.0,
     )
 
 

@@ -91,13 +91,23 @@ def write_report(run: Run) -> None:
     if run.reasons.exists():
         reasons = read_table(run.reasons, made_by="train_meta.py").to_pandas()
     battles = read_battles_table(run.require_battles("train"))
+    now = {**run.made_of(), "model": {"hash": found["model"].get("hash")}}
     held = None
     if run.evaluation.exists():
         held = run.read_found(run.evaluation, "evaluate.py")
-    if held is not None and held.get("model", {}).get("hash") != found["model"].get("hash"):
-        held = None  # of an older model
+    comparison = None
     if run.comparison.exists():
-        found |= compared(run.read_found(run.comparison, "compare.py"))
+        comparison = run.read_found(run.comparison, "compare.py")
+    stale = []
+    if held is not None and not _is_of(held, now, "train", "test"):
+        held = None
+        stale.append("evaluate.py")
+    if comparison is not None and not _is_of(comparison, now, "train"):
+        stale.append("compare.py")
+    elif comparison is not None:
+        if not _is_of(comparison, now, "test"):
+            comparison["test"] = {}
+        found |= compared(comparison)
     inputs = run.read_record().get("inputs", {})
     page = render(
         run.folder.resolve().name,
@@ -106,11 +116,20 @@ def write_report(run: Run) -> None:
         reasons,
         battles,
         held,
+        stale=stale,
         file=str(inputs.get("train", {}).get("file", "")),
         simulated=run.is_sample("train"),
     )
     with atomic(run.report) as temporary:
         temporary.write_text(page, encoding="utf-8")
+
+
+def _is_of(found: Mapping[str, Any], now: Mapping[str, Any], *splits: str) -> bool:
+    """Whether a file's figures are of the model and of the splits that ``Run.made_of`` names."""
+    inputs = found.get("inputs", {})
+    return found.get("model") == now["model"] and all(
+        inputs.get(split) == now["inputs"].get(split) for split in splits
+    )
 
 
 def compared(comparison: Mapping[str, Any]) -> dict[str, Any]:
@@ -158,6 +177,7 @@ def render(
     battles: pd.DataFrame,
     held: Mapping[str, Any] | None,
     *,
+    stale: Sequence[str] = (),
     file: str,
     simulated: bool,
 ) -> str:
@@ -170,6 +190,7 @@ def render(
         reasons: ``reasons.parquet``, where there is one.
         battles: the canonical table that the scored rows are of.
         held: ``evaluation.json``, where the run has a scored hold-out.
+        stale: commands whose figures are of other battles or of another model, and left out.
         file: that the battles came from.
         simulated: whether the votes are the sample's.
     """
@@ -188,13 +209,15 @@ def render(
         simulated=simulated,
         found=found,
         held=held,
+        stale=stale,
         columns=COLUMNS,
         part_scored=part_scored(found),
         ladder=_ladder(found),
         held_ladder=_ladder(held) if held is not None else None,
         charts=_charts(found, predictions),
         confusion=_confusion(predictions),
-        strip=_strip(found["slices"], found["log_loss"]["meta"]),
+        strip=_strip(found),
+        held_strip=_strip(held) if held is not None else None,
         mistakes=_mistakes(predictions, reasons, battles),
         verdicts=_verdicts(found["audit"]),
         class_names=charts.CLASS_NAMES,
@@ -247,11 +270,12 @@ def _confusion(predictions: Predictions) -> list[list[dict[str, Any]]]:
     ]
 
 
-def _strip(slices: Mapping[str, Sequence[Mapping[str, Any]]], whole: float) -> dict[str, float]:
+def _strip(found: Mapping[str, Any]) -> dict[str, float]:
     """Where 0 and 100 lie in the small charts beside the slices: somewhat beyond all of them.
 
     Slices by winner are left out, which are far from everything else by their nature.
     """
+    slices, whole = found["slices"], found["log_loss"]["meta"]
     ends = [whole, *(s["log_loss"] for f, parts in slices.items() if f != WINNER for s in parts)]
     room = 0.25 * (max(ends) - min(ends)) + 1e-9
     low, high = min(ends) - room, max(ends) + room

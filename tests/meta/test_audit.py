@@ -17,9 +17,10 @@ from audit_toys import (
 )
 
 from arena.groups import fold_of
-from arena.views import View
+from arena.views import Column, View
 from meta.audit import checks, run
 from meta.audit.lean import length_ratio
+from meta.learned import LEARNED
 from meta.scores import log_loss
 
 
@@ -43,6 +44,8 @@ def test_a_sound_case_passes_every_check(case):
     verdicts = {f.code: f.verdict for f in found}
     assert verdicts.pop("C10") == "not applicable"
     assert set(verdicts.values()) == {"pass"}, [f for f in found if f.verdict == "fail"]
+    judged = [f for f in found if f.verdict != "not applicable"]
+    assert all(f.figure is not None and f.threshold is not None for f in judged)
     assert found == run(case)
 
 
@@ -157,6 +160,17 @@ def test_c08_sees_a_drifted_column_and_names_it(case):
     assert "distance: style.sym" in found.sentence
     few = replace(case, test_battles=case.test_battles[:20], test_design=moved.take(np.arange(20)))
     assert check("C08", few).verdict == "not applicable"
+
+
+@pytest.mark.parametrize("view", [*LEARNED, "logits-smollm2-135m"])
+def test_c08_leaves_out_views_that_saw_votes(case, view):
+    column = {f"{view}.side": Column("anti")}
+    design, test = (
+        View(v.ids, np.column_stack([v.values, np.full(len(v.ids), x)]), {**COLUMNS, **column})
+        for v, x in ((case.design, 0.0), (case.test_design, 9.0))
+    )
+    found = check("C08", replace(case, design=design, test_design=test))
+    assert found == check("C08", case)
 
 
 def test_c09_sees_prompts_and_pairs_of_the_training_file(case):
@@ -283,7 +297,8 @@ def test_c14_sees_too_few_groups_one_large_group_and_uneven_folds(case):
 def test_c15_sees_dead_views_lost_columns_and_infinities(case):
     constant = with_column(case, "style.sym", 3.0)
     found = check("C15", constant)
-    assert (found.verdict, found.figure) == ("pass", pytest.approx(1 / len(COLUMNS)))
+    assert (found.verdict, found.figure, found.threshold) == ("pass", 0, 0)
+    assert f"1 of {len(COLUMNS)} columns" in found.sentence
     assert "style.sym" in found.sentence
     zeros = View(case.design.ids, np.zeros_like(case.design.values), COLUMNS)
     assert "view style is dead" in check("C15", replace(case, design=zeros)).sentence
@@ -291,7 +306,8 @@ def test_c15_sees_dead_views_lost_columns_and_infinities(case):
     lost[:, COLUMN["style.sym"]] = np.nan
     test = View(case.test_design.ids, lost, COLUMNS)
     assert "style.sym is missing in test" in check("C15", replace(case, test_design=test)).sentence
-    assert check("C15", with_column(case, "style.sym", np.inf)).verdict == "fail"
+    found = check("C15", with_column(case, "style.sym", np.inf))
+    assert (found.verdict, found.figure) == ("fail", 1)
 
 
 def test_c15_lets_a_column_be_defined_for_few_prompts(case):

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from toys import toy_evidence
 
-from arena.views import Column, View
-from meta.explain import Reasons, explain
+from arena.views import Column, View, join
+from embeddings.orders import columns as orders
+from features import signals
+from meta.explain import PLAIN, Reasons, explain
 from meta.gbm import BASELINE, BothOrders, cross_validate, raw_scores
 
 
@@ -33,6 +35,20 @@ def test_contributions_add_up_to_the_log_odds(trained):
     assert found.tie.sum(axis=1) + found.tie_base == pytest.approx(tie, abs=1e-6)
 
 
+def test_contributions_by_view_and_by_family_have_the_same_sum(trained):
+    boosters, view = trained
+    columns = {"one": view.columns["x"], "two": view.columns["size"]}
+    parts = [view.values[:, [0, 1]], view.values[:, [2, 3]]]
+    paired = {name: view.columns[name] for name in ("left", "right")}
+    both = {"a": View(view.ids, parts[0], columns), "b": View(view.ids, parts[1], paired)}
+    found = explain(boosters, join(both))
+    assert found.views == ["a", "b"]
+    assert found.view_side.sum(axis=1) == pytest.approx(found.side.sum(axis=1))
+    assert found.view_tie.sum(axis=1) == pytest.approx(found.tie.sum(axis=1))
+    noise = found.families.index("noise")
+    assert found.view_side[:, 1] == pytest.approx(found.side[:, noise])
+
+
 def test_reasons_of_a_swapped_battle_are_the_swapped_reasons(trained):
     boosters, view = trained
     found, swapped = explain(boosters, view), explain(boosters, view.swap())
@@ -48,9 +64,16 @@ def test_the_planted_causes_weigh_most(trained):
     assert max(weight, key=weight.get) == "prompt_type"
 
 
+def test_words_of_the_position_are_true_of_the_texts_and_of_a_verdict_s_order():
+    families = {column.family for column in [*signals.columns().values(), *orders("x").values()]}
+    assert families - {"x"} <= set(PLAIN)
+    assert PLAIN["position"] == "where the answers part and which is read first"
+
+
 def test_words_and_table_by_hand():
     side, tie = np.array([[0.5, -0.25, 0.01]]), np.array([[0.0, 0.0, -0.3]])
-    reasons = Reasons(["7"], ["verbosity", "refusal", "new"], side, tie, -1.0)
+    by_view = np.array([[0.26]]), np.array([[-0.3]])
+    reasons = Reasons(["7"], ["verbosity", "refusal", "new"], side, tie, -1.0, ["style"], *by_view)
     words = "for A: length +0.50, refusals -0.25; for a tie: new -0.30"
     assert reasons.words(0) == words
     frame = reasons.frame()
@@ -61,5 +84,7 @@ def test_words_and_table_by_hand():
         -1.0,
         words,
     ]
-    nothing = Reasons(["7"], ["verbosity"], np.zeros((1, 1)), np.zeros((1, 1)), 0.0)
+    assert frame.loc[0, ["view.side.style", "view.tie.style"]].tolist() == [0.26, -0.3]
+    none = np.zeros((1, 1))
+    nothing = Reasons(["7"], ["verbosity"], none, none, 0.0, ["style"], none, none)
     assert nothing.words(0) == "for A: nothing of weight; for a tie: nothing of weight"

@@ -54,6 +54,8 @@ def bare():
     """The page of a run without reasons, with a hold-out, of simulated votes."""
     held = toy_figures(toy_predictions(60, 1))
     held["sources"] = {"<s>": held}
+    leak = {**held["audit"][0], "code": "C09", "name": "prompt leak", "sentence": "It <leaks>."}
+    held["audit"] = [leak]
     return page(held, simulated=True, parts=False)
 
 
@@ -89,7 +91,7 @@ def test_the_first_paragraph_says_what_was_scored_and_whether_votes_are_simulate
     assert "<b>40 different prompts</b>" in drawn
     assert "from votes.csv" in drawn
     assert "someone" not in drawn
-    assert "none was simulated" in drawn
+    assert "The votes are those of the file.\n" in drawn
     assert "SIMULATED" not in drawn
     assert "SIMULATED" in bare
 
@@ -124,6 +126,15 @@ def test_a_hold_out_is_shown_where_there_is_one(drawn, bare):
     assert "60 test battles" in bare
     assert "&lt;s&gt;" in bare
     assert 'id="held-out"' not in drawn
+
+
+def test_slices_and_leaks_of_a_hold_out_are_shown(drawn, bare):
+    part = bare.partition('id="held-out"')[2].partition("</section>")[0]
+    assert "It &lt;leaks&gt;." in part
+    assert '<li class="fail">' in part
+    assert "Table of slices of the hold-out" in part
+    assert "&lt;b&gt;bold&lt;/b&gt;" in part
+    assert "Table of slices of the hold-out" not in drawn
 
 
 def test_parts_that_a_run_lacks_are_left_out(drawn, bare):

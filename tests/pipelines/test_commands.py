@@ -1,6 +1,5 @@
 """The commands as a user runs them, on a tiny random model: fast, and every layer is real."""
 
-import csv
 import json
 import shutil
 from hashlib import sha256
@@ -191,6 +190,23 @@ def test_architectures_are_compared_on_training_and_test_battles(trained, tmp_pa
     out = capsys.readouterr().out
     assert "12 test battles" in out
     assert "stage two: trained in" in out
+    test_loss = f"{found['test']['frozen']['log_loss']:.4f}"
+
+    def page(**changed):
+        (trained / "comparison.json").write_text(json.dumps(found | changed))
+        assert report.command(["--run", str(trained)]) == 0
+        return (trained / "report.html").read_text()
+
+    whole, other = page(), {**found["inputs"], "test": "other"}
+    assert "Right alone" in whole
+    assert test_loss in whole
+    assert "Right alone" in page(inputs=other)
+    assert test_loss not in page(inputs=other)
+    for changed in ({"model": {"hash": "other"}}, {"inputs": {**found["inputs"], "train": "x"}}):
+        drawn = page(**changed)
+        assert "Right alone" not in drawn
+        assert "What compare.py found is of other battles or of another model" in drawn
+    (trained / "comparison.json").unlink()
 
 
 def test_reasons_of_every_sound_row(trained, tmp_path):
@@ -200,6 +216,12 @@ def test_reasons_of_every_sound_row(trained, tmp_path):
     assert found["id"].tolist() == read(trained / "submission.csv")["id"].tolist()
     assert found["words"].str.startswith("for A: ").all()
     assert {"side.verbosity", "tie.prompt_type", "side.hidden"} <= set(found.columns)
+    for question in ("side", "tie"):
+        views, families = (found.filter(regex=rf"^{x}{question}\.") for x in (r"view\.", ""))
+        assert f"view.{question}.style" in views
+        assert np.allclose(
+            views.sum(axis=1), families.drop(columns="tie.base", errors="ignore").sum(axis=1)
+        )
 
 
 def test_another_test_set_leaves_the_model_alone_and_a_swap_swaps(trained):
@@ -317,6 +339,14 @@ def test_evaluate_scores_known_votes_and_slices(trained, tmp_path, capsys):
     (trained / "evaluation.json").write_text(json.dumps(found | {"model": {"hash": "other"}}))
     assert report.command(["--run", str(trained)]) == 0
     assert "40 test battles" not in (trained / "report.html").read_text()
+    # Test battles that are not those that were evaluated.
+    (trained / "evaluation.json").write_text(json.dumps(found))
+    other = lmsys(tmp_path / "other.csv", 12, 2, labelled=False)
+    assert extract.command(["--test", str(other), "--run", str(trained)]) == 0
+    assert report.command(["--run", str(trained)]) == 0
+    drawn = (trained / "report.html").read_text()
+    assert "40 test battles" not in drawn
+    assert "What evaluate.py found is of other battles or of another model" in drawn
     assert evaluate.command(["--run", str(trained)]) == 2
     assert "--labels" in capsys.readouterr().err
 
@@ -348,73 +378,6 @@ def test_dry_run_prints_and_writes_nothing(tmp_path, model_folder, capsys):
 def test_a_run_that_is_not_there_is_one_line(command, tmp_path, capsys):
     assert command.command(["--run", str(tmp_path / "none")]) == 2
     assert capsys.readouterr().err.count("\n") == 1
-
-
-def good(path):
-    lmsys(path, 6)
-    with path.open(newline="") as f:
-        return list(csv.reader(f))
-
-
-def damage(name, path):
-    """Write one of the damaged training files."""
-    rows = good(path)
-    if name == "junk":
-        path.write_bytes(bytes(range(256)) * 40)
-        return
-    if name == "empty":
-        path.write_bytes(b"")
-        return
-    if name == "latin-1":
-        rows[1:] = [
-            [*r[:2], json.dumps(["déjà vu à Paris"], ensure_ascii=False), *r[3:]] for r in rows[1:]
-        ]
-        path.write_text(
-            "\n".join(",".join(f'"{c.replace(chr(34), chr(34) * 2)}"' for c in r) for r in rows),
-            encoding="latin-1",
-        )
-        return
-    if name == "missing column":
-        rows = [r[:2] + r[3:] for r in rows]
-    elif name == "no rows":
-        rows = rows[:1]
-    elif name == "two winners":
-        rows[2][4:] = ["1", "1", "0"]
-    elif name == "no winner":
-        rows[2][4:] = ["0", "0", "0"]
-    elif name == "bad JSON":
-        rows[2][2] = '["a'
-    elif name == "duplicate ids":
-        rows[2][0] = rows[1][0]
-    elif name == "50 MB cell":
-        rows[2][2] = json.dumps(["x" * 50_000_000])
-    with path.open("w", newline="") as f:
-        csv.writer(f).writerows(rows)
-
-
-@pytest.mark.parametrize("name", ["junk", "empty", "latin-1", "missing column", "no rows"])
-def test_a_file_that_cannot_be_read_is_one_line(name, tmp_path, model_folder, capsys):
-    path = tmp_path / "train.csv"
-    damage(name, path)
-    argv = ["--train", str(path), "--run", str(tmp_path / "run"), "--backbone", str(model_folder)]
-    assert extract.command(argv) == 2
-    err = capsys.readouterr().err
-    assert err.count("\n") == 1
-    assert err.startswith("error: ")
-    assert str(path) in err
-
-
-@pytest.mark.parametrize(
-    "name", ["two winners", "no winner", "bad JSON", "duplicate ids", "50 MB cell"]
-)
-def test_a_damaged_row_is_set_aside_with_its_reason(name, tmp_path, model_folder):
-    path, run = tmp_path / "train.csv", tmp_path / "run"
-    damage(name, path)
-    argv = ["--train", str(path), "--run", str(run), "--backbone", str(model_folder)]
-    assert extract.command(argv) == 0
-    rejected = pd.read_csv(run / "battles" / "rejected.csv")
-    assert rejected["row"].tolist() == [1]
-    assert rejected["reason"].str.len().tolist()[0] > 5
 
 
 def test_other_texts_under_the_same_ids_are_not_scored_with_the_evidence_of_before(
