@@ -24,7 +24,7 @@ from meta.compare import HYBRID
 from meta.explain import PLAIN, WORTH_SAYING
 from meta.predictions import Predictions
 from meta.report import charts
-from meta.report.figures import BAYES, fixed, order_of
+from meta.report.figures import BAYES, fixed, footing, order_of
 from meta.report.mistakes import QUESTIONS, confident_mistakes, families
 from meta.report.text import Shown, clean, shown
 from meta.scores import guesses
@@ -188,6 +188,7 @@ def render(
         found=found,
         held=held,
         columns=COLUMNS,
+        footing=footing(found["model"]),
         ladder=_ladder(found),
         held_ladder=_ladder(held) if held is not None else None,
         charts=_charts(found, predictions),
