@@ -13,7 +13,6 @@ Triples are in the class order of ``arena.battle.CLASSES``.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +23,7 @@ from scipy.special import softmax
 from arena.battle import CLASSES, UNKNOWN, digest
 from arena.errors import UserError
 from arena.groups import prompt_hash
-from arena.layouts import WINNERS, Cells, Damaged, DamagedRowError, decode_json, winner_of
+from arena.layouts import Cells, Damaged, DamagedRowError, decode_json, winner_called, winner_of
 from arena.readers import is_plain
 from arena.sources import Source, is_encodable, read_source
 
@@ -297,7 +296,7 @@ def _told(cells: Cells, names: Sequence[str]) -> int:
     number = _number(texts[0])
     if number in (0, 1, 2):
         return int(number)
-    label = WINNERS.get(re.sub("[^a-z]", "", texts[0].lower()))
+    label = winner_called(texts[0])
     if label is None:
         raise DamagedRowError(f"{names[0]} is {texts[0][:40]!r}, not 0, 1, 2, a, b or tie")
     return label

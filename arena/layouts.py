@@ -289,11 +289,16 @@ WINNERS = {"a": A, "modela": A, "b": B, "modelb": B, "tie": TIE, "bothbad": TIE,
 """Winners by name, in lower case and letters alone: "Tie (both bad)" and both_bad are ties."""
 
 
+def winner_called(text: str) -> int | None:
+    """The label of a winner's name in any case, with any signs between its letters, else None."""
+    return WINNERS.get(re.sub(r"[\W_]", "", text.lower()))
+
+
 def winner_of(cells: Cells, names: Sequence[str]) -> int:
     """The label that the winner columns ``names`` tell."""
     if len(names) == 1:
         text = str(cell_of(cells, names[0])).strip()
-        label = WINNERS.get(re.sub("[^a-z]", "", text.lower()))
+        label = winner_called(text)
         if label is None:
             told = f"is {text[:40]!r}, not a, b or tie" if text else "is empty: no winner"
             raise DamagedRowError(f"{names[0]} {told}")

@@ -12,15 +12,18 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+import lightgbm as lgb
 import numpy as np
 import optuna
+from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.exceptions import StorageInternalError
 from scipy.special import softmax
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import SQLAlchemyError
 
+from arena.battle import SEED
 from arena.errors import UserError
-from meta.gbm import BASELINE, BothOrders, cross_validate
+from meta.gbm import BASELINE, FIXED, MAX_ROUNDS, PATIENCE, BothOrders, cross_validate
 from meta.scores import log_loss, row_losses
 from meta.studies import Study
 
@@ -28,21 +31,31 @@ QUICK = {"learning_rate": 0.1}
 """Trials learn faster than the model that is kept: the same ranking at 40% of the time."""
 
 
+SPACE: dict[str, IntDistribution | FloatDistribution] = {
+    "num_leaves": IntDistribution(3, 63, log=True),
+    "min_data_in_leaf": IntDistribution(10, 300, log=True),
+    "feature_fraction": FloatDistribution(0.05, 0.8, log=True),
+    "bagging_fraction": FloatDistribution(0.4, 1.0),
+    "lambda_l2": FloatDistribution(0.1, 100.0, log=True),
+    "lambda_l1": FloatDistribution(1e-3, 10.0, log=True),
+}
+"""The search space; docs/DECISIONS.md argues it."""
+
+
 def _suggest(trial: optuna.Trial) -> dict[str, float]:
-    """The search space; docs/DECISIONS.md argues it."""
     return {
-        "num_leaves": trial.suggest_int("num_leaves", 3, 63, log=True),
-        "min_data_in_leaf": trial.suggest_int("min_data_in_leaf", 10, 300, log=True),
-        "feature_fraction": trial.suggest_float("feature_fraction", 0.05, 0.8, log=True),
-        "bagging_fraction": trial.suggest_float("bagging_fraction", 0.4, 1.0),
-        "lambda_l2": trial.suggest_float("lambda_l2", 0.1, 100.0, log=True),
-        "lambda_l1": trial.suggest_float("lambda_l1", 1e-3, 10.0, log=True),
+        name: trial.suggest_int(name, part.low, part.high, log=part.log)
+        if isinstance(part, IntDistribution)
+        else trial.suggest_float(name, part.low, part.high, log=part.log)
+        for name, part in SPACE.items()
     }
 
 
 def fingerprint(data: BothOrders, folds: np.ndarray) -> str:
-    """Hash of everything that a trial's value depends on; it names the study."""
-    h = hashlib.sha256(repr(data.view.names).encode())
+    """Hash of everything that a trial's parameters and value depend on; it names the study."""
+    columns = [(name, c.parity, c.partner) for name, c in data.view.columns.items()]
+    training = (lgb.__version__, FIXED, MAX_ROUNDS, PATIENCE, QUICK, BASELINE, SPACE, SEED)
+    h = hashlib.sha256(repr((columns, training)).encode())
     for array in (data.view.values, data.labels, folds):
         h.update(np.ascontiguousarray(array).tobytes())
     return h.hexdigest()[:16]

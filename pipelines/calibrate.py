@@ -50,7 +50,7 @@ from arena.errors import UserError
 from arena.files import atomic
 from arena.forecasts import read_forecasts
 from arena.groups import fold_of
-from meta.calibrate import METHODS, SURE, WORTH_IT, Calibrator, cross_fitted, worth_keeping
+from meta.calibrate import ENOUGH, METHODS, SURE, WORTH_IT, Calibrator, cross_fitted, worth_keeping
 from meta.report.figures import fixed
 from meta.scores import FLOOR, classwise_ece, log_loss, paired_bootstrap, row_losses
 
@@ -130,13 +130,20 @@ def main(arguments: argparse.Namespace) -> None:
     print(shares(before, found[kept], labels))
     lean = leans(before, labels)
     if lean and not arguments.asymmetric:
-        print(f"the forecasts favour A over B by {lean:+.3f} more than the labels: --asymmetric")
+        favoured, other = "AB" if lean > 0 else "BA"
+        print(
+            f"the forecasts favour {favoured} over {other} by {abs(lean):.3f} more than the labels"
+            ": --asymmetric"
+        )
     print(
         f"kept: {kept}, log loss {log_loss(before, labels):.4f} before, "
         f"{log_loss(found[kept], labels):.4f} after"
     )
     if kept == "none":
-        print(f"no method gains more than {WORTH_IT} and {SURE} standard errors")
+        print(
+            f"no method gains more than {WORTH_IT}, {SURE} standard errors and {ENOUGH:g} nats "
+            "over all rows"
+        )
     else:
         names = ("side", "tie", "both", "bias", "lean")
         print("  ".join(f"{name} {getattr(calibrator, name):.6g}" for name in names))

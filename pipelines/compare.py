@@ -6,7 +6,7 @@
 All get the same second stage, untuned by default, and are scored by nested cross-validation on the
 training battles; with --labels also on the test battles, by models that learned from all training
 battles. Each pair of architectures, and the hybrid without each view, stand beside them. Writes
-comparison.json, which the report shows.
+comparison.json, which the report shows. A comparison that was stopped begins anew.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import argparse
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -96,8 +97,12 @@ def compared(run: Run, arguments: argparse.Namespace) -> None:
             raise UserError(f"{arguments.labels} has the vote of no test battle of {run.folder}")
     sets = {name: views for _, part in compare.variants(evidence) for name, views in part.items()}
     rounds = len(outer_folds(folds)) + bool(arguments.labels)
-    with Progress("compare", rounds * len(sets) * (settings.trials + 1), "models") as progress:
-        cv = CrossValidation(evidence, folds, run, progress.update)
+    with (
+        Progress("compare", rounds * len(sets) * (settings.trials + 1), "models") as progress,
+        # The run's own studies belong to the one command that changes it.
+        TemporaryDirectory() as aside,
+    ):
+        cv = CrossValidation(evidence, folds, Run(Path(aside)), progress.update)
         scored, gaps = compare.nested_sets(cv, settings)
         forecasts = compare.forecasts(cv, settings, test) if test else {}
     costs = compare.costs_of(run, evidence.names, settings)

@@ -91,6 +91,11 @@ def evaluate(run: Run, arguments: argparse.Namespace) -> None:
     if run.is_sample("test"):
         predictions[BAYES] = sample.truth(battles["id"])[known]
     found = figures(predictions, labels, groups)
+    found["model"] = {"hash": run.model_hash()}
+    if run.metrics.exists():
+        trained = run.read_found(run.metrics, "train_meta.py").get("model", {})
+        if trained.get("hash") == found["model"]["hash"]:
+            found["model"] = trained
     source = sources(battles["id"][known], arguments.by)
     named = name_slices(battles[known].reset_index(drop=True), labels, source)
     found["slices"] = score_families(predictions["meta"], labels, groups, named)
@@ -107,7 +112,7 @@ def evaluate(run: Run, arguments: argparse.Namespace) -> None:
         leak = audit.prompt_leak(training[training["reason"] == ""], battles[known])
         print("\n".join(audit.failures([leak])))
         found["audit"] = [asdict(leak)]
-    write_json(run.evaluation, found | run.made_of())
+    write_json(run.evaluation, run.made_of() | found)
     if run.predictions.exists():
         write_report(run)
         print(f"report: {run.report}")

@@ -125,6 +125,14 @@ def order_of(found: Mapping[str, Any]) -> list[str]:
     return [name for name in order if name in losses]
 
 
+def footing(model: Mapping[str, Any]) -> str:
+    """What meta has and a view alone has not, as a sentence; ``model`` is that of metrics.json."""
+    return (
+        f"meta: {model['trials']} trials, seeds a fold {model['bags']}; each view alone: 0 trials "
+        "(default parameters), seeds a fold 1; compare.py gives every set of views the same"
+    )
+
+
 def table(found: Mapping[str, Any]) -> str:
     """The ladder of forecasts, worst null first, as lines of text."""
     losses: Mapping[str, float] = found["log_loss"]
@@ -144,4 +152,6 @@ def table(found: Mapping[str, Any]) -> str:
         f"{found['rows']:,} scored rows of {found['groups']:,} prompt groups; "
         "95% intervals by paired bootstrap over the groups"
     )
+    if "trials" in found.get("model", {}):
+        lines.append(footing(found["model"]))
     return "\n".join(lines)

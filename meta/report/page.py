@@ -24,7 +24,7 @@ from meta.compare import HYBRID
 from meta.explain import PLAIN, WORTH_SAYING
 from meta.predictions import Predictions
 from meta.report import charts
-from meta.report.figures import BAYES, fixed, order_of
+from meta.report.figures import BAYES, fixed, footing, order_of
 from meta.report.mistakes import QUESTIONS, confident_mistakes, families
 from meta.report.text import Shown, clean, shown
 from meta.scores import guesses
@@ -127,7 +127,7 @@ def write_report(run: Run) -> None:
 def _is_of(found: Mapping[str, Any], now: Mapping[str, Any], *splits: str) -> bool:
     """Whether a file's figures are of the model and of the splits that ``Run.made_of`` names."""
     inputs = found.get("inputs", {})
-    return found.get("model") == now["model"] and all(
+    return found.get("model", {}).get("hash") == now["model"]["hash"] and all(
         inputs.get(split) == now["inputs"].get(split) for split in splits
     )
 
@@ -212,6 +212,7 @@ def render(
         stale=stale,
         columns=COLUMNS,
         part_scored=part_scored(found),
+        footing=footing(found["model"]),
         ladder=_ladder(found),
         held_ladder=_ladder(held) if held is not None else None,
         charts=_charts(found, predictions),

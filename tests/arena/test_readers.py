@@ -84,6 +84,13 @@ def test_one_winner_column(tmp_path, column, told, label):
     assert read_battles(save(tmp_path, content), labelled=True)["label"].tolist() == [label]
 
 
+@pytest.mark.parametrize("told", ["a1", "tie3", "aé", "model c"])
+def test_no_winner_is_guessed_from_some_of_the_letters(tmp_path, told):
+    rows = [["1", "Why?", "so", "thus", told], ["2", "How?", "so", "thus", "a"]]
+    found = read_battles(save(tmp_path, as_csv(rows, [*NAMES, "winner"])), labelled=True)
+    assert reasons(found) == {0: f"winner is {told!r}, not a, b or tie"}
+
+
 def test_plain_text_cells_are_literal_turns(tmp_path):
     rows = [
         ["1", "Why?", "[1] so", "no", "a"],

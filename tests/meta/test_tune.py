@@ -3,10 +3,12 @@
 import numpy as np
 import optuna
 import pytest
+from optuna.distributions import FloatDistribution
 from toys import toy_evidence
 
 from arena.errors import UserError
 from arena.groups import fold_of
+from arena.views import Column, View
 from meta import tune as module
 from meta.evidence import labels_of
 from meta.gbm import BASELINE, BothOrders, cross_validate
@@ -62,6 +64,38 @@ def test_a_damaged_study_is_moved_out_of_the_way(data, calm, tmp_path, capsys, c
     assert "is damaged" in capsys.readouterr().err
     assert (tmp_path / "study.db.damaged").read_bytes() == content
     assert tune(*data, 3, storage) == calm[0]
+
+
+def test_parity_and_settings_are_part_of_the_studys_name(data, monkeypatch):
+    rows, folds = data
+    names = {fingerprint(rows, folds)}
+    columns = rows.view.columns | {"x": Column("sym")}
+    other = BothOrders(View(rows.view.ids, rows.view.values, columns), rows.labels)
+    names.add(fingerprint(other, folds))
+    for name, value in {
+        "FIXED": module.FIXED | {"max_bin": 31},
+        "QUICK": {"learning_rate": 0.2},
+        "SPACE": module.SPACE | {"lambda_l1": FloatDistribution(1e-3, 20.0, log=True)},
+        "BASELINE": BASELINE | {"num_leaves": 7},
+        "MAX_ROUNDS": 9,
+        "PATIENCE": 9,
+        "SEED": 9,
+    }.items():
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, value)
+            names.add(fingerprint(rows, folds))
+    with monkeypatch.context() as patch:
+        patch.setattr(module.lgb, "__version__", "0")
+        names.add(fingerprint(rows, folds))
+    assert len(names) == 10
+    assert fingerprint(rows, folds) in names
+
+
+def test_trials_draw_from_the_search_space(calm):
+    for params in calm[1][1:]:
+        assert list(params) == list(module.SPACE)
+        for name, value in params.items():
+            assert module.SPACE[name].low <= value <= module.SPACE[name].high
 
 
 def test_a_sound_study_stays(data, tmp_path):

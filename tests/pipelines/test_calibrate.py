@@ -16,6 +16,7 @@ from meta.scores import log_loss
 from pipelines import calibrate
 
 P = [f"p_{name}" for name in CLASSES]
+SWAPPED = np.array([1, 0, 2])
 WORDS = np.array(["model_a", "B", "tie (bothbad)"])
 
 
@@ -79,7 +80,9 @@ def test_a_known_distortion_is_undone(tmp_path, capsys, distort, kept):
 def test_good_forecasts_are_written_as_they_came(tmp_path, capsys):
     z, y = drawn(2000, seed=1)
     assert run(tmp_path, table(np.exp(z), y)) == pytest.approx(np.exp(z), rel=1e-12)
-    assert "kept: none" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "kept: none" in out
+    assert "0.0001, 1.645 standard errors and 3 nats over all rows" in out
 
 
 def test_what_is_printed_before_is_the_loss_of_the_file(tmp_path, capsys):
@@ -228,7 +231,11 @@ def test_a_lean_to_one_side_is_told_and_mended_on_request(tmp_path, capsys):
     z, y = drawn(2000)
     frame = table(softmax(z + np.array([0.8, 0, 0]), axis=1), y)
     run(tmp_path, frame)
-    assert "--asymmetric" in capsys.readouterr().out
+    told = r"favour A over B by (0\.\d{3}) more than the labels: --asymmetric"
+    by = re.search(told, capsys.readouterr().out)[1]
+    swapped = [P[1], P[0], P[2]]
+    run(tmp_path, frame.rename(columns=dict(zip(P, swapped, strict=True))).assign(label=SWAPPED[y]))
+    assert f"favour B over A by {by} more than the labels" in capsys.readouterr().out
     p = run(tmp_path, frame, "--asymmetric")
     assert "kept: lean" in capsys.readouterr().out
     assert (np.exp(z) * (z - np.log(p))).sum(1).mean() < 0.003
@@ -285,6 +292,8 @@ BROKEN = {
     "sum": (put(P[0], 0.99), r"row 5 \(id r4\): p_winner_model_a.* sum to "),
     "bad label": (put("label", "3"), r"row 5 \(id r4\): label is '3'"),
     "bad word": (put("label", "maybe"), r"row 5 \(id r4\): label is 'maybe'"),
+    "a word and a number": (put("label", "a1"), r"row 5 \(id r4\): label is 'a1'"),
+    "another letter": (put("label", "b\u00e9"), r"row 5 \(id r4\): label is 'b\u00e9'"),
     "two winners": (
         lambda f: put(CLASSES[0], 1)(f.join(one_hot(np.ones(60, dtype=int))).drop(columns="label")),
         r"row 5 \(id r4\): two winners",

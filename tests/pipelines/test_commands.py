@@ -174,8 +174,10 @@ def test_architectures_are_compared_on_training_and_test_battles(trained, tmp_pa
     votes = pd.read_csv(lmsys(tmp_path / "t.csv", 12, 1))[["id", *CLASSES]]
     votes.to_csv(tmp_path / "votes.csv", index=False)
     argv = ["--run", str(trained), "--labels", str(tmp_path / "votes.csv"), "--folds", "3"]
-    argv += ["--views", "style,hidden"]
+    argv += ["--views", "style,hidden", "--trials", "1"]
+    studies = (trained / "study.db").read_bytes()
     assert compare.command(argv) == 0
+    assert (trained / "study.db").read_bytes() == studies
     found = json.loads((trained / "comparison.json").read_text())
     assert {"handcrafted", "frozen", "handcrafted + frozen", "hybrid"} <= set(found["nested"])
     assert set(found["test"]) == set(found["nested"]) == set(found["sets"])
@@ -332,6 +334,8 @@ def test_evaluate_scores_known_votes_and_slices(trained, tmp_path, capsys):
     found = json.loads((trained / "evaluation.json").read_text())
     assert found["rows"] == 40
     assert found["sources"]["x"]["rows"] == 35
+    told = "meta: 2 trials, seeds a fold 1; each view alone: 0 trials"
+    assert capsys.readouterr().out.count(told) == 1
     assert "y" not in found["sources"]
     assert [part["rows"] for part in found["slices"]["source"]] == [35, 5]
     assert "40 test battles" in (trained / "report.html").read_text()
