@@ -187,11 +187,13 @@ class HiddenStates:
         slots: names of the slots, such as ``layer18.mean`` and ``layer18.last``.
         slot: of a slot's number, the states of answers A and B given the prompt, float16 (n, d)
             each; NaN where the model's were not finite.
+        source: hash of the model and settings that made the states.
     """
 
     ids: list[str]
     slots: list[str]
     slot: Callable[[int], tuple[np.ndarray, np.ndarray]]
+    source: str = ""
 
     @classmethod
     def read(cls, folder: Path, split: str) -> HiddenStates:
@@ -214,6 +216,7 @@ class HiddenStates:
             table.column("id").to_pylist(),
             slots,
             lambda number: (store.rows(a, "states", number), store.rows(b, "states", number)),
+            settings,
         )
 
     def take(self, rows: np.ndarray) -> HiddenStates:
@@ -224,7 +227,7 @@ class HiddenStates:
             a, b = self.slot(number)
             return a[positions], b[positions]
 
-        return HiddenStates([self.ids[i] for i in positions], self.slots, slot)
+        return HiddenStates([self.ids[i] for i in positions], self.slots, slot, self.source)
 
 
 def _column_of_keys(table: pa.Table, name: str) -> np.ndarray:

@@ -87,4 +87,4 @@ def read_joint(views: Path, judges: Path, split: str) -> HiddenStates:
         return store.rows(places[a], "states", column), store.rows(places[b], "states", column)
 
     names = [f"layer{depths.split(',')[i]}.{what}" for i, what in slots]
-    return HiddenStates(table.column("id").to_pylist(), names, slot)
+    return HiddenStates(table.column("id").to_pylist(), names, slot, name)

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -119,6 +120,19 @@ def test_one_fold_leaves_the_other_battles_without_logits(tuned, trainings):
     assert np.isfinite(view.values[known]).all()
     assert np.isnan(view.values[~known]).all()
     assert trainings == [(~known).sum()]
+
+
+def test_a_joint_view_of_other_battles_does_not_stay_where_none_is_made(tuned, tmp_path, capsys):
+    run = shutil.copytree(tuned, tmp_path / "run")
+    joint = run / "views" / "joint"
+    argv = ["--run", str(run), "--view", "logits-last", *QUICK, "--pool", "last", "--epochs", "0"]
+    assert finetune.command(argv) == 0
+    assert len(list(joint.glob("*.parquet"))) == 2
+    more = lmsys(tmp_path / "more.csv", 5, 3, labelled=False)
+    assert extract.command(["--test", str(more), "--run", str(run)]) == 0
+    assert finetune.command(argv) == 0
+    assert "view joint is of other battles" in capsys.readouterr().out
+    assert list(joint.glob("*.parquet")) == []
 
 
 def test_soft_labels_and_a_teacher(tuned, tmp_path, trainings, capsys):
