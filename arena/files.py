@@ -39,10 +39,8 @@ def remove_unfinished(path: Path) -> None:
     if path.is_dir():
         name, places = ".+", [(Path(place), files) for place, _, files in os.walk(path)]
     else:
-        name, places = (
-            re.escape(path.name),
-            [(path.parent, [p.name for p in path.parent.iterdir()])],
-        )
+        siblings = [found.name for found in path.parent.iterdir()]
+        name, places = re.escape(path.name), [(path.parent, siblings)]
     pattern = re.compile(rf"\.{name}\.\d+\.tmp", re.DOTALL)
     for place, files in places:
         for found in map(place.joinpath, filter(pattern.fullmatch, files)):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -121,7 +123,12 @@ class Run:
         if not self.record.exists():
             return {}
         record = read_object(self.record)
-        if record is None or not _is_record(record):
+        try:
+            # JSON that can be written again: NaN and half characters cannot.
+            json.dumps(record, allow_nan=False, ensure_ascii=False).encode()
+        except ValueError:
+            record = None
+        if record is None or not _fits(record, RECORD):
             raise UserError(f"{self.record} is damaged: delete it and run extract.py again")
         return record
 
@@ -181,18 +188,72 @@ class Run:
         return path
 
 
-def _is_record(record: dict[str, Any]) -> bool:
-    """Whether the entries that commands build on have their kinds."""
-    entries = [record.get(n, {}) for n in ("inputs", "seconds", "style", "versions", "backbone")]
-    if not all(isinstance(entry, dict) for entry in entries):
+Shape = Callable[[Any], bool] | Mapping[str, "Shape"]
+"""What a value must be: by a test, or a dict of such by name. Under "*" stands any other name; a
+name that ends in "?" may be missing."""
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_flag(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+BACKBONE: Shape = {
+    "asked": _is_text,
+    "quantization": _is_text,
+    "engine?": _is_text,
+    "config?": {},
+}
+FINETUNED: Shape = {
+    "backbone": BACKBONE,
+    "recipe?": {},
+    "folds?": _is_count,
+    "average_adapters?": _is_flag,
+    "soft_labels?": _is_text,
+    "teacher?": _is_text,
+}
+ENDPOINT: Shape = {
+    "url": _is_text,
+    "model": _is_text,
+    **dict.fromkeys(("top_logprobs?", "concurrency?", "timeout?", "attempts?"), _is_count),
+}
+VERDICT: Shape = {
+    "backbone": {"asked": _is_text, "quantization": lambda value: value is None or _is_text(value)},
+    "endpoint": lambda value: value is None or _fits(value, ENDPOINT),
+    "max_tokens?": _is_count,
+}
+RECORD: Shape = {
+    "inputs?": {"*": {}},
+    "backbone?": BACKBONE,
+    "style?": {"*": _is_text},
+    "seconds?": {"*": _is_number},
+    "peak_mib?": {"*": _is_number},
+    "versions?": {},
+    "finetune?": {"*": FINETUNED},
+    "verdict?": {"*": VERDICT},
+}
+
+
+def _fits(value: Any, shape: Shape) -> bool:
+    """Whether a value has a shape; an empty dict has that of any dict."""
+    if callable(shape):
+        return shape(value)
+    if not isinstance(value, dict):
         return False
-    inputs, seconds, style, _, backbone = entries
-    return (
-        all(isinstance(of_split, dict) for of_split in inputs.values())
-        and all(isinstance(value, int | float) for value in seconds.values())
-        and all(isinstance(value, str) for value in style.values())
-        and (
-            not backbone
-            or all(isinstance(backbone.get(name), str) for name in ("asked", "quantization"))
-        )
+    known = {name.rstrip("?"): of for name, of in shape.items()}
+    missing = {name for name in shape if name != "*" and not name.endswith("?")} - value.keys()
+    return not value or (
+        not missing
+        and all(_fits(v, known.get(k, shape.get("*", lambda _: True))) for k, v in value.items())
     )

@@ -12,18 +12,22 @@ So a swapped battle costs nothing: :meth:`View.swap` is exact and needs no text.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from hashlib import sha256
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from arena.parquet import damaged, read_table, write_groups
+from arena.parquet import damaged, read_notes, read_table, write_groups
 
 Parity = Literal["anti", "sym", "paired"]
+
+FAMILY = re.compile(r"[\w.-]*")
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,13 @@ class Column:
     parity: Parity
     family: str = ""
     partner: str = ""
+
+    def __post_init__(self) -> None:
+        """Raise ``ValueError`` where one of them cannot be."""
+        if self.parity not in get_args(Parity):
+            raise ValueError(f"parity {self.parity!r}")
+        if not FAMILY.fullmatch(self.family):
+            raise ValueError(f"family {self.family!r}")
 
 
 class View:
@@ -106,12 +117,12 @@ class View:
 
     @classmethod
     def read(cls, path: Path) -> View:
-        """Read what :meth:`write` wrote.
+        """Read what :meth:`write` wrote, and compare it with its checksum.
 
         Raises:
             UserError: it is damaged.
         """
-        table = read_table(path)
+        table, notes = read_table(path), read_notes(path)
         columns: dict[str, Column] = {}
         try:
             for field in table.schema:
@@ -120,7 +131,12 @@ class View:
             values = np.empty((table.num_rows, len(columns)), dtype=np.float32)
             for i, name in enumerate(columns):
                 values[:, i] = table.column(name).to_numpy()
-            return cls(table.column("id").to_pylist(), values, columns)
+            view = cls(table.column("id").to_pylist(), values, columns)
+            checksum = _Checksum()
+            checksum.add(view)
+            if checksum.digest() != notes.get("sha256"):
+                raise ValueError("its checksum does not fit")
+            return view
         except (pa.ArrowException, LookupError, TypeError, ValueError, RecursionError) as error:
             raise damaged(path, error) from error
 
@@ -136,8 +152,36 @@ def write_views(path: Path, parts: Iterable[View], battles: str = "", source: st
         battles: ``arena.tables.texts_hash`` of the battles, by which ``read_evidence`` knows them.
         source: hash of the model and settings that made the view, where there are some.
     """
-    notes = {"battles": battles, "source": source}
-    write_groups(path, (view._arrow() for view in parts), lambda: notes)
+    checksum = _Checksum()
+
+    def tables() -> Iterator[pa.Table]:
+        for view in parts:
+            checksum.add(view)
+            yield view._arrow()
+
+    write_groups(
+        path,
+        tables(),
+        lambda: {"battles": battles, "source": source, "sha256": checksum.digest()},
+    )
+
+
+class _Checksum:
+    """Hash of a view's ids, values and columns, however it is divided."""
+
+    def __init__(self) -> None:
+        self._ids, self._values, self._columns = sha256(), sha256(), ""
+
+    def add(self, view: View) -> None:
+        """Take in the next rows."""
+        self._ids.update("".join(f"{json.dumps(name)}\n" for name in view.ids).encode())
+        # Parquet's dictionaries know one NaN and one zero.
+        self._values.update(np.where(np.isnan(view.values), np.nan, view.values + 0).data)
+        self._columns = json.dumps({name: asdict(c) for name, c in view.columns.items()})
+
+    def digest(self) -> str:
+        parts = (self._ids.digest(), self._values.digest(), self._columns.encode())
+        return sha256(b"".join(parts)).hexdigest()
 
 
 def join(views: Mapping[str, View]) -> View:

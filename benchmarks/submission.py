@@ -25,9 +25,11 @@ import pandas as pd
 import pyarrow as pa
 
 from arena.battle import CLASSES
-from arena.parquet import GROUP, read_table, write_groups
+from arena.parquet import read_notes, read_table, write_table
 from arena.processes import peak_mib
 from arena.run import Run
+from arena.tables import read_battles_table, texts_hash
+from arena.views import View
 from pipelines import cli
 
 ROWS = 25_000
@@ -46,12 +48,20 @@ def enlarge(run: Run, folder: Path, rows: int) -> None:
     folder.mkdir()
     shutil.copy(run.record, folder)
     shutil.copytree(run.model, folder / "model")
-    for path in run.folder.rglob("test.parquet"):
-        large = repeat(read_table(path), rows)
-        parts = (large.slice(i, GROUP) for i in range(0, rows, GROUP))
+    battles = Run(folder).battles("test")
+    write_table(battles, repeat(read_table(run.battles("test")), rows))
+    texts = texts_hash(read_battles_table(battles))
+    for path in run.views.rglob("test.parquet"):
+        large, notes = repeat(read_table(path), rows), read_notes(path)
         target = folder / path.relative_to(run.folder)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        write_groups(target, parts)
+        if "sha256" in notes:
+            view = View.read(path)
+            values = view.values[np.arange(rows) % len(view.ids)]
+            repeated = View(large.column("id").to_pylist(), values, view.columns)
+            repeated.write(target, texts, notes["source"])
+        else:
+            metadata = {**large.schema.metadata, b"battles": texts.encode()}
+            write_table(target, large.replace_schema_metadata(metadata))
     # Stores are read by content, wherever they lie.
     if run.judges.exists():
         (folder / "finetune").symlink_to(run.judges.resolve())

@@ -118,11 +118,10 @@ class Judges:
             UserError: training failed; one line says what to change.
         """
         folder = self.address(examples)
+        write_json(folder / SETTINGS, self._settings(examples))
         if _is_whole(folder / WEIGHTS):
             print(f"{what}: trained already, in {folder}", flush=True)
             return folder
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / SETTINGS, self._settings(examples))
         judge = Judge(load_backbone(self.config), self.recipe)
         judge.start(self._probe(examples, judge.where))
         Trainer(judge, examples, self.recipe, folder, self._inputs).run(self.every, what)
@@ -134,9 +133,8 @@ class Judges:
         """The folder of one judge whose matrices are the mean of these judges' matrices."""
         members = [folder.name for folder in folders]
         folder = self.folder / settings_hash({MEMBERS: members})
+        write_json(folder / SETTINGS, {MEMBERS: members})
         if not _is_whole(folder / WEIGHTS):
-            folder.mkdir(parents=True, exist_ok=True)
-            write_json(folder / SETTINGS, {MEMBERS: members})
             write_tensors(folder / WEIGHTS, average([f / WEIGHTS for f in folders]))
         return folder
 

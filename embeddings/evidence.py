@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -26,7 +26,7 @@ from embeddings.engine import TORCH
 from embeddings.planning import Plan, estimate, pack_battles, plan
 from embeddings.reader import AnswerReader
 from embeddings.scoring import QUANTITIES, SCORING_VERSION, Item, slot_names
-from embeddings.store import Store, Writer, as_keys, settings_hash
+from embeddings.store import EXTRACT, Store, Writer, as_keys, settings_hash
 from embeddings.template import TEMPLATE_VERSION
 
 __all__ = ["HiddenStates", "Plan", "estimate", "extract", "likelihood_view", "plan"]
@@ -187,11 +187,13 @@ class HiddenStates:
         slots: names of the slots, such as ``layer18.mean`` and ``layer18.last``.
         slot: of a slot's number, the states of answers A and B given the prompt, float16 (n, d)
             each; NaN where the model's were not finite.
+        source: hash of the model and settings that made the states.
     """
 
     ids: list[str]
     slots: list[str]
     slot: Callable[[int], tuple[np.ndarray, np.ndarray]]
+    source: str = ""
 
     @classmethod
     def read(cls, folder: Path, split: str) -> HiddenStates:
@@ -203,17 +205,14 @@ class HiddenStates:
         path = folder / "hidden" / f"{split}.parquet"
         if not path.exists():
             raise UserError(f"{path} is missing: run `python pipelines/extract.py` first")
-        table = read_table(path)
-        settings = table.schema.metadata[b"source"].decode()
-        if not re.fullmatch("[0-9a-f]{16}", settings):
-            raise UserError(f"{path} is damaged: run `python pipelines/extract.py` again")
-        slots = table.schema.metadata[b"slots"].decode().split(",")
-        store = Store(folder / "hidden" / settings)
-        a, b = (store.require(_column_of_keys(table, name)) for name in ("key_a", "key_b"))
+        index = read_index(path, ("key_a", "key_b"), "slots", "[0-9a-f]{16}", EXTRACT)
+        store = Store(folder / "hidden" / index.source)
+        a, b = map(store.require, index.keys)
         return cls(
-            table.column("id").to_pylist(),
-            slots,
+            index.ids,
+            index.listed,
             lambda number: (store.rows(a, "states", number), store.rows(b, "states", number)),
+            index.source,
         )
 
     def take(self, rows: np.ndarray) -> HiddenStates:
@@ -224,9 +223,46 @@ class HiddenStates:
             a, b = self.slot(number)
             return a[positions], b[positions]
 
-        return HiddenStates([self.ids[i] for i in positions], self.slots, slot)
+        return HiddenStates([self.ids[i] for i in positions], self.slots, slot, self.source)
 
 
-def _column_of_keys(table: pa.Table, name: str) -> np.ndarray:
-    """A column of content addresses as uint8 (n, 32)."""
-    return as_keys(table.column(name).to_pylist())
+class Index(NamedTuple):
+    """Which stored states belong to which battles, as ``read_index`` gives it.
+
+    Attributes:
+        ids: battle ids, n.
+        source: hash of the settings that made the states, or what begins with it: a store's name.
+        listed: names or numbers of the states.
+        keys: content addresses, uint8 (n, 32) each.
+    """
+
+    ids: list[str]
+    source: str
+    listed: list[str]
+    keys: list[np.ndarray]
+
+
+def read_index(path: Path, keys: Sequence[str], note: str, store: str, again: str) -> Index:
+    """Read a table of battles and of the states that a store has of them.
+
+    Args:
+        path: of the table.
+        keys: its columns of content addresses.
+        note: what of its metadata lists the states.
+        store: pattern of a store's name.
+        again: the command that makes it, for people.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    table = read_table(path)
+    notes = table.schema.metadata or {}
+    try:
+        source, listed = notes[b"source"].decode(), notes[note.encode()].decode().split(",")
+        columns = [table.column(name) for name in keys]
+        if not re.fullmatch(store, source) or any(c.type != pa.binary(32) for c in columns):
+            raise ValueError(source)
+        found = [as_keys(column.to_pylist()) for column in columns]
+        return Index(table.column("id").to_pylist(), source, listed, found)
+    except (LookupError, TypeError, ValueError) as error:
+        raise UserError(f"{path} is damaged: run `{again}` again") from error

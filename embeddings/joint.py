@@ -7,18 +7,16 @@ that stands second, each once with A before B and once with B before A.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from arena.errors import UserError
-from arena.parquet import read_table, write_table
-from embeddings.evidence import HiddenStates
+from arena.parquet import write_table
+from embeddings.evidence import HiddenStates, read_index
 from embeddings.pairs import Pairs
-from embeddings.store import Store, as_keys
+from embeddings.store import Store
 
 VIEW = "joint"
 AGAIN = "python pipelines/finetune.py"
@@ -69,16 +67,10 @@ def read_joint(views: Path, judges: Path, split: str) -> HiddenStates:
         UserError: they are damaged, or the store lacks some.
     """
     path = views / VIEW / f"{split}.parquet"
-    table = read_table(path)
-    metadata = table.schema.metadata
-    name, depths = (metadata[key].decode() for key in (b"source", b"depths"))
-    if not re.fullmatch("frozen-[0-9a-f]{16}", name):
-        raise UserError(f"{path} is damaged: run `{AGAIN}` again")
-    store = Store(judges / name, AGAIN)
-    places = {
-        side: store.require(as_keys(table.column(side).to_pylist())) for side in (FORWARD, SWAPPED)
-    }
-    slots = [(i, what) for i in range(len(depths.split(","))) for what in SIDES]
+    index = read_index(path, (FORWARD, SWAPPED), "depths", "frozen-[0-9a-f]{16}", AGAIN)
+    store = Store(judges / index.source, AGAIN)
+    places = dict(zip((FORWARD, SWAPPED), map(store.require, index.keys), strict=True))
+    slots = [(i, what) for i in range(len(index.listed)) for what in SIDES]
 
     def slot(number: int) -> tuple[np.ndarray, np.ndarray]:
         depth, what = slots[number]
@@ -86,5 +78,5 @@ def read_joint(views: Path, judges: Path, split: str) -> HiddenStates:
         a, b = SIDES[what]
         return store.rows(places[a], "states", column), store.rows(places[b], "states", column)
 
-    names = [f"layer{depths.split(',')[i]}.{what}" for i, what in slots]
-    return HiddenStates(table.column("id").to_pylist(), names, slot)
+    names = [f"layer{index.listed[i]}.{what}" for i, what in slots]
+    return HiddenStates(index.ids, names, slot, index.source)

@@ -33,6 +33,9 @@ EXTRACT = "python pipelines/extract.py"
 
 SHARD_ITEMS = 64
 
+NDIM = {"keys": 2, "states": 3, "likelihood": 2, "values": 2, "ends": 1}
+"""Dimensions of the arrays that shards have."""
+
 SHARD_NAME = re.compile(r"[0-9a-f]{32}\.safetensors")
 
 OPEN_SHARDS = 64
@@ -79,7 +82,7 @@ def read_keys(path: Path) -> np.ndarray:
     try:
         with safe_open(path, framework="pt") as file:
             keys: np.ndarray = file.get_tensor("keys").numpy().copy()
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, TypeError, ValueError) as error:
         raise DamagedError(str(error)) from error
     if keys.dtype != np.uint8 or keys.shape[1:] != (32,) or path.name != _file_name(keys):
         raise DamagedError("its keys are not those of its name")
@@ -98,9 +101,22 @@ def check(path: Path) -> None:
     identity = _identity(path)
     if identity in _sound:
         return
-    read_keys(path)
-    read_tensors(path)
+    items = len(read_keys(path))
+    if not _fit(read_tensors(path)[0], items):
+        raise DamagedError("its arrays are no items' arrays")
     _sound.add(identity)
+
+
+def _fit(arrays: Mapping[str, torch.Tensor], items: int) -> bool:
+    """Whether each of so many items has its rows in every array of a shard."""
+    if any(array.ndim != NDIM.get(name) for name, array in arrays.items()):
+        return False
+    if "ends" not in arrays:
+        # numpy has no bfloat16.
+        return all(len(a) == items and a.dtype != torch.bfloat16 for a in arrays.values())
+    ends = [0, *arrays["ends"].tolist()]
+    rows = len(arrays.get("values", ()))
+    return len(ends) == items + 1 and ends == sorted(ends) and ends[-1] == rows
 
 
 def _identity(path: Path) -> Identity:
@@ -194,11 +210,11 @@ class Store:
             try:
                 array = self._file(number).get_slice(name)
                 array = (array[:] if column is None else array[:, column]).numpy()
-            except SafetensorError as error:
+                if found is None:
+                    found = np.empty((len(places), *array.shape[1:]), dtype=array.dtype)
+                found[which] = array[rows]
+            except (SafetensorError, LookupError, TypeError, ValueError) as error:
                 raise self._damaged(self._paths[number], error) from error
-            if found is None:
-                found = np.empty((len(places), *array.shape[1:]), dtype=array.dtype)
-            found[which] = array[rows]
         return np.empty(0) if found is None else found
 
     def get(self, key: bytes) -> torch.Tensor:

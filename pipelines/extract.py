@@ -17,6 +17,7 @@ import json
 import platform
 import sys
 import time
+from collections.abc import Container
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -39,7 +40,7 @@ from arena.parquet import read_notes
 from arena.processes import peak_mib
 from arena.readers import read_battles, rejected
 from arena.run import SPLITS, Run
-from arena.tables import read_battles_groups, texts_hash, write_battles
+from arena.tables import read_battles_groups, read_battles_table, texts_hash, write_battles
 from arena.views import write_views
 from embeddings.cluster import Cluster
 from embeddings.config import BackboneConfig, load_config
@@ -49,6 +50,7 @@ from embeddings.store import settings_hash
 
 DEFAULT_BACKBONE = "smollm2-135m"
 RAY = "ray"
+REJECTED = ["split", "row", "id", "reason"]
 VERSIONS = ("torch", "transformers", "bitsandbytes", "lightgbm", "scikit-learn", "optuna")
 
 
@@ -118,13 +120,26 @@ def sound(table: pd.DataFrame) -> pd.DataFrame:
 
 def write_rejected(run: Run, tables: dict[str, pd.DataFrame]) -> None:
     """Write the rows set aside of these splits; rows of a split that is not given stay."""
-    kept = []
+    kept = [rejected(table).assign(split=split) for split, table in tables.items()]
     if run.rejected.exists():
-        before = pd.read_csv(run.rejected, dtype=str, keep_default_na=False)
-        kept.append(before[~before["split"].isin(list(tables))])
-    kept += [rejected(table).assign(split=split) for split, table in tables.items()]
+        kept.insert(0, rejected_before(run, tables))
     with atomic(run.rejected) as temporary:
-        pd.concat(kept)[["split", "row", "id", "reason"]].to_csv(temporary, index=False)
+        pd.concat(kept)[REJECTED].to_csv(temporary, index=False)
+
+
+def rejected_before(run: Run, tables: Container[str]) -> pd.DataFrame:
+    """The rows set aside of the run's splits that are none of ``tables``."""
+    try:
+        before = pd.read_csv(run.rejected, dtype=str, keep_default_na=False)
+        if list(before.columns) != REJECTED:
+            raise ValueError("its columns are others")
+        return before[[split not in tables for split in before["split"]]]
+    except ValueError as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        print(f"{run.rejected} is damaged ({reason}): made again", file=sys.stderr)
+        others = [s for s in SPLITS if s not in tables and run.battles(s).exists()]
+        kept = [rejected(read_battles_table(run.battles(s))).assign(split=s) for s in others]
+        return pd.concat([pd.DataFrame(columns=REJECTED), *kept])
 
 
 def content(table: pd.DataFrame) -> str:

@@ -38,6 +38,7 @@ from arena.errors import UserError
 from arena.forecasts import from_log_odds, one_hot, read_probabilities
 from arena.groups import held_out
 from arena.lock import hold
+from arena.parquet import read_notes
 from arena.processes import peak_mib
 from arena.run import SPLITS, Run
 from arena.tables import read_battles_table, texts_hash
@@ -46,6 +47,7 @@ from embeddings.config import BackboneConfig, finetune_entries
 from embeddings.costs import estimate_finetuning
 from embeddings.crossfit import Judges, crossfit, unseen
 from embeddings.evidence import name_the_lost
+from embeddings.joint import VIEW as JOINT
 from embeddings.joint import write_joint
 from embeddings.pairs import Pairs, pack_pairs
 from embeddings.planning import counting_tokenizer
@@ -247,6 +249,8 @@ def finetune(run: Run, asked: Asked, checkpoint_steps: int) -> None:
             if table is not None:
                 store = judges.frozen.folder.name
                 write_joint(run.views, split, table, texts[split], store, judges.span.reads)
+    else:
+        remove_old_joint(run, texts)
     left_out = held_out(tables["train"]["group"], asked.folds)
     folders, view = crossfit(judges, examples, left_out, predict)
     recipe = asked.recipe
@@ -273,6 +277,24 @@ def finetune(run: Run, asked: Asked, checkpoint_steps: int) -> None:
     print(
         f"view in {run.views / asked.view}; next: python pipelines/train_meta.py --run {run.folder}"
     )
+
+
+def remove_old_joint(run: Run, texts: dict[str, str]) -> None:
+    """Remove the view ``joint`` where it is not of the run's battles and is not made again.
+
+    Args:
+        run: the run.
+        texts: ``texts_hash`` of the battles of each split.
+    """
+    paths = {split: run.views / JOINT / f"{split}.parquet" for split in texts}
+    there = {split: path for split, path in paths.items() if path.exists()}
+    if there and any(
+        split not in there or read_notes(there[split]).get("battles") != texts[split]
+        for split in texts
+    ):
+        print(f"view {JOINT} is of other battles, and only --pool answers makes it: removed")
+        for path in there.values():
+            path.unlink()
 
 
 def command(argv: list[str] | None = None) -> int:

@@ -27,13 +27,17 @@ def pair_columns(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return a - b, np.concatenate([np.abs(a - b), a + b], axis=1)
 
 
+SOURCE = "source"
+
+
 @register
 @dataclass(frozen=True)
 class HiddenProbes(Learned):
     """Probes of the pooled states.
 
-    A model has, for each slot, ``<slot>/center`` (the mean state, float32 (d,); raw cosines are
-    near 1 without it) and the weights of a :class:`meta.logistic.SymmetricLogistic`.
+    A model has ``source`` (uint8: the hash of what made the states, as text) and, for each slot,
+    ``<slot>/center`` (the mean state, float32 (d,); raw cosines are near 1 without it) and the
+    weights of a :class:`meta.logistic.SymmetricLogistic`.
     """
 
     name = "hidden"
@@ -71,7 +75,7 @@ class HiddenProbes(Learned):
 
     def fit(self, rows: np.ndarray, labels: np.ndarray) -> Model:
         """Fit a probe a slot, on the battles whose states are finite."""
-        model: Model = {}
+        model: Model = {SOURCE: self._source()}
         for i, slot in enumerate(self.states.slots):
             a, b = (states[rows] for states in self.states.slot(i))
             known = np.isfinite(a).all(axis=1) & np.isfinite(b).all(axis=1)
@@ -86,8 +90,17 @@ class HiddenProbes(Learned):
 
     def values(self, model: Model, rows: np.ndarray) -> np.ndarray:
         """Log-odds and cosines of these battles."""
+        if not np.array_equal(model.get(SOURCE, ()), self._source()):
+            raise UserError(
+                f"the model was trained on another {self.name} view than the run has now, of "
+                f"another backbone or other settings: give {self.again} as before it was trained, "
+                "or train_meta.py again"
+            )
         blocks = [self._slot(model, i, slot, rows) for i, slot in enumerate(self.states.slots)]
         return np.concatenate([*blocks, np.mean(blocks, axis=0)], axis=1)
+
+    def _source(self) -> np.ndarray:
+        return np.array([*self.states.source.encode()], dtype=np.uint8)
 
     def _slot(self, model: Model, i: int, slot: str, rows: np.ndarray) -> np.ndarray:
         a, b = (states[rows] for states in self.states.slot(i))

@@ -18,7 +18,7 @@ class JointProbes(HiddenProbes):
 
     name = VIEW
     strength = 1e-3
-    again = "finetune.py"
+    again = "finetune.py --pool answers"
 
     @staticmethod
     def stored(run: Run, split: str) -> HiddenStates:

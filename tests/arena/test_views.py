@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from arena.errors import UserError
 from arena.views import Column, View, join, write_views
 
 COLUMNS = {
@@ -71,6 +72,35 @@ def test_take_and_frame():
 def test_columns_that_do_not_fit_are_refused(columns):
     with pytest.raises(ValueError, match="column"):
         View(["x"], np.zeros((1, 2)), columns)
+
+
+@pytest.mark.parametrize("column", [("]nti", "verbosity"), ("sym", "verb\0sity"), ("anti", "a b")])
+def test_a_parity_or_family_that_cannot_be_is_refused(column):
+    with pytest.raises(ValueError, match=r"parity|family"):
+        Column(*column)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_a_changed_byte_is_noticed_or_changes_nothing(tmp_path_factory, data):
+    folder = tmp_path_factory.getbasetemp()
+    before = view([[0.5, np.nan, -0.0, 3]] * 3)
+    before.write(folder / "sound.parquet", "0123", "4567")
+    content = bytearray((folder / "sound.parquet").read_bytes())
+    content[data.draw(st.integers(0, len(content) - 1))] ^= data.draw(st.integers(1, 255))
+    (folder / "changed.parquet").write_bytes(content)
+    try:
+        found = View.read(folder / "changed.parquet")
+    except UserError:
+        return
+    assert (found.ids, found.columns) == (before.ids, before.columns)
+    np.testing.assert_array_equal(found.values, before.values)
+
+
+def test_values_that_parquet_does_not_tell_apart_are_no_damage(tmp_path):
+    odd = np.array([0x7FC00000, 0xFFC00000, 0x80000000, 0], np.uint32).view(np.float32)
+    view(np.stack([odd, odd[::-1], odd])).write(tmp_path / "x.parquet")
+    assert np.isnan(View.read(tmp_path / "x.parquet").values[:, :2]).sum() == 4
 
 
 @given(VALUES, VALUES)

@@ -73,6 +73,23 @@ def test_exchanged_answers_exchange_the_states_and_the_view(config, tmp_path):
     assert {c.family for c in probes.columns.values()} == {"joint"}
 
 
+def test_a_model_refuses_the_states_of_other_settings(config, tmp_path):
+    run, _, _ = joint(BATTLES, config, tmp_path)
+    rows = np.arange(12)
+    probes = JointProbes.read(run, "train", BATTLES, {})
+    model = probes.fit(rows, BATTLES["label"].to_numpy())
+    assert len(probes.unseen([model]).ids) == 12
+    run, _, _ = joint(BATTLES, replace(config, dtype="bfloat16"), tmp_path)
+    other = JointProbes.read(run, "train", BATTLES, {})
+    assert other.states.slots == probes.states.slots
+    with pytest.raises(UserError, match=r"another joint view .*finetune\.py"):
+        other.values(model, rows)
+    # As models of before were kept.
+    del model["source"]
+    with pytest.raises(UserError, match="another joint view"):
+        probes.values(model, rows)
+
+
 def test_a_run_without_them_has_no_view_and_a_damaged_one_is_one_line(config, tmp_path):
     assert JointProbes.read(Run(tmp_path / "none"), "train", BATTLES, {}) is None
     run, table, _ = joint(BATTLES, config, tmp_path)

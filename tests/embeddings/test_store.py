@@ -265,6 +265,40 @@ def test_what_a_crash_left_is_removed_by_who_writes(folder):
     assert len(list(folder.glob("*.safetensors"))) == 2
 
 
+def shard(keys, **arrays):
+    """What is written of three items, with some of it changed."""
+    return {"keys": keys, **items()[1], **arrays}
+
+
+KEYS = as_keys(items()[0]).copy()
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        shard(torch.zeros((3, 32), dtype=torch.bfloat16)),
+        shard(KEYS, states=torch.zeros((3, 2, 4), dtype=torch.bfloat16)),
+        shard(KEYS, states=np.zeros((2, 2, 4), np.float16)),
+        shard(KEYS, states=np.zeros((3, 2), np.float16)),
+        shard(KEYS, states=np.array(0, np.float16)),
+        {"keys": KEYS, "ends": torch.tensor([1, 2]), "values": torch.zeros(2, 3)},
+        {"keys": KEYS, "ends": torch.tensor([2, 1, 3]), "values": torch.zeros(3, 3)},
+        {"keys": KEYS, "ends": torch.tensor([1, 2, 4]), "values": torch.zeros(3, 3)},
+        {"keys": KEYS, "ends": torch.tensor([1, 2, 3])},
+    ],
+)
+def test_a_shard_whose_arrays_are_not_of_its_items_is_damaged(tmp_path, arrays, capsys):
+    store = Writer(tmp_path / "store", SETTINGS)
+    store.add(*items())
+    (path,) = store.folder.glob("*.safetensors")
+    path.unlink()
+    tensors.write_tensors(path, arrays)
+    with pytest.raises(UserError, match="is damaged"):
+        gather(store.folder, [0], "states", 1)
+    assert there(Writer(store.folder), [0]) == [False]
+    assert "removed and made again" in capsys.readouterr().err
+
+
 def test_what_has_not_the_name_of_a_shard_is_left_alone(folder):
     other = folder / "model.safetensors"
     other.write_bytes(b"another's")

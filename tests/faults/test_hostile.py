@@ -184,6 +184,10 @@ def test_a_bundle_of_other_kinds_is_damaged(tmp_path, changes):
         bundle.load(tmp_path)
 
 
+TUNED = {"backbone": {"asked": "toy", "quantization": "none"}, "recipe": {}, "folds": 5}
+SAID = {"backbone": {"asked": "", "quantization": None}, "endpoint": None}
+
+
 @pytest.mark.parametrize(
     "entries",
     [
@@ -193,6 +197,18 @@ def test_a_bundle_of_other_kinds_is_damaged(tmp_path, changes):
         {"inputs": {"train": "votes.csv"}},
         {"seconds": {"style_train": "long"}},
         {"style": 3},
+        {"seconds": {"style_train": float("nan")}},
+        {"peak_mib": {"style_train": "much"}},
+        {"backbone": {"asked": "toy", "quantization": "none", "config": "toy"}},
+        {"backbone": {"asked": "\ud800", "quantization": "none"}},
+        {"finetune": ["logits-a"]},
+        {"finetune": {"logits-a": "rank 8"}},
+        {"finetune": {"logits-a": {**TUNED, "recipe": [8]}}},
+        {"finetune": {"logits-a": {**TUNED, "folds": "5"}}},
+        {"finetune": {"logits-a": {"folds": 5}}},
+        {"verdict": {"verdict-a": []}},
+        {"verdict": {"verdict-a": {**SAID, "endpoint": {"url": 3, "model": "m"}}}},
+        {"verdict": {"verdict-a": {"backbone": SAID["backbone"]}}},
     ],
 )
 def test_a_record_of_other_kinds_is_damaged(tmp_path, entries):
@@ -200,6 +216,38 @@ def test_a_record_of_other_kinds_is_damaged(tmp_path, entries):
     run.record.write_text(json.dumps(entries))
     with pytest.raises(UserError, match=r"run\.json is damaged"):
         run.read_record()
+
+
+def test_a_record_as_it_is_written_is_read(tmp_path):
+    endpoint = {"url": "http://box/v1", "model": "m", "top_logprobs": 20, "more": None}
+    entries = {
+        "backbone": {"asked": "toy", "quantization": "none"},
+        "seconds": {"style_train": 1, "style_test": 0.5},
+        "finetune": {"logits-a": TUNED},
+        "verdict": {"verdict-a": SAID, "verdict-b": {**SAID, "endpoint": endpoint}},
+        "more": [1],
+    }
+    run = Run(tmp_path)
+    run.update_record(**entries)
+    assert run.read_record() == entries
+
+
+@pytest.mark.parametrize("damage", ["no metadata", "no key_b", "null", "text", "short"])
+def test_a_damaged_table_of_keys_is_one_line(tmp_path, damage):
+    keys = pa.array([KEY], pa.binary(32))
+    columns = {"id": pa.array(["1"]), "key_a": keys, "key_b": keys}
+    columns["key_b"] = {
+        "null": pa.array([None], pa.binary(32)),
+        "text": pa.array(["x" * 32]),
+        "short": pa.array([b"x"]),
+    }.get(damage, keys)
+    if damage == "no key_b":
+        del columns["key_b"]
+    notes = {"source": "0" * 16, "slots": "layer1.mean"}
+    table = pa.table(columns).replace_schema_metadata(None if damage == "no metadata" else notes)
+    write_table(tmp_path / "hidden" / "train.parquet", table)
+    with pytest.raises(UserError, match=r"train\.parquet is damaged: run .*extract\.py"):
+        HiddenStates.read(tmp_path, "train")
 
 
 def test_tables_of_other_columns_are_damaged(tmp_path):

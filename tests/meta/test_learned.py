@@ -213,5 +213,5 @@ def test_a_missing_view_names_the_command_that_makes_it(tmp_path, view, command)
     write_battles(run.battles("train"), battles)
     there = View(battles["id"].tolist(), np.ones((3, 1)), {"x": Column("sym")})
     there.write(run.views / "other" / "train.parquet")
-    with pytest.raises(UserError, match=rf"has no view {view} .* run {command}\.py on them"):
+    with pytest.raises(UserError, match=rf"has no view {view} .* run {command}\.py.* on them"):
         read_evidence(run, "train", [view])

@@ -13,6 +13,9 @@ from tiny import save_tiny_model
 
 from arena.battle import CLASSES
 from arena.parquet import read_notes, read_table, write_table
+from arena.readers import read_battles
+from arena.run import Run
+from arena.tables import write_battles
 from arena.views import View
 from embeddings.config import load_config
 from embeddings.evidence import settings_of
@@ -301,6 +304,26 @@ def test_another_engine_for_the_test_set_alone_is_refused_and_the_own_one_is_kep
     assert extract.command(argv) == 0
     assert asked == ["openvino", "openvino"]
     assert extract.command([*argv, "--engine", "torch"]) == 2
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"a,b\n1,2\n", "split,row,id,reason\n".encode("utf-16"), b'split,"\n']
+)
+def test_a_damaged_list_of_rejected_rows_is_made_again(tmp_path, content, capsys):
+    run = Run(tmp_path)
+    table = read_battles(str(lmsys(tmp_path / "t.csv", 4)), labelled=True)
+    table.loc[2, "reason"] = "bad JSON"
+    extract.write_rejected(run, {"train": table, "test": table})
+    sound = run.rejected.read_bytes()
+    for split in ("train", "test"):
+        write_battles(run.battles(split), table)
+    run.rejected.write_bytes(content)
+    extract.write_rejected(run, {"test": table})
+    assert run.rejected.read_bytes() == sound
+    assert "rejected.csv is damaged" in capsys.readouterr().err
+    extract.write_rejected(run, {"test": table})
+    assert run.rejected.read_bytes() == sound
+    assert capsys.readouterr().err == ""
 
 
 def test_damaged_test_rows_get_the_prior_in_their_place(trained, tmp_path):

@@ -125,6 +125,35 @@ def test_one_fold_leaves_the_other_battles_without_logits(tuned, trainings):
     assert trainings == [(~known).sum()]
 
 
+def test_a_joint_view_of_other_battles_does_not_stay_where_none_is_made(tuned, tmp_path, capsys):
+    run = shutil.copytree(tuned, tmp_path / "run")
+    joint = run / "views" / "joint"
+    argv = ["--run", str(run), "--view", "logits-last", *QUICK, "--pool", "last", "--epochs", "0"]
+    assert finetune.command(argv) == 0
+    assert len(list(joint.glob("*.parquet"))) == 2
+    more = lmsys(tmp_path / "more.csv", 5, 3, labelled=False)
+    assert extract.command(["--test", str(more), "--run", str(run)]) == 0
+    assert finetune.command(argv) == 0
+    assert "view joint is of other battles" in capsys.readouterr().out
+    assert list(joint.glob("*.parquet")) == []
+
+
+def test_what_a_judge_was_made_with_is_written_again_where_it_is_cut(tuned, tmp_path, trainings):
+    run = shutil.copytree(tuned, tmp_path / "run")
+    paths = list((run / "finetune").glob("*/settings.json"))
+    before = [path.read_bytes() for path in paths]
+    for path in paths:
+        path.write_bytes(path.read_bytes()[:10])
+    shards = list((run / "finetune").glob("*/logits/*.safetensors"))
+    assert shards
+    for path in shards:
+        path.unlink()
+    assert finetune.command(["--run", str(run), "--view", "logits-toy", *QUICK]) == 0
+    assert trainings == []
+    # Those of the other views' judges stay.
+    assert sum(path.read_bytes() in before for path in paths) == 2
+
+
 def test_soft_labels_and_a_teacher(tuned, tmp_path, trainings, capsys):
     soft = pd.DataFrame(
         np.random.default_rng(0).dirichlet([1, 1, 1], 24), columns=list(CLASSES)
