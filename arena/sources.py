@@ -37,6 +37,10 @@ ENCODINGS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 
+MOST_UNPACKED, ALWAYS_UNPACKED = 100, 2**28
+"""A gzipped file may be so many times its size, and so many bytes in any case. Text packs to a
+third or a tenth; what packs to a thousandth was made to fill the memory."""
+
 NOT_UTF8 = "holds bytes that are not UTF-8"
 
 
@@ -107,15 +111,32 @@ def _bytes(source: str) -> bytes:
             data: bytes = file.read()
     except FileNotFoundError:
         raise UserError(f"{source} is not there: check the path or URL") from None
+    except MemoryError:
+        raise
     except Exception as error:
         # Every remote filesystem of fsspec raises errors of its own, with no common base.
         raise UserError(f"{source} cannot be opened ({_what(error)}): check it") from None
     if data.startswith(b"\x1f\x8b"):
         try:
-            return gzip.decompress(data)
+            return _unpacked(source, data)
         except (OSError, EOFError, zlib.error) as error:
             raise UserError(f"{source} is damaged gzip ({_what(error)}): get it again") from None
     return data
+
+
+def _unpacked(source: str, data: bytes) -> bytes:
+    """What a gzipped file holds, read no further than its limit."""
+    most = max(MOST_UNPACKED * len(data), ALWAYS_UNPACKED)
+    found = io.BytesIO()
+    with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
+        while piece := file.read(2**20):
+            if found.tell() + len(piece) > most:
+                raise UserError(
+                    f"{source} unpacks to more than {most:,} bytes, {MOST_UNPACKED} times its size "
+                    "or more: if that is right, unpack it and give the unpacked file"
+                )
+            found.write(piece)
+    return found.getvalue()
 
 
 def _what(error: Exception) -> str:

@@ -33,6 +33,7 @@ INSTRUMENTED = [
     "embeddings.store",
     "embeddings.tensors",
     "meta.bundle",
+    "meta.trees",
     "pipelines.tables",
 ]
 """Modules whose lines guide the search; the others would only slow it down."""

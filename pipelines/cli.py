@@ -70,8 +70,8 @@ def names(text: str) -> list[str]:
 def run(command: Callable[[argparse.Namespace], None], arguments: argparse.Namespace) -> int:
     """Print the arguments, run the command, return the exit code.
 
-    A user's mistake, or a disk that is full or not to be written, is one line on stderr and exit
-    code 2; Ctrl-C is exit code 130.
+    A user's mistake, a disk that is full or not to be written, or memory that does not suffice, is
+    one line on stderr and exit code 2; Ctrl-C is exit code 130.
     """
     if signal.getsignal(signal.SIGINT) is _leave:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -89,4 +89,28 @@ def run(command: Callable[[argparse.Namespace], None], arguments: argparse.Names
     except KeyboardInterrupt:
         print(STOPPED, file=sys.stderr)
         return 130
+    except Exception as error:
+        advice = _memory_advice(error)
+        if not advice:
+            raise
+        told = " ".join(str(error).split())[:200] or "no more is granted"
+        print(f"error: out of memory ({told}): {advice}", file=sys.stderr)
+        return 2
     return 0
+
+
+def _memory_advice(error: Exception) -> str:
+    """What to do where the memory did not suffice; "" for any other error.
+
+    PyTorch's own are known by their names and words: most commands do without it.
+    """
+    if isinstance(error, MemoryError):
+        return "take a machine with more memory, or fewer rows (extract.py --limit N)"
+    known = any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__)
+    words = ("out of memory", "can't allocate memory")
+    if known or (isinstance(error, RuntimeError) and any(word in str(error) for word in words)):
+        return (
+            "take a smaller backbone, --quantization nf4, or fewer tokens (--max-tokens, or "
+            "max_tokens and batch_tokens of the backbone's YAML)"
+        )
+    return ""

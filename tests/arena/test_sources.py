@@ -16,6 +16,7 @@ from battle_files import NAMES, WITH_FILES, as_csv, cells, reasons, save
 from hypothesis import given
 from hypothesis import strategies as st
 
+from arena import sources
 from arena.errors import UserError
 from arena.readers import read_battles
 
@@ -210,3 +211,25 @@ def test_a_web_address_is_read(tmp_path):
         with pytest.raises(UserError, match="is not there"):
             read_battles(f"{address}/other.csv", labelled=True)
         server.shutdown()
+
+
+def test_a_file_made_to_fill_the_memory_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "ALWAYS_UNPACKED", 2**21)
+    header = as_csv([cells(1)]).encode()
+    bomb = save(tmp_path, gzip.compress(header + b"x" * 2**23), "bomb.csv.gz")
+    with pytest.raises(UserError, match="unpacks to more than 2,097,152 bytes, 100 times") as error:
+        read_battles(bomb, labelled=True)
+    assert "\n" not in str(error.value)
+    # Members that follow each other are one file, as gunzip reads them.
+    lines = as_csv([cells(i) for i in range(3)]).encode().splitlines(keepends=True)
+    members = b"".join(map(gzip.compress, lines))
+    found = read_battles(save(tmp_path, members, "x.csv.gz"), labelled=True)
+    assert len(found) == 3
+
+
+def test_text_that_packs_well_is_read_whole(tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "ALWAYS_UNPACKED", 1)
+    text = as_csv([cells(i, a="the same words " * 20) for i in range(200)])
+    packed = gzip.compress(text.encode())
+    assert len(text) > 10 * len(packed)
+    assert len(read_battles(save(tmp_path, packed, "x.csv.gz"), labelled=True)) == 200

@@ -106,8 +106,8 @@ def test_fingerprint_is_of_the_content(copy, tmp_path):
     assert len(before) == 16
 
 
-@pytest.mark.parametrize("place", [0, -1])
-def test_fingerprint_sees_either_end_of_a_tensor(copy, place):
+@pytest.mark.parametrize("place", [0, 4000, -1])
+def test_fingerprint_sees_every_place_of_a_tensor(copy, place):
     before = fingerprint(copy)
     path = copy / "model.safetensors"
     tensors = load_file(path)

@@ -3,6 +3,7 @@
 import ast
 import json
 import pickle
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -178,8 +179,8 @@ def test_deep_nesting_is_one_line(tmp_path):
 )
 def test_a_bundle_of_other_kinds_is_damaged(tmp_path, changes):
     sound = {"format": bundle.FORMAT, "class_order": list(bundle.CLASSES), "prior": [1, 1, 1]}
-    entries = {**sound, "length": {}, "fusions": {}, "learned": {}, **changes}
-    (tmp_path / "bundle.json").write_text(json.dumps(entries))
+    entries = {**sound, "length": {}, "fusions": {}, "learned": {}, "sha256": {}, **changes}
+    (tmp_path / "bundle.json").write_text(json.dumps(bundle.signed(entries)))
     with pytest.raises(UserError, match="is damaged"):
         bundle.load(tmp_path)
 
@@ -282,8 +283,9 @@ def test_a_booster_leads_nowhere_else(tmp_path, monkeypatch, file):
         "length": {},
         "fusions": {"meta": fusion},
         "learned": {},
+        "sha256": {file: sha256(b"secret").hexdigest()},
     }
-    (folder / "bundle.json").write_text(json.dumps(entries))
+    (folder / "bundle.json").write_text(json.dumps(bundle.signed(entries)))
     opened = []
     read = Path.read_bytes
     monkeypatch.setattr(Path, "read_bytes", lambda path: opened.append(path.name) or read(path))

@@ -5,12 +5,14 @@ import signal
 import subprocess
 import sys
 import time
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
+import torch
 from test_commands import lmsys
 
-from pipelines import calibrate, evaluate, extract, finetune, submit, train_meta
+from pipelines import calibrate, cli, evaluate, extract, finetune, submit, train_meta
 
 ROOT = Path(__file__).resolve().parents[2]
 HOLD = """
@@ -99,6 +101,42 @@ def test_ctrl_c_while_the_libraries_load(name, tmp_path):
     assert "stopped; the same command" in err
     assert "Traceback" not in err
     assert out == ""
+
+
+def rows_beyond_memory(_):
+    bytes(2**62)
+
+
+def tensor_beyond_memory(_):
+    torch.empty(2**50, dtype=torch.uint8)
+
+
+def gpu_is_full(_):
+    raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2 GiB")
+
+
+@pytest.mark.parametrize(
+    ("command", "advice"),
+    [
+        (rows_beyond_memory, "fewer rows (extract.py --limit N)"),
+        (tensor_beyond_memory, "take a smaller backbone, --quantization nf4"),
+        (gpu_is_full, "take a smaller backbone, --quantization nf4"),
+    ],
+)
+def test_memory_that_does_not_suffice_is_one_line(command, advice, capsys):
+    assert cli.run(command, Namespace()) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: out of memory (")
+    assert advice in err
+    assert err.count("\n") == 1
+
+
+def test_other_errors_keep_their_traceback():
+    def bug(_):
+        raise RuntimeError("a bug")
+
+    with pytest.raises(RuntimeError, match="a bug"):
+        cli.run(bug, Namespace())
 
 
 def test_a_command_in_the_background_of_a_script_ignores_ctrl_c(tmp_path):
