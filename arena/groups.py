@@ -94,6 +94,10 @@ def assign_groups(df: pd.DataFrame) -> pd.Series[str]:
     return pd.Series([smallest[number] for number in component], index=df.index, dtype="str")
 
 
+THRIFTY_FOLDS = 5
+"""``finetune.py --folds 1`` trains one judge, which leaves out fold 0 of so many."""
+
+
 def fold_of(groups: Iterable[str], folds: int) -> np.ndarray:
     """Fold of each group: its name as a number modulo ``folds``, so no seed is needed.
 

@@ -21,7 +21,7 @@ import torch
 
 from arena.errors import UserError
 from arena.files import read_json, write_json
-from arena.groups import fold_of
+from arena.groups import THRIFTY_FOLDS, fold_of
 from arena.swap import SWAP
 from arena.views import View
 from embeddings import pairs, probe
@@ -39,9 +39,6 @@ from embeddings.store import Writer, as_keys, settings_hash
 from embeddings.template import TEMPLATE_VERSION
 from embeddings.tensors import DamagedError, read_tensors, write_tensors
 from embeddings.training import TRAINING_VERSION, WEIGHTS, Examples, Trainer
-
-THRIFTY_FOLDS = 5
-"""``folds=1`` trains one judge, which leaves out fold 0 of so many."""
 
 SETTINGS, MEMBERS = "settings.json", "mean of"
 

@@ -166,19 +166,25 @@ def test_dry_run_prints_the_plan_and_writes_nothing(tuned, capsys):
     "extra",
     [
         [],
-        ["--predict-tokens", "400"],
+        ["--predict-tokens", "200"],
         ["--epochs", "2", "--top-layers", "1", "--folds", "1"],
-        ["--pool", "last", "--predict-tokens", "400"],
+        ["--pool", "last", "--predict-tokens", "200"],
         ["--average-adapters"],
-        ["--folds", "3", "--average-adapters", "--predict-tokens", "400", "--top-layers", "1"],
-        ["--epochs", "0", "--predict-tokens", "400"],
+        ["--folds", "3", "--average-adapters", "--predict-tokens", "200", "--top-layers", "1"],
+        ["--epochs", "0", "--predict-tokens", "200"],
         ["--epochs", "0", "--pool", "last"],
     ],
     ids=" ".join,
 )
 def test_the_plan_counts_what_a_run_reads(tuned, extra, tmp_path, monkeypatch):
     read = dict.fromkeys(("learned", "frozen", "asked", "lower"), 0)
-    fill, step, planned = reading.fill, Trainer._step, []
+    fill, step, sound, planned = reading.fill, Trainer._step, finetune.read_sound, []
+
+    def long_answers(run):
+        tables = sound(run)
+        for table in tables.values():
+            table["response_a"] = [[4 * text for text in turns] for turns in table["response_a"]]
+        return tables
 
     def filling(store, todo, *how):
         name = {"frozen": "frozen", "lower": "lower"}.get(store.folder.name.split("-")[0], "asked")
@@ -196,10 +202,11 @@ def test_the_plan_counts_what_a_run_reads(tuned, extra, tmp_path, monkeypatch):
         return []
 
     run = shutil.copytree(tuned, tmp_path / "run", ignore=shutil.ignore_patterns("finetune"))
-    settings = ["--max-tokens", "150", "--folds", "2"]
+    settings = ["--max-tokens", "130", "--folds", "2"]
     if "0" not in extra:
         settings += ["--rank", "2", "--batch", "8"]
     argv = ["--run", str(run), "--view", "logits-new", *settings, *extra]
+    monkeypatch.setattr(finetune, "read_sound", long_answers)
     monkeypatch.setattr(finetune, "estimate_finetuning", counting)
     assert finetune.command([*argv, "--dry-run"]) == 0
     monkeypatch.setattr(crossfit, "fill", filling)
@@ -208,6 +215,7 @@ def test_the_plan_counts_what_a_run_reads(tuned, extra, tmp_path, monkeypatch):
     assert finetune.command(argv) == 0
     assert planned == [read]
     assert read["frozen"] > 0
+    assert (read["asked"] == 0) == ("0" in extra)
 
 
 def test_a_model_that_is_not_here_is_planned_with_another_tokenizer(
