@@ -44,6 +44,7 @@ from arena.views import View
 from embeddings.backbone import load_tokenizer
 from embeddings.config import BackboneConfig, finetune_entries, load_config
 from embeddings.endpoint import Endpoint
+from embeddings.evidence import name_the_lost
 from embeddings.pairs import Pairs, distinct, pack_with
 from embeddings.planning import counting_tokenizer, estimate_reading
 from embeddings.recipe import Recipe
@@ -162,7 +163,9 @@ def ask(tables: dict[str, pd.DataFrame], asked: Asked, folder: Path) -> dict[str
         assert asked.config is not None
         said = ask_backbone(questions, asked.config, folder)
     mass = np.exp(np.concatenate(said)).sum(axis=1)
-    print(f"A, B and C hold {mass.mean():.1%} of the next token's probability in the mean")
+    if np.isfinite(mass).any():
+        mean = mass[np.isfinite(mass)].mean()
+        print(f"A, B and C hold {mean:.1%} of the next token's probability in the mean")
     views = map(verdict_view, questions, said)
     return dict(zip(packed, views, strict=True))
 
@@ -195,22 +198,30 @@ def answer(run: Run, tables: dict[str, pd.DataFrame], asked: Asked, folder: Path
     start = time.monotonic()
     found = ask(tables, asked, folder)
     for split, view in found.items():
+        name_the_lost(split, view.ids, np.isnan(view.values[:, 0]), asked.view)
         view.write(run.views / asked.view / f"{split}.parquet")
     run.update_record(
         verdict={asked.view: asked.record()},
         seconds={asked.view: round(time.monotonic() - start, 3)},
     )
-    values = found["train"].frame()
+    say_what_it_is_worth(found["train"], tables["train"]["label"].to_numpy(dtype=np.int64))
+    print(
+        f"view in {run.views / asked.view}; next: python pipelines/train_meta.py --run {run.folder}"
+    )
+
+
+def say_what_it_is_worth(view: View, labels: np.ndarray) -> None:
+    """Print figures of the battles that have a verdict; ``labels`` int (n,)."""
+    sound = ~np.isnan(view.values[:, 0])
+    if not sound.any():
+        return
+    values, labels = view.frame()[sound], labels[sound]
     probabilities = from_log_odds(values["side"].to_numpy(), values["tie"].to_numpy())
-    labels = tables["train"]["label"].to_numpy(dtype=np.int64)
     print(
         f"log loss of this verdict alone, uncalibrated, on {len(labels):,} battles: "
         f"{log_loss(probabilities, labels):.4f} (uniform {np.log(3):.4f}); where an answer stands "
         f"moves its log-odds by {values['absposition'].mean():.2f} in the mean, what it says by "
         f"{values['absside'].mean():.2f}"
-    )
-    print(
-        f"view in {run.views / asked.view}; next: python pipelines/train_meta.py --run {run.folder}"
     )
 
 
