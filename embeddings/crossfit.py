@@ -61,11 +61,19 @@ def held_out(groups: Iterable[str], folds: int) -> list[np.ndarray]:
     Args:
         groups: group of each battle, n.
         folds: number of folds; 1 for a single judge that leaves out a fifth.
+
+    Raises:
+        UserError: a judge has nothing to learn from.
     """
-    if folds == 1:
-        return [fold_of(groups, THRIFTY_FOLDS) == 0]
-    found = fold_of(groups, folds)
-    return [found == k for k in range(folds)]
+    found = fold_of(groups, THRIFTY_FOLDS if folds == 1 else folds)
+    left_out = [found == k for k in range(folds)]
+    for k, out in enumerate(left_out):
+        if out.all():
+            raise UserError(
+                f"fold {k} of {folds} holds all {len(out)} battles, and leaves nothing to "
+                "train on: give more battles of other prompts"
+            )
+    return left_out
 
 
 class Judges:
@@ -255,16 +263,11 @@ def crossfit(
         has NaN in all columns.
 
     Raises:
-        UserError: a judge has nothing to learn from, or training failed.
+        UserError: training failed.
     """
     folders = []
     values = np.full((len(asked.ids), len(COLUMNS)), np.nan, dtype=np.float32)
     for k, out in enumerate(left_out):
-        if out.all():
-            raise UserError(
-                f"fold {k} of {len(left_out)} holds all {len(out)} battles, and leaves nothing to "
-                "train on: give more battles of other prompts"
-            )
         what = f"judge {k + 1} of {len(left_out)}"
         folders.append(judges.train(examples.take(np.flatnonzero(~out)), what))
         rows = np.flatnonzero(out)

@@ -102,7 +102,9 @@ def resolve(arguments: argparse.Namespace, record: dict[str, Any]) -> Asked:
     def option(key: str, default: Any) -> Any:
         return given.get(key, before.get(key, default))
 
-    recipe = Recipe.of({**(before.get("recipe") or finetune_entries(name)), **chosen})
+    # Another backbone has a recipe of its own.
+    last = before.get("recipe") if name == known.get("backbone", {}).get("asked") else None
+    recipe = Recipe.of({**(last or finetune_entries(name)), **chosen})
     idle = [n for n in FOR_TRAINING if n in chosen]
     if given.get("teacher", NONE) != NONE:
         idle.append("teacher")
@@ -216,14 +218,15 @@ def finetune(run: Run, asked: Asked, checkpoint_steps: int) -> None:
     labels = tables["train"]["label"].to_numpy(dtype=np.int64)
     examples = examples_of(train, labels, tables["train"]["group"].tolist(), asked)
     judges = Judges(asked.config, asked.recipe, run.judges, checkpoint_steps)
-    run.update_record(finetune={asked.view: asked.record()})
+    left_out = held_out(tables["train"]["group"], asked.folds)
     judges.prepare(train, predict, *([test] if test else []))
     if asked.recipe.pool == "answers":
         for split, table in (("train", predict), ("test", test)):
             if table is not None:
                 write_joint(run.views, split, table, judges.frozen.folder.name, judges.span.reads)
-    left_out = held_out(tables["train"]["group"], asked.folds)
     folders, view = crossfit(judges, examples, left_out, predict)
+    # What a check refused or a training could not bear is no setting to go on with.
+    run.update_record(finetune={asked.view: asked.record()})
     if test is not None:
         if asked.average_adapters:
             folders = [judges.average(folders)]

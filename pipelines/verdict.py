@@ -113,7 +113,8 @@ def resolve(arguments: argparse.Namespace, record: dict[str, Any]) -> Asked:
         config = backbone(arguments, known)
         asked = asked or known.get("backbone", {}).get("asked", DEFAULT_BACKBONE)
     recipe = Recipe.of(finetune_entries(asked) if asked else {})
-    max_tokens = given.get("max_tokens", before.get("max_tokens", recipe.longest))
+    same = asked == before.get("backbone", {}).get("asked")
+    max_tokens = given.get("max_tokens", before["max_tokens"] if same else recipe.longest)
     endpoint = None
     if url:
         how = {name: given.get(name, old.get(name, value)) for name, value in HOW.items()}

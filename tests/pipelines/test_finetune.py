@@ -21,10 +21,12 @@ from test_commands import lmsys
 
 from arena.battle import CLASSES
 from arena.groups import fold_of
+from arena.run import Run
 from arena.views import View
 from embeddings import backbone, crossfit, lower, planning, reading
 from embeddings.config import load_config
 from embeddings.costs import Tokens
+from embeddings.crossfit import held_out
 from embeddings.recipe import FOR_TRAINING, Recipe
 from embeddings.training import CHECKPOINT, WEIGHTS, Trainer
 from pipelines import extract, finetune
@@ -106,6 +108,44 @@ def test_changed_settings_and_a_second_view_train_anew(tuned, trainings):
     argv = ["--run", str(tuned), "--view", "logits-b", "--no-average-adapters"]
     assert finetune.command(argv) == 0
     assert len(trainings) == 2
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [["--max-tokens", "4096"], ["--teacher", "none.csv"], ["--lr", "1e30"], ["--folds", "1"]],
+    ids=lambda bad: bad[0],
+)
+def test_a_value_that_failed_is_not_gone_on_with(tuned, bad, capsys, monkeypatch):
+    if bad[0] == "--folds":
+        monkeypatch.setattr(finetune, "held_out", lambda *_: held_out(["0" * 16] * 24, 1))
+    argv = ["--run", str(tuned)]
+    record = Run(tuned).read_record()
+    assert finetune.command([*argv, *bad]) == 2
+    capsys.readouterr()
+    monkeypatch.undo()
+    assert Run(tuned).read_record() == record
+    assert finetune.command(argv) == 0
+
+
+def test_another_backbone_has_its_own_recipe(tuned, model_folder, tmp_path, monkeypatch):
+    yaml = tmp_path / "other.yaml"
+    yaml.write_text(f"source: {model_folder}\nfinetune:\n  epochs: 3\n  rank: 5\n")
+    (tmp_path / "run").mkdir()
+    record = Run(tuned).read_record()
+    last = {**record["finetune"]["logits-toy"], "folds": 7}
+    (tmp_path / "run" / "run.json").write_text(
+        json.dumps({**record, "finetune": {"logits-b": last}})
+    )
+    shutil.copytree(tuned / "battles", tmp_path / "run" / "battles")
+    found = []
+    monkeypatch.setattr(finetune, "plan", lambda _, asked: found.append(asked) or [])
+    same, other = ["--backbone", str(model_folder)], ["--backbone", str(yaml), "--batch", "3"]
+    for argv in ([], same, other):
+        argv = ["--run", str(tmp_path / "run"), "--view", "logits-b", "--dry-run", *argv]
+        assert finetune.command(argv) == 0
+    assert [asked.recipe.rank for asked in found] == [4, 4, 5]
+    assert found[2].recipe == Recipe(epochs=3, rank=5, batch=3)
+    assert [asked.folds for asked in found] == [7, 7, 7]
 
 
 def test_one_fold_leaves_the_other_battles_without_logits(tuned, trainings):
