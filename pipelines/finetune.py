@@ -49,7 +49,7 @@ from embeddings.joint import write_joint
 from embeddings.pairs import Pairs, pack_pairs
 from embeddings.planning import counting_tokenizer
 from embeddings.recipe import FOR_TRAINING, Recipe
-from embeddings.training import Examples
+from embeddings.training import Examples, seconds_of
 from meta.scores import log_loss
 from pipelines.extract import DEFAULT_BACKBONE, backbone, sound
 
@@ -169,6 +169,23 @@ def pack(
     return train, predict, test
 
 
+def seconds_before(run: Run, command: str, view: str, settings: dict[str, Any]) -> float:
+    """Seconds of a view's longest call with these settings; 0 where the last had other settings.
+
+    A call that finds all done must not hide what it took.
+
+    Args:
+        run: the run.
+        command: whose record it is, ``finetune`` or ``verdict``.
+        view: name of the view.
+        settings: what that record holds now.
+    """
+    record = run.read_record()
+    key = view if command == "verdict" else f"{command}_{view}"
+    same = record.get(command, {}).get(view) == settings
+    return float(record.get("seconds", {}).get(key, 0)) if same else 0.0
+
+
 def examples_of(pairs: Pairs, labels: np.ndarray, groups: list[str], asked: Asked) -> Examples:
     """The training battles with what is to be learned."""
     targets, teacher = one_hot(labels), None
@@ -225,6 +242,8 @@ def finetune(run: Run, asked: Asked, checkpoint_steps: int) -> None:
             if table is not None:
                 write_joint(run.views, split, table, judges.frozen.folder.name, judges.span.reads)
     folders, view = crossfit(judges, examples, left_out, predict)
+    before = seconds_before(run, "finetune", asked.view, asked.record())
+    trained = sum(map(seconds_of, folders))
     # What a check refused or a training could not bear is no setting to go on with.
     run.update_record(finetune={asked.view: asked.record()})
     if test is not None:
@@ -236,8 +255,10 @@ def finetune(run: Run, asked: Asked, checkpoint_steps: int) -> None:
     known = np.stack(left_out).any(axis=0)
     name_the_lost("train", view.ids, known & np.isnan(view.values[:, 0]), asked.view)
     view.write(run.views / asked.view / "train.parquet")
+    # A call that went on with what a killed one had trained counts that, too.
+    seconds = max(time.monotonic() - start, before, trained)
     run.update_record(
-        seconds={f"finetune_{asked.view}": round(time.monotonic() - start, 3)},
+        seconds={f"finetune_{asked.view}": round(seconds, 3)},
         peak_mib={f"finetune_{asked.view}": round(peak_mib())},
     )
     rows = np.flatnonzero(np.isfinite(view.values).all(axis=1))

@@ -51,7 +51,7 @@ from embeddings.recipe import Recipe
 from embeddings.verdict import ask_backbone, ask_endpoint, packing, verdict_view
 from meta.scores import log_loss
 from pipelines.extract import DEFAULT_BACKBONE, backbone
-from pipelines.finetune import read_sound
+from pipelines.finetune import read_sound, seconds_before
 
 VIEW = re.compile(r"verdict(-[\w.-]+)?")
 
@@ -201,10 +201,9 @@ def answer(run: Run, tables: dict[str, pd.DataFrame], asked: Asked, folder: Path
     for split, view in found.items():
         name_the_lost(split, view.ids, np.isnan(view.values[:, 0]), asked.view)
         view.write(run.views / asked.view / f"{split}.parquet")
-    run.update_record(
-        verdict={asked.view: asked.record()},
-        seconds={asked.view: round(time.monotonic() - start, 3)},
-    )
+    before = seconds_before(run, "verdict", asked.view, asked.record())
+    seconds = round(max(time.monotonic() - start, before), 3)
+    run.update_record(verdict={asked.view: asked.record()}, seconds={asked.view: seconds})
     say_what_it_is_worth(found["train"], tables["train"]["label"].to_numpy(dtype=np.int64))
     print(
         f"view in {run.views / asked.view}; next: python pipelines/train_meta.py --run {run.folder}"
