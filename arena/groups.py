@@ -18,6 +18,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from arena.battle import Turns, digest
+from arena.errors import UserError
 
 SHORTEST_PAIR = 20
 """Characters of two answers together below which many prompts get that pair ("Yes." and "No")."""
@@ -116,8 +117,16 @@ def held_out(groups: Iterable[str], folds: int) -> list[np.ndarray]:
     Args:
         groups: group of each battle, n.
         folds: number of judges; a single one leaves out fold 0 of ``THRIFTY_FOLDS``.
+
+    Raises:
+        UserError: a judge has nothing to learn from.
     """
-    if folds == 1:
-        return [fold_of(groups, THRIFTY_FOLDS) == 0]
-    found = fold_of(groups, folds)
-    return [found == k for k in range(folds)]
+    found = fold_of(groups, THRIFTY_FOLDS if folds == 1 else folds)
+    left_out = [found == k for k in range(folds)]
+    for k, out in enumerate(left_out):
+        if out.all():
+            raise UserError(
+                f"fold {k} of {folds} holds all {len(out)} battles, and leaves nothing to "
+                "train on: give more battles of other prompts"
+            )
+    return left_out

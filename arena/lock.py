@@ -10,7 +10,7 @@ import fcntl
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from arena.errors import UserError
@@ -48,6 +48,22 @@ def hold(
             for path in own or (folder,):
                 remove_unfinished(path)
         _sign(descriptor, f"{who}, process {os.getpid()}")
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Be the only one who changes a small file of a folder, for the moment of the context.
+
+    Waits for whoever is there before. Independent of ``hold``.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        # Some network file systems know no locks.
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
         os.close(descriptor)

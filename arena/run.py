@@ -12,7 +12,7 @@ from typing import Any
 
 from arena.errors import UserError
 from arena.files import read_object, write_json
-from arena.lock import hold
+from arena.lock import alone, hold
 
 SPLITS = ("train", "test")
 
@@ -169,13 +169,16 @@ class Run:
 
     def update_record(self, **entries: Any) -> None:
         """Merge ``entries`` into ``run.json``; dicts merge one level deep."""
-        record = self.read_record()
-        for key, value in entries.items():
-            if isinstance(value, dict) and isinstance(record.get(key), dict):
-                record[key] = {**record[key], **value}
-            else:
-                record[key] = value
-        write_json(self.record, record)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        # Commands that share the run may do so at the same time.
+        with alone(self.folder):
+            record = self.read_record()
+            for key, value in entries.items():
+                if isinstance(value, dict) and isinstance(record.get(key), dict):
+                    record[key] = {**record[key], **value}
+                else:
+                    record[key] = value
+            write_json(self.record, record)
 
     def require_battles(self, split: str) -> Path:
         """The path of a split's battles; ``UserError`` where ``extract.py`` has not made it."""

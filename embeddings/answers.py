@@ -31,12 +31,15 @@ class Answers:
             settings: what the folder's name is the hash of, kept beside it for people.
 
         Raises:
-            UserError: the file is damaged.
+            UserError: the file is damaged, or cannot be opened or written.
         """
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / "settings.json", dict(settings))
         self.path = folder / FILE
-        self._file = sqlite3.connect(self.path, timeout=60, isolation_level=None)
+        try:
+            self._file = sqlite3.connect(self.path, timeout=60, isolation_level=None)
+        except sqlite3.OperationalError as error:
+            raise self._mistake(error) from error
         # With a write-ahead log a commit costs no wait for the disk, and outlives a kill.
         self._run("PRAGMA journal_mode = WAL")
         self._run("PRAGMA synchronous = NORMAL")
@@ -86,7 +89,15 @@ class Answers:
         try:
             return self._file.execute(statement, row).fetchall()
         except sqlite3.DatabaseError as error:
-            raise UserError(
-                f"{self.path} cannot be used ({error}): let no other verdict.py work on it, or "
-                "delete it to ask everything again"
-            ) from error
+            raise self._mistake(error) from error
+
+    def _mistake(self, error: sqlite3.DatabaseError) -> UserError:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            advice = "delete it to ask everything again"
+        else:
+            advice = (
+                "mend that, let no other verdict.py work on it, and give the same command again; "
+                "what it holds stays"
+            )
+        return UserError(f"{self.path} cannot be used ({error}): {advice}")

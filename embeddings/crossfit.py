@@ -19,7 +19,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from arena.errors import UserError
 from arena.files import read_json, write_json
 from arena.swap import SWAP
 from arena.views import View
@@ -239,16 +238,11 @@ def crossfit(
         has NaN in all columns.
 
     Raises:
-        UserError: a judge has nothing to learn from, or training failed.
+        UserError: training failed.
     """
     folders = []
     values = np.full((len(asked.ids), len(COLUMNS)), np.nan, dtype=np.float32)
     for k, out in enumerate(left_out):
-        if out.all():
-            raise UserError(
-                f"fold {k} of {len(left_out)} holds all {len(out)} battles, and leaves nothing to "
-                "train on: give more battles of other prompts"
-            )
         what = f"judge {k + 1} of {len(left_out)}"
         folders.append(judges.train(examples.take(np.flatnonzero(~out)), what))
         rows = np.flatnonzero(out)

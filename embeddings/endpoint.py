@@ -60,7 +60,7 @@ class Endpoint:
         """An endpoint by a URL as people write it: with or without ``/v1``.
 
         Raises:
-            UserError: it is no http or https URL, or holds a password.
+            UserError: it is no http or https URL, holds a password, or is one of chats.
         """
         try:
             parts, host = urlsplit(url), httpx2.URL(url).host
@@ -72,6 +72,11 @@ class Endpoint:
         if parts.username or parts.password or parts.query or parts.fragment:
             raise UserError(f"--endpoint takes a bare URL; a key goes into {API_KEY}")
         path = parts.path.rstrip("/").removesuffix("/completions") or "/v1"
+        if path.endswith("/chat"):
+            raise UserError(
+                f"--endpoint {url} is for chats, and a completions endpoint is needed: give "
+                f"{url[: url.rindex('/chat')]}"
+            )
         return cls(f"{parts.scheme}://{parts.netloc}{path}", model, **how)
 
     def identify(self, probe: Sequence[int] | None) -> dict[str, object]:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch.nn.functional import log_softmax
 
+from arena.errors import UserError
 from arena.groups import fold_of
 
 PENALTIES = (300.0, 1_000.0, 3_000.0, 10_000.0, 30_000.0)
@@ -49,8 +50,16 @@ def fit(states: torch.Tensor, targets: torch.Tensor, groups: Sequence[str]) -> P
         states: float32 (n, f); rows that are not finite are left out.
         targets: probabilities of A, B and tie, float32 (n, 3).
         groups: prompt group of each row, n.
+
+    Raises:
+        UserError: no row is finite.
     """
     sound = torch.isfinite(states).all(dim=1)
+    if not sound.any():
+        raise UserError(
+            f"none of the {len(states):,} sequences to learn from has finite states: say dtype: "
+            "float32 in the backbone's YAML, or take another backbone"
+        )
     states, targets = states[sound], targets[sound]
     folds = fold_of([g for g, s in zip(groups, sound.tolist(), strict=True) if s], FOLDS)
     mean, scale = states.mean(dim=0), states.std(dim=0, correction=0)

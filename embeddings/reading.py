@@ -47,6 +47,7 @@ def in_shards(
     length: Callable[[Item], int],
     budget: int,
     progress: Callable[[Sequence[Item]], None],
+    limit: str = "max_tokens in the backbone's YAML",
 ) -> Iterator[tuple[Sequence[Item], list[Found]]]:
     """Read ``size`` items after the other in their order, and yield them with what was found.
 
@@ -61,6 +62,7 @@ def in_shards(
         length: tokens of an item.
         budget: tokens of a batch on a GPU, 0 on a CPU.
         progress: called with each batch that is done.
+        limit: what makes sequences shorter, for people.
 
     A GPU that runs out of memory gets half the budget from there on.
 
@@ -84,11 +86,11 @@ def in_shards(
                         done += len(batch)
                         progress(batch)
                 except torch.OutOfMemoryError:
-                    budget = _less(budget, max(lengths))
+                    budget = _less(budget, max(lengths), limit)
             yield part, found
 
 
-def _less(budget: int, longest: int) -> int:
+def _less(budget: int, longest: int, limit: str) -> int:
     """Half the budget, after memory did not suffice for a batch.
 
     Raises:
@@ -96,8 +98,8 @@ def _less(budget: int, longest: int) -> int:
     """
     if budget <= longest:
         raise UserError(
-            f"out of memory with a single sequence of {longest:,} tokens: lower max_tokens in the "
-            "backbone's YAML, or take --quantization nf4"
+            f"out of memory with a single sequence of {longest:,} tokens: lower {limit}, or take "
+            "--quantization nf4"
         )
     print(f"out of GPU memory: going on with batches of {budget // 2:,} tokens", file=sys.stderr)
     if torch.cuda.is_available():
@@ -154,5 +156,6 @@ def fill(
             length=lambda s: len(s.ids),
             budget=budget,
             progress=lambda batch: progress.update(sum(len(s.ids) for s in batch)),
+            limit="--max-tokens (and --predict-tokens of finetune.py)",
         ):
             store.add([s.key for s in part], arrays([item for items in found for item in items]))

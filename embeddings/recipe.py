@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -69,6 +70,10 @@ class Recipe:
                 isinstance(value, kinds[str(f.type)])
                 and (f.type == "bool" or not isinstance(value, bool)),
                 f"{f.name} is {value!r}, which is not {f.type}",
+            )
+            check(
+                f.type == "str" or abs(value) < math.inf,
+                f"{f.name} is {value}, which is not a finite number",
             )
         for name in ("max_tokens", "batch_tokens", "rank", "alpha", "batch"):
             check(getattr(self, name) >= 1, f"{name} is less than 1")

@@ -27,7 +27,7 @@ from torch.nn.functional import cosine_similarity, kl_div, log_softmax
 
 from arena.battle import SEED
 from arena.errors import UserError
-from arena.files import write_json
+from arena.files import read_json, write_json
 from arena.progress import Progress
 from arena.swap import SWAP
 from embeddings import pairs
@@ -128,6 +128,14 @@ def rate(step: int, steps: int, warmup: float) -> float:
 def steps_of(rows: int, recipe: Recipe) -> int:
     """Optimizer steps of a training on so many battles."""
     return recipe.epochs * math.ceil(rows / recipe.batch)
+
+
+def seconds_of(folder: Path) -> float:
+    """Seconds that the judge of a folder was trained, in all calls together; 0 where none knows."""
+    try:
+        return float(read_json(folder / RECORD)["seconds"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return 0.0
 
 
 def rows_of(step: int, rows: int, recipe: Recipe) -> np.ndarray:

@@ -162,10 +162,15 @@ def verdict_view(asked: Pairs, said: np.ndarray) -> View:
 
     Args:
         asked: packed battles, n.
-        said: log-probabilities (2n, 3), of A before B, then of B before A.
+        said: log-probabilities (2n, 3), of A before B, then of B before A. Where one is not
+            finite the battle has NaN in all columns.
     """
     n = len(asked.ids)
-    return View(asked.ids, view_values(said[:n], said[n:]), COLUMNS)
+    finite = np.isfinite(said).all(axis=1)
+    values = np.full((n, len(COLUMNS)), np.nan, dtype=np.float32)
+    rows = finite[:n] & finite[n:]
+    values[rows] = view_values(said[:n][rows], said[n:][rows])
+    return View(asked.ids, values, COLUMNS)
 
 
 def _both(table: Pairs) -> list[Packed]:

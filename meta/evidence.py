@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from arena.errors import UserError
-from arena.groups import held_out
+from arena.groups import THRIFTY_FOLDS, fold_of
 from arena.parquet import read_notes
 from arena.run import Run
 from arena.tables import read_battles_table, texts_hash
@@ -79,7 +79,7 @@ def without_seen(evidence: Evidence) -> Evidence:
     A fine-tuning of a single fold (``finetune.py --folds 1``) gives no logits to the battles that
     it learned from. A battle that lacks them for another reason stays, with NaN.
     """
-    (left_out,) = held_out(evidence.battles["group"], 1)
+    left_out = fold_of(evidence.battles["group"], THRIFTY_FOLDS) == 0
     for name, view in evidence.tables.items():
         if LOGITS in name and np.isnan(view.values[~left_out]).all():
             return evidence if left_out.all() else evidence.take(left_out)

@@ -15,7 +15,7 @@ import numpy as np
 from sqlalchemy.engine import URL
 
 from arena.errors import UserError
-from arena.groups import fold_of
+from arena.groups import THRIFTY_FOLDS, fold_of
 from arena.run import Run
 from arena.views import View
 from meta.evidence import Evidence, labels_of
@@ -94,15 +94,17 @@ class Table:
 def folds_for(evidence: Evidence, folds: int) -> np.ndarray:
     """Fold of each battle, int (n,), relabelled to those that occur.
 
-    Where the battles are what one fold of a fine-tuning left out they share their fold, and a hash
-    of the group's name parts them.
+    Where the battles are what one fold of a fine-tuning left out their names have a remainder in
+    common, and a hash of the group's name parts them.
 
     Raises:
-        UserError: the battles have too few prompt groups to cross-validate.
+        UserError: there are fewer than 3 folds, or too few prompt groups to cross-validate.
     """
+    if folds < 3:
+        raise UserError(f"--folds {folds}: nested cross-validation takes 3 at least")
     groups = evidence.battles["group"]
     found = fold_of(groups, folds)
-    if len(np.unique(found)) == 1:
+    if len(np.unique(fold_of(groups, THRIFTY_FOLDS))) == 1:
         found = fold_of((sha256(g.encode()).hexdigest() for g in groups), folds)
     if len(np.unique(found)) < 3:
         raise UserError(

@@ -53,7 +53,7 @@ from embeddings.pairs import Pairs, pack_pairs
 from embeddings.planning import counting_tokenizer
 from embeddings.recipe import FOR_TRAINING, Recipe
 from embeddings.store import settings_hash
-from embeddings.training import Examples
+from embeddings.training import Examples, seconds_of
 from meta.scores import log_loss
 from pipelines.extract import DEFAULT_BACKBONE, backbone, sound
 
@@ -111,7 +111,9 @@ def resolve(arguments: argparse.Namespace, record: dict[str, Any]) -> Asked:
         kept = str(before.get(key, NONE))
         return given[key] if key in given else _of_the_run(arguments.run, key, kept)
 
-    recipe = Recipe.of({**(before.get("recipe") or finetune_entries(name)), **chosen})
+    # Another backbone has a recipe of its own.
+    last = before.get("recipe") if name == known.get("backbone", {}).get("asked") else None
+    recipe = Recipe.of({**(last or finetune_entries(name)), **chosen})
     idle = [n for n in FOR_TRAINING if n in chosen]
     if given.get("teacher", NONE) != NONE:
         idle.append("teacher")
@@ -192,6 +194,26 @@ def pack(
     return train, predict, test
 
 
+def seconds_before(
+    run: Run, command: str, view: str, settings: dict[str, Any], key: str = ""
+) -> float:
+    """Seconds of a view's longest call with these settings; 0 where the last had other settings.
+
+    A call that finds all done must not hide what it took.
+
+    Args:
+        run: the run.
+        command: whose record it is, ``finetune`` or ``verdict``.
+        view: name of the view.
+        settings: what that record holds now.
+        key: of the seconds; by default those of the view.
+    """
+    record = run.read_record()
+    key = key or (view if command == "verdict" else f"{command}_{view}")
+    same = record.get(command, {}).get(view) == settings
+    return float(record.get("seconds", {}).get(key, 0)) if same else 0.0
+
+
 def examples_of(pairs: Pairs, labels: np.ndarray, groups: list[str], asked: Asked) -> Examples:
     """The training battles with what is to be learned."""
     targets, teacher = one_hot(labels), None
@@ -241,7 +263,7 @@ def finetune(run: Run, asked: Asked, checkpoint_steps: int) -> None:
     labels = tables["train"]["label"].to_numpy(dtype=np.int64)
     examples = examples_of(train, labels, tables["train"]["group"].tolist(), asked)
     judges = Judges(asked.config, asked.recipe, run.judges, checkpoint_steps)
-    run.update_record(finetune={asked.view: asked.record()})
+    left_out = held_out(tables["train"]["group"], asked.folds)
     judges.prepare(train, predict, *([test] if test else []))
     texts = {split: texts_hash(table) for split, table in tables.items()}
     if asked.recipe.pool == "answers":
@@ -251,11 +273,17 @@ def finetune(run: Run, asked: Asked, checkpoint_steps: int) -> None:
                 write_joint(run.views, split, table, texts[split], store, judges.span.reads)
     else:
         remove_old_joint(run, texts)
-    left_out = held_out(tables["train"]["group"], asked.folds)
+    reading = time.monotonic() - start
     folders, view = crossfit(judges, examples, left_out, predict)
     recipe = asked.recipe
     said = {"tokens": recipe.predict_tokens or recipe.max_tokens, "mean": asked.average_adapters}
     source = settings_hash({**said, "judges": [folder.name for folder in folders]})
+    settings = asked.record()
+    before = seconds_before(run, "finetune", asked.view, settings)
+    read_before = seconds_before(run, "finetune", asked.view, settings, "joint")
+    trained = sum(map(seconds_of, folders))
+    # What a check refused or a training could not bear is no setting to go on with.
+    run.update_record(finetune={asked.view: settings})
     if test is not None:
         if asked.average_adapters:
             folders = [judges.average(folders)]
@@ -265,8 +293,13 @@ def finetune(run: Run, asked: Asked, checkpoint_steps: int) -> None:
     known = np.stack(left_out).any(axis=0)
     name_the_lost("train", view.ids, known & np.isnan(view.values[:, 0]), asked.view)
     view.write(run.views / asked.view / "train.parquet", texts["train"], source)
+    # A call that went on with what a killed one had trained counts that, too.
+    seconds = max(time.monotonic() - start - reading, before, trained)
     run.update_record(
-        seconds={f"finetune_{asked.view}": round(time.monotonic() - start, 3)},
+        seconds={
+            "joint": round(max(reading, read_before), 3),
+            f"finetune_{asked.view}": round(seconds, 3),
+        },
         peak_mib={f"finetune_{asked.view}": round(peak_mib())},
     )
     rows = np.flatnonzero(np.isfinite(view.values).all(axis=1))

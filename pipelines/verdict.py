@@ -46,6 +46,7 @@ from arena.views import View
 from embeddings.backbone import load_tokenizer
 from embeddings.config import BackboneConfig, finetune_entries, load_config
 from embeddings.endpoint import Endpoint
+from embeddings.evidence import name_the_lost
 from embeddings.pairs import Pairs, distinct, pack_with
 from embeddings.planning import counting_tokenizer, estimate_reading
 from embeddings.recipe import Recipe
@@ -54,7 +55,7 @@ from embeddings.transport import API_KEY, one_line
 from embeddings.verdict import ask_backbone, ask_endpoint, packing, verdict_view
 from meta.scores import log_loss
 from pipelines.extract import DEFAULT_BACKBONE, backbone
-from pipelines.finetune import read_sound
+from pipelines.finetune import read_sound, seconds_before
 
 VIEW = re.compile(r"verdict(-[\w.-]+)?")
 
@@ -123,7 +124,8 @@ def resolve(arguments: argparse.Namespace, record: dict[str, Any]) -> Asked:
         config = backbone(arguments, known)
         asked = asked or known.get("backbone", {}).get("asked", DEFAULT_BACKBONE)
     recipe = Recipe.of(finetune_entries(asked) if asked else {})
-    max_tokens = given.get("max_tokens", before.get("max_tokens", recipe.longest))
+    same = asked == before.get("backbone", {}).get("asked")
+    max_tokens = given.get("max_tokens", before["max_tokens"] if same else recipe.longest)
     endpoint = None
     if url:
         how = {name: given.get(name, old.get(name, value)) for name, value in HOW.items()}
@@ -173,7 +175,9 @@ def ask(tables: dict[str, pd.DataFrame], asked: Asked, folder: Path) -> dict[str
         assert asked.config is not None
         said = ask_backbone(questions, asked.config, folder)
     mass = np.exp(np.concatenate(said)).sum(axis=1)
-    print(f"A, B and C hold {mass.mean():.1%} of the next token's probability in the mean")
+    if np.isfinite(mass).any():
+        mean = mass[np.isfinite(mass)].mean()
+        print(f"A, B and C hold {mean:.1%} of the next token's probability in the mean")
     views = map(verdict_view, questions, said)
     return dict(zip(packed, views, strict=True))
 
@@ -207,23 +211,30 @@ def answer(run: Run, tables: dict[str, pd.DataFrame], asked: Asked, folder: Path
     found = ask(tables, asked, folder)
     source = settings_hash(asked.record())
     for split, view in found.items():
+        name_the_lost(split, view.ids, np.isnan(view.values[:, 0]), asked.view)
         path = run.views / asked.view / f"{split}.parquet"
         view.write(path, texts_hash(tables[split]), source)
-    run.update_record(
-        verdict={asked.view: asked.record()},
-        seconds={asked.view: round(time.monotonic() - start, 3)},
+    before = seconds_before(run, "verdict", asked.view, asked.record())
+    seconds = round(max(time.monotonic() - start, before), 3)
+    run.update_record(verdict={asked.view: asked.record()}, seconds={asked.view: seconds})
+    say_what_it_is_worth(found["train"], tables["train"]["label"].to_numpy(dtype=np.int64))
+    print(
+        f"view in {run.views / asked.view}; next: python pipelines/train_meta.py --run {run.folder}"
     )
-    values = found["train"].frame()
+
+
+def say_what_it_is_worth(view: View, labels: np.ndarray) -> None:
+    """Print figures of the battles that have a verdict; ``labels`` int (n,)."""
+    sound = ~np.isnan(view.values[:, 0])
+    if not sound.any():
+        return
+    values, labels = view.frame()[sound], labels[sound]
     probabilities = from_log_odds(values["side"].to_numpy(), values["tie"].to_numpy())
-    labels = tables["train"]["label"].to_numpy(dtype=np.int64)
     print(
         f"log loss of this verdict alone, uncalibrated, on {len(labels):,} battles: "
         f"{log_loss(probabilities, labels):.4f} (uniform {np.log(3):.4f}); where an answer stands "
         f"moves its log-odds by {values['absposition'].mean():.2f} in the mean, what it says by "
         f"{values['absside'].mean():.2f}"
-    )
-    print(
-        f"view in {run.views / asked.view}; next: python pipelines/train_meta.py --run {run.folder}"
     )
 
 

@@ -1,5 +1,7 @@
 """Answers by content: each on disk at once, none lost, damage said in one line."""
 
+import sqlite3
+
 import numpy as np
 import pytest
 
@@ -38,3 +40,27 @@ def test_a_damaged_file_is_one_line(tmp_path):
     with pytest.raises(UserError, match="delete it to ask everything again") as error:
         Answers(tmp_path, {})
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("fault", ["a full disk", "another process", "no file"])
+def test_paid_answers_are_not_given_up_for_what_passes(tmp_path, fault):
+    with Answers(tmp_path, {}) as answers:
+        answers.add(question("x").key, np.zeros(3), 0)
+        if fault == "no file":
+            (tmp_path / "other" / FILE).mkdir(parents=True)
+            with pytest.raises(UserError) as error:
+                Answers(tmp_path / "other", {})
+        elif fault == "a full disk":
+            answers._run("PRAGMA max_page_count = 2")
+            with pytest.raises(UserError, match="full") as error:
+                answers.add(b"y" * 100_000, np.zeros(3), 0)
+        else:
+            other = sqlite3.connect(tmp_path / FILE, isolation_level=None)
+            other.execute("BEGIN EXCLUSIVE")
+            answers._run("PRAGMA busy_timeout = 0")
+            with pytest.raises(UserError, match="locked") as error:
+                answers.add(question("y").key, np.zeros(3), 0)
+            other.close()
+        assert answers.get([question("x")])[1].tolist() == [0]
+    assert "give the same command again" in str(error.value)
+    assert "delete" not in str(error.value)

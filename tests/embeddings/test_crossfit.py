@@ -16,6 +16,7 @@ from embeddings.backbone import load_backbone
 from embeddings.config import load_config
 from embeddings.crossfit import Judges, crossfit, unseen
 from embeddings.judge import Judge, token_ids
+from embeddings.orders import view_values
 from embeddings.recipe import FOR_TRAINING
 from embeddings.training import Trainer
 
@@ -213,6 +214,31 @@ def test_every_backbone_learns_a_planted_signal_out_of_fold(
     _, view = crossfit(judges, learned, out, learned.pairs)
     known = view.take(out[0])
     assert (probabilities(known).argmax(axis=1) == battles["label"][out[0]]).mean() > 0.7
+
+
+def heard(values, labels):
+    """Correlations of ``side`` with A against B, and of ``tie`` with ties."""
+    return [
+        np.corrcoef(values[:, 0], (labels == 0) * 1.0 - (labels == 1))[0, 1],
+        np.corrcoef(values[:, 1], labels == 2)[0, 1],
+    ]
+
+
+@pytest.mark.parametrize("epochs", [0, 1])
+def test_logits_say_nothing_of_shuffled_votes_that_their_judge_never_saw(config, tmp_path, epochs):
+    battles = planted(80)
+    battles["label"] = np.random.default_rng(7).permutation(battles["label"])
+    labels = battles["label"].to_numpy()
+    recipe = replace(LEARNS, epochs=epochs, lr=1e-3, head_lr=1e-3)
+    judges, folders, view = fit(battles, config, recipe, tmp_path)
+    # A correlation of what is independent has a standard deviation of 1 / sqrt(n): here four.
+    bound = 4 / np.sqrt(80)
+    assert np.abs(heard(view.values, labels)).max() < bound
+    # Of the votes that it did see a judge says more than that: the bound would notice.
+    asked = examples(battles, config, recipe).pairs
+    values = view_values(*judges.logits(folders[0], asked, ""))
+    seen = ~held_out(battles["group"], 2)[0]
+    assert np.min(heard(values[seen], labels[seen])) > bound
 
 
 @pytest.mark.slow

@@ -276,11 +276,16 @@ def test_urls_as_people_write_them(url, base):
 
 @pytest.mark.parametrize(
     "url",
-    ["box:8000", "ftp://box", "http://", "http://box:99999", "http://[::1", "http://u:p@box/v1"],
+    [
+        *("box:8000", "ftp://box", "http://", "http://box:99999", "http://[::1"),
+        *("http://u:p@box/v1", "http://chat/v1/chat/completions", "http://box/v1/chat"),
+    ],
 )
 def test_urls_that_are_none(url):
-    with pytest.raises(UserError, match="--endpoint"):
+    with pytest.raises(UserError, match="--endpoint") as error:
         Endpoint.of(url, "toy", **PATIENT)
+    if "/v1/chat" in url:
+        assert str(error.value).endswith(f"endpoint is needed: give {url[: url.index('/v1') + 3]}")
 
 
 WORK = """

@@ -5,6 +5,7 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
+from arena.errors import UserError
 from embeddings.probe import PENALTIES, fit
 
 
@@ -41,6 +42,13 @@ def test_rows_that_are_not_finite_are_left_out():
     states[:10] = float("nan")
     again = fit(states, torch.eye(3)[votes], groups)
     assert torch.equal(whole.weight, again.weight)
+
+
+def test_no_finite_row_is_one_line():
+    states, votes, groups = drawn()
+    states[:, 1] = float("inf")
+    with pytest.raises(UserError, match=f"none of the {len(states)} sequences .* finite states"):
+        fit(states, torch.eye(3)[votes], groups)
 
 
 @pytest.mark.parametrize("n", [1, 2])

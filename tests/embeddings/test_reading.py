@@ -105,5 +105,5 @@ def test_a_gpu_out_of_memory_gets_half_the_budget_and_loses_nothing(tmp_path, ca
 
 def test_a_sequence_that_memory_does_not_suffice_for_is_one_line(tmp_path):
     todo = [sequence(9), sequence(3)]
-    with pytest.raises(UserError, match="single sequence of 9 tokens"):
+    with pytest.raises(UserError, match="single sequence of 9 tokens: lower --max-tokens"):
         fill(Writer(tmp_path), todo, with_memory_for(5, []), "reading", 40)

@@ -43,6 +43,8 @@ def test_every_field_has_help():
         ({"gradient_checkpointing": 1}, "gradient_checkpointing is 1"),
         ({"lr": "fast"}, "lr is 'fast'"),
         ({"lr": -1.0}, "lr is negative"),
+        ({"lr": float("inf")}, "lr is inf, which is not a finite number"),
+        ({"head_lr": float("nan")}, "head_lr is nan, which is not a finite number"),
         ({"dropout": 1.0}, "dropout 1.0"),
         ({"warmup": 2}, "warmup 2"),
         ({"head": "tail"}, "head is 'tail'"),

@@ -129,30 +129,69 @@ def eight_bits(self):
     return bitsandbytes.optim.AdamW8bit([{k: groups[0][k] for k in ("params", "lr", "peak")}])
 
 
+def dies_in_step(number):
+    """A training that is interrupted there."""
+    real = Trainer._step
+
+    def step(self, samples):
+        if self.step == number:
+            raise KeyboardInterrupt
+        return real(self, samples)
+
+    return step
+
+
+def check_resumed(config, folder, recipe, monkeypatch):
+    """A training that is interrupted in its sixth step ends with the same bits as a calm one."""
+    trainer(config, folder / "calm", recipe).run(3, "x")
+    killed = folder / "killed"
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_step", dies_in_step(5))
+        with pytest.raises(KeyboardInterrupt):
+            trainer(config, killed, recipe).run(3, "x")
+    assert sorted(p.name for p in killed.iterdir()) == [CHECKPOINT]
+    again = trainer(config, killed, recipe)
+    assert again.step == 3
+    again.run(3, "x")
+    assert same(weights(folder / "calm"), weights(killed))
+    assert sorted(p.name for p in killed.iterdir()) == [RECORD, WEIGHTS]
+
+
 @pytest.mark.parametrize("optimizer", ["AdamW", "AdamW8bit"])
 def test_stopped_and_resumed_gives_the_same_bits(config, tmp_path, monkeypatch, optimizer):
     if optimizer == "AdamW8bit":
         monkeypatch.setattr(Trainer, "_optimizer", eight_bits)
     # LoRA matrices of 4,096 numbers and more: bitsandbytes keeps smaller ones in 32 bits.
-    recipe = replace(SMALL, rank=64)
-    trainer(config, tmp_path / "calm", recipe).run(3, "x")
-    step = Trainer._step
+    check_resumed(config, tmp_path, replace(SMALL, rank=64), monkeypatch)
 
-    def dies(self, samples):
-        if self.step == 5:
-            raise KeyboardInterrupt
-        return step(self, samples)
 
-    monkeypatch.setattr(Trainer, "_step", dies)
-    with pytest.raises(KeyboardInterrupt):
-        trainer(config, tmp_path / "killed", recipe).run(3, "x")
-    assert sorted(p.name for p in (tmp_path / "killed").iterdir()) == [CHECKPOINT]
-    monkeypatch.setattr(Trainer, "_step", step)
-    again = trainer(config, tmp_path / "killed", recipe)
-    assert again.step == 3
-    again.run(3, "x")
-    assert same(weights(tmp_path / "calm"), weights(tmp_path / "killed"))
-    assert sorted(p.name for p in (tmp_path / "killed").iterdir()) == [RECORD, WEIGHTS]
+@pytest.mark.slow
+@pytest.mark.parametrize(("architecture", "quantization"), [("gemma2", "nf4"), ("qwen2", "int8")])
+def test_a_quantized_one_is_resumed_to_the_same_bits(
+    configs, architecture, quantization, tmp_path, monkeypatch
+):
+    config = replace(configs[architecture], quantization=quantization)
+    check_resumed(config, tmp_path, replace(SMALL, dropout=0.0), monkeypatch)
+
+
+def test_both_groups_follow_the_schedule_at_their_own_rates(config, tmp_path):
+    # Ten steps, two of them rising.
+    recipe = replace(QUICK, batch=2, epochs=5, warmup=0.2, lr=4e-3, head_lr=1e-3, dropout=0.0)
+    t = trainer(config, tmp_path, recipe, planted(4))
+    step, found = t.optimizer.step, []
+
+    def seen():
+        found.append([group["lr"] for group in t.optimizer.param_groups])
+        step()
+
+    t.optimizer.step = seen
+    t.run(100, "x")
+    shares = [0.5, 1.0, *(0.5 * (1 + math.cos(math.pi * k / 8)) for k in range(8))]
+    assert np.array(found) == pytest.approx(np.outer(shares, [4e-3, 1e-3]))
+    loras, heads = (sum(p.numel() for p in g["params"]) for g in t.optimizer.param_groups)
+    trained = t.judge.trained
+    assert heads == sum(p.numel() for n, p in trained.items() if n.startswith("head."))
+    assert loras == sum(p.numel() for n, p in trained.items() if "lora_" in n) > 0
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.2])

@@ -4,8 +4,10 @@ import json
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from battle_files import lmsys
 from planted import QUICK, planted, save_shallow_model
 from safetensors.torch import load_file, save_file
 from tiny import tiny_battles
@@ -20,6 +22,8 @@ from embeddings.evidence import HiddenStates, extract
 from embeddings.pairs import pack_pairs
 from embeddings.training import Examples
 from meta.learned.hidden import HiddenProbes
+from pipelines import verdict
+from pipelines.extract import command as extract_command
 
 SOUND = [("Why?", "the cat runs", "a green dog"), ("How?", "", "the dog"), ("So?", "1", "a list")]
 BROKEN = [("Why?", "the Ж cat", "a dog"), ("How? Ж", "yes", "no"), ("So?", "1", "a Ж")]
@@ -105,3 +109,21 @@ def test_a_judge_learns_without_them_and_the_others_get_their_logits(spoiled, tm
     assert "no finite loss, left out of training: id '3'" in capsys.readouterr().err
     records = [json.loads(path.read_text()) for path in tmp_path.glob("*/training.json")]
     assert np.isfinite([record["mean_loss_of_epoch"] for record in records]).all()
+
+
+@pytest.mark.parametrize("broken", [[2], range(12)], ids=["one", "all"])
+def test_a_verdict_names_them_and_its_figures_are_of_the_others(broken, spoiled, tmp_path, capsys):
+    table = pd.read_csv(lmsys(tmp_path / "t.csv", 12))
+    table.loc[list(broken), "response_b"] = json.dumps(["a Ж"])
+    table.to_csv(tmp_path / "t.csv", index=False)
+    argv = ["--run", str(tmp_path / "run"), "--backbone", str(spoiled)]
+    assert extract_command([*argv, "--train", str(tmp_path / "t.csv")]) == 0
+    capsys.readouterr()
+    assert verdict.command(argv) == 0
+    out, err = capsys.readouterr()
+    assert f"train: the model's numbers for {len(broken)} battles are not finite" in err
+    assert "nan" not in out
+    assert ("on 11 battles: " in out) == (len(broken) == 1)
+    values = View.read(tmp_path / "run" / "views" / "verdict-model" / "train.parquet").values
+    assert np.isnan(values).all(axis=1).tolist() == [i in broken for i in range(12)]
+    assert np.isfinite(values[[i not in broken for i in range(12)]]).all()

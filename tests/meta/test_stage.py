@@ -143,14 +143,26 @@ def test_battles_that_taught_the_language_model_are_left_out():
     states, every = (e.learned["hidden"].states.slot(1) for e in (kept, evidence))
     for side, of_all in zip(states, every, strict=True):
         assert np.array_equal(side, of_all[left_out])
+
+
+@pytest.mark.parametrize("folds", [3, 4, 5, 10, 15])
+def test_battles_that_one_fold_left_out_are_parted_evenly(folds):
+    evidence = toy_evidence(1600)
+    kept = evidence.take(fold_of(evidence.battles["group"], 5) == 0)
     # They share a fold of five; they must be parted all the same, and groups kept together.
-    folds = folds_for(kept, 5)
-    assert len(np.unique(folds)) >= 3
-    assert kept.battles.assign(fold=folds).groupby("group")["fold"].nunique().max() == 1
+    found = folds_for(kept, folds)
+    counts = kept.battles.assign(fold=found).groupby("fold")["group"].nunique()
+    assert len(counts) == folds
+    # Counts of a multinomial: 4 standard deviations.
+    mean = counts.sum() / folds
+    assert (abs(counts - mean) < 4 * np.sqrt(mean)).all()
+    assert kept.battles.assign(fold=found).groupby("group")["fold"].nunique().max() == 1
 
 
-def test_too_few_groups_are_refused():
+def test_too_few_groups_or_folds_are_refused():
     evidence = toy_evidence(4)
+    with pytest.raises(UserError, match=r"--folds 2: .* takes 3 at least"):
+        folds_for(toy_evidence(100), 2)
     with pytest.raises(UserError, match="too few"):
         folds_for(replace(evidence, battles=evidence.battles.assign(group="0" * 16)), 5)
 

@@ -27,6 +27,7 @@ from arena.views import View
 from embeddings import backbone, crossfit, lower, planning, reading
 from embeddings.config import load_config
 from embeddings.costs import Tokens
+from embeddings.crossfit import held_out
 from embeddings.recipe import FOR_TRAINING, Recipe
 from embeddings.training import CHECKPOINT, WEIGHTS, Trainer
 from meta.evidence import read_evidence
@@ -112,6 +113,44 @@ def test_changed_settings_and_a_second_view_train_anew(tuned, trainings):
     argv = ["--run", str(tuned), "--view", "logits-b", "--no-average-adapters"]
     assert finetune.command(argv) == 0
     assert len(trainings) == 2
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [["--max-tokens", "4096"], ["--teacher", "none.csv"], ["--lr", "1e30"], ["--folds", "1"]],
+    ids=lambda bad: bad[0],
+)
+def test_a_value_that_failed_is_not_gone_on_with(tuned, bad, capsys, monkeypatch):
+    if bad[0] == "--folds":
+        monkeypatch.setattr(finetune, "held_out", lambda *_: held_out(["0" * 16] * 24, 1))
+    argv = ["--run", str(tuned)]
+    record = Run(tuned).read_record()
+    assert finetune.command([*argv, *bad]) == 2
+    capsys.readouterr()
+    monkeypatch.undo()
+    assert Run(tuned).read_record() == record
+    assert finetune.command(argv) == 0
+
+
+def test_another_backbone_has_its_own_recipe(tuned, model_folder, tmp_path, monkeypatch):
+    yaml = tmp_path / "other.yaml"
+    yaml.write_text(f"source: {model_folder}\nfinetune:\n  epochs: 3\n  rank: 5\n")
+    (tmp_path / "run").mkdir()
+    record = Run(tuned).read_record()
+    last = {**record["finetune"]["logits-toy"], "folds": 7}
+    (tmp_path / "run" / "run.json").write_text(
+        json.dumps({**record, "finetune": {"logits-b": last}})
+    )
+    shutil.copytree(tuned / "battles", tmp_path / "run" / "battles")
+    found = []
+    monkeypatch.setattr(finetune, "plan", lambda _, asked: found.append(asked) or [])
+    same, other = ["--backbone", str(model_folder)], ["--backbone", str(yaml), "--batch", "3"]
+    for argv in ([], same, other):
+        argv = ["--run", str(tmp_path / "run"), "--view", "logits-b", "--dry-run", *argv]
+        assert finetune.command(argv) == 0
+    assert [asked.recipe.rank for asked in found] == [4, 4, 5]
+    assert found[2].recipe == Recipe(epochs=3, rank=5, batch=3)
+    assert [asked.folds for asked in found] == [7, 7, 7]
 
 
 def test_one_fold_leaves_the_other_battles_without_logits(tuned, trainings):
@@ -219,19 +258,25 @@ def test_dry_run_prints_the_plan_and_writes_nothing(tuned, capsys):
     "extra",
     [
         [],
-        ["--predict-tokens", "400"],
+        ["--predict-tokens", "200"],
         ["--epochs", "2", "--top-layers", "1", "--folds", "1"],
-        ["--pool", "last", "--predict-tokens", "400"],
+        ["--pool", "last", "--predict-tokens", "200"],
         ["--average-adapters"],
-        ["--folds", "3", "--average-adapters", "--predict-tokens", "400", "--top-layers", "1"],
-        ["--epochs", "0", "--predict-tokens", "400"],
+        ["--folds", "3", "--average-adapters", "--predict-tokens", "200", "--top-layers", "1"],
+        ["--epochs", "0", "--predict-tokens", "200"],
         ["--epochs", "0", "--pool", "last"],
     ],
     ids=" ".join,
 )
 def test_the_plan_counts_what_a_run_reads(tuned, extra, tmp_path, monkeypatch):
     read = dict.fromkeys(("learned", "frozen", "asked", "lower"), 0)
-    fill, step, planned = reading.fill, Trainer._step, []
+    fill, step, sound, planned = reading.fill, Trainer._step, finetune.read_sound, []
+
+    def long_answers(run):
+        tables = sound(run)
+        for table in tables.values():
+            table["response_a"] = [[4 * text for text in turns] for turns in table["response_a"]]
+        return tables
 
     def filling(store, todo, *how):
         name = {"frozen": "frozen", "lower": "lower"}.get(store.folder.name.split("-")[0], "asked")
@@ -249,10 +294,11 @@ def test_the_plan_counts_what_a_run_reads(tuned, extra, tmp_path, monkeypatch):
         return []
 
     run = shutil.copytree(tuned, tmp_path / "run", ignore=shutil.ignore_patterns("finetune"))
-    settings = ["--max-tokens", "150", "--folds", "2"]
+    settings = ["--max-tokens", "130", "--folds", "2"]
     if "0" not in extra:
         settings += ["--rank", "2", "--batch", "8"]
     argv = ["--run", str(run), "--view", "logits-new", *settings, *extra]
+    monkeypatch.setattr(finetune, "read_sound", long_answers)
     monkeypatch.setattr(finetune, "estimate_finetuning", counting)
     assert finetune.command([*argv, "--dry-run"]) == 0
     monkeypatch.setattr(crossfit, "fill", filling)
@@ -261,6 +307,7 @@ def test_the_plan_counts_what_a_run_reads(tuned, extra, tmp_path, monkeypatch):
     assert finetune.command(argv) == 0
     assert planned == [read]
     assert read["frozen"] > 0
+    assert (read["asked"] == 0) == ("0" in extra)
 
 
 def test_a_model_that_is_not_here_is_planned_with_another_tokenizer(

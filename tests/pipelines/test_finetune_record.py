@@ -1,0 +1,78 @@
+"""What finetune.py keeps of its calls, and which judges answer; on a tiny random model."""
+
+import json
+
+import numpy as np
+import pytest
+from planted import save_shallow_model
+from test_finetune import QUICK, extracted
+
+from arena.forecasts import one_hot
+from arena.run import Run
+from arena.views import View
+from embeddings.backbone import load_tokenizer
+from embeddings.config import load_config
+from embeddings.crossfit import Judges, held_out
+from embeddings.orders import view_values
+from embeddings.recipe import Recipe
+from embeddings.training import RECORD, Examples
+from pipelines import finetune, verdict
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory):
+    model = save_shallow_model(tmp_path_factory.mktemp("models") / "toy")
+    run = extracted(tmp_path_factory.mktemp("run"), model)
+    assert finetune.command(["--run", str(run), *QUICK]) == 0
+    return run
+
+
+def seconds(run, key):
+    return Run(run).read_record()["seconds"][key]
+
+
+def test_a_call_that_finds_all_done_does_not_hide_what_it_took(tuned):
+    run, argv = Run(tuned), ["--run", str(tuned)]
+    assert verdict.command(argv) == 0
+    run.update_record(seconds={"finetune_logits-toy": 1e6, "verdict-toy": 1e6})
+    assert finetune.command(argv) == verdict.command(argv) == 0
+    assert seconds(tuned, "finetune_logits-toy") == seconds(tuned, "verdict-toy") == 1e6
+    # Other settings cost what they cost.
+    assert finetune.command([*argv, "--epochs", "0"]) == 0
+    assert verdict.command([*argv, "--max-tokens", "300"]) == 0
+    assert max(seconds(tuned, k) for k in ("finetune_logits-toy", "verdict-toy")) < 1e3
+
+
+def test_what_killed_calls_had_trained_counts(tuned):
+    for path in (tuned / "finetune").glob(f"*/{RECORD}"):
+        path.write_text(json.dumps({**json.loads(path.read_text()), "seconds": 5e5}))
+    argv = ["--run", str(tuned), "--view", "logits-again", *QUICK]
+    assert finetune.command(argv) == 0
+    assert seconds(tuned, "finetune_logits-again") == 1e6
+
+
+def test_the_test_gets_the_mean_of_the_judges_or_the_averaged_judge(tuned):
+    views = {}
+    for how in ("no-average-adapters", "average-adapters"):
+        argv = ["--run", str(tuned), "--view", f"logits-{how}", *QUICK, f"--{how}"]
+        assert finetune.command(argv) == 0
+        views[how] = View.read(tuned / "views" / f"logits-{how}" / "test.parquet").values
+    # The same judges, asked one by one.
+    record = Run(tuned).read_record()["finetune"]["logits-average-adapters"]
+    config, recipe = load_config(record["backbone"]["asked"]), Recipe(**record["recipe"])
+    judges = Judges(config, recipe, Run(tuned).judges, 1)
+    battles = finetune.read_sound(Run(tuned))
+    train, _, test = finetune.pack(battles, load_tokenizer(config), recipe)
+    labels, groups = (battles["train"][c].tolist() for c in ("label", "group"))
+    learned = Examples(train, one_hot(np.array(labels)), groups)
+    folders = [
+        judges.address(learned.take(np.flatnonzero(~out)))
+        for out in held_out(groups, record["folds"])
+    ]
+    each = [view_values(*judges.logits(folder, test, "")) for folder in folders]
+    assert len(each) == 2
+    assert not np.allclose(*each, atol=1e-3)
+    assert views["no-average-adapters"] == pytest.approx((each[0] + each[1]) / 2, abs=1e-6)
+    averaged = view_values(*judges.logits(judges.average(folders), test, ""))
+    assert np.array_equal(views["average-adapters"], averaged)
+    assert not np.array_equal(*views.values())
