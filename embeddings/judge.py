@@ -197,7 +197,7 @@ def average(paths: Sequence[Path]) -> dict[str, torch.Tensor]:
     Raises:
         DamagedError: a file is damaged.
     """
-    judges = [unscaled(read_tensors(path)[0]) for path in paths]
+    judges = [unscaled(read_tensors(path, unsigned=True)[0]) for path in paths]
     mean = {}
     for name in judges[0]:
         weights = [judge[name] for judge in judges]

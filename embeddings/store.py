@@ -92,9 +92,6 @@ def read_keys(path: Path) -> np.ndarray:
 def check(path: Path) -> None:
     """Compare a shard with its checksum, unless this process did so before.
 
-    Shards of different lengths that were written before there was a checksum have no metadata at
-    all; they pass.
-
     Raises:
         DamagedError: it is cut short, changed, or no shard at all.
     """

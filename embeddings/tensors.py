@@ -54,8 +54,12 @@ def write_tensors(
             raise OSError(f"{path} cannot be written: {error}") from error
 
 
-def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], Any]:
-    """Read what ``write_tensors`` wrote, and check it; files without any metadata are older.
+def read_tensors(path: Path, unsigned: bool = False) -> tuple[dict[str, torch.Tensor], Any]:
+    """Read what ``write_tensors`` wrote, and check it.
+
+    Args:
+        path: where from.
+        unsigned: take a file without any metadata, too: of before there was a checksum.
 
     Returns:
         The tensors by name, mapped and not to be changed, and the notes.
@@ -69,9 +73,9 @@ def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], Any]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
         raise DamagedError(str(error)) from error
-    if not metadata:
+    if unsigned and not metadata:
         return tensors, None
-    entry = metadata.get("sha256", "")
+    entry = (metadata or {}).get("sha256", "")
     said = entry[64:]
     if entry[:64] != checksum(tensors, said):
         raise DamagedError("its checksum does not fit")

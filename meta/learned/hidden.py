@@ -92,9 +92,9 @@ class HiddenProbes(Learned):
         """Log-odds and cosines of these battles."""
         if not np.array_equal(model.get(SOURCE, ()), self._source()):
             raise UserError(
-                f"the model was trained on another {self.name} view than the run has now, of "
-                f"another backbone or other settings: give {self.again} as before it was trained, "
-                "or train_meta.py again"
+                f"the model was trained on another {self.name} view than the run has now (another "
+                f"backbone or other settings): give {self.again} with those of then, or "
+                "train_meta.py again"
             )
         blocks = [self._slot(model, i, slot, rows) for i, slot in enumerate(self.states.slots)]
         return np.concatenate([*blocks, np.mean(blocks, axis=0)], axis=1)

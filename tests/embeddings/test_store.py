@@ -125,15 +125,17 @@ def test_items_of_different_lengths(tmp_path):
         store.get(key(4))
 
 
-def test_shards_written_before_there_was_a_checksum_are_read(tmp_path, capsys):
-    store = Writer(tmp_path)
-    store.add([key(3), key(2)], ragged([long(3), long(2)]))
+@pytest.mark.parametrize("arrays", [ragged([long(3), long(2)]), items(2, 2)[1]])
+def test_a_shard_without_a_checksum_is_damaged(tmp_path, arrays, capsys):
+    keys = [key(3), key(2)]
+    Writer(tmp_path).add(keys, arrays)
     (path,) = tmp_path.glob("*.safetensors")
-    arrays = {"keys": torch.tensor([list(key(3)), list(key(2))], dtype=torch.uint8)}
-    save_file(arrays | ragged([long(3), long(2)]), path)
-    assert torch.equal(Writer(tmp_path).get(key(2)), long(2))
-    assert torch.equal(Store(tmp_path).get(key(3)), long(3))
-    path.write_bytes(path.read_bytes()[:-1])
+    found = {n: torch.as_tensor(a) for n, a in arrays.items()}
+    save_file({"keys": torch.from_numpy(as_keys(keys).copy()), **found}, path)
+    store = Store(tmp_path)
+    places = store.require(as_keys(keys))
+    with pytest.raises(UserError, match="its checksum does not fit"):
+        store.rows(places, next(iter(arrays)))
     assert there(Writer(tmp_path), [2, 3]) == [False, False]
     assert "is damaged" in capsys.readouterr().err
 

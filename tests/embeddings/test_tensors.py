@@ -25,9 +25,11 @@ def test_round_trip(tmp_path, notes):
     assert (tmp_path / "x").read_bytes() == first
 
 
-def test_a_file_without_metadata_is_read(tmp_path):
+def test_a_file_without_metadata_is_damaged_unless_it_may_be_older(tmp_path):
     save_file({"a": torch.ones(2)}, tmp_path / "x")
-    found, said = read_tensors(tmp_path / "x")
+    with pytest.raises(DamagedError, match="checksum"):
+        read_tensors(tmp_path / "x")
+    found, said = read_tensors(tmp_path / "x", unsigned=True)
     assert torch.equal(found["a"], torch.ones(2))
     assert said is None
 
