@@ -12,7 +12,7 @@ from arena import sample
 from arena.errors import UserError
 from arena.readers import read_battles
 from arena.run import Run
-from arena.tables import write_battles
+from arena.tables import texts_hash, write_battles
 from arena.views import Column, View
 from meta.evidence import labels_of, read_evidence
 from meta.learned import LEARNED
@@ -192,7 +192,7 @@ def test_davidson_does_not_learn_from_logits_which_learned_from_votes(tmp_path):
     write_battles(run.battles("train"), battles)
     there = View(battles["id"].tolist(), np.ones((3, 1)), {"x": Column("sym")})
     for name in ("style", "verdict-a", "logits-a"):
-        there.write(run.views / name / "train.parquet")
+        there.write(run.views / name / "train.parquet", texts_hash(battles))
     found = read_evidence(run, "train")
     assert set(found.tables) == {"style", "verdict-a", "logits-a"}
     assert set(found.learned["davidson"].design.columns) == {"style.x", "verdict-a.x"}
