@@ -11,6 +11,7 @@ from arena.battle import SEED
 from arena.views import View
 from meta.explain import explain
 from meta.fusion import Fusion
+from meta.scores import hits
 
 MISTAKES = 20
 EXPLAINED = 200
@@ -26,7 +27,7 @@ def confident_mistakes(probabilities: np.ndarray, labels: np.ndarray) -> np.ndar
         probabilities: float64 (n, 3).
         labels: int (n,).
     """
-    wrong = np.flatnonzero(probabilities.argmax(axis=1) != labels)
+    wrong = np.flatnonzero(hits(probabilities, labels) == 0)
     order = np.argsort(-probabilities[wrong].max(axis=1), kind="stable")
     return np.asarray(wrong[order[:MISTAKES]])
 

@@ -20,6 +20,9 @@ from meta.stage import CrossValidation, Settings, folds_for, nested
 def test_the_surest_mistake_comes_first_and_right_rows_never():
     p = np.array([[0.8, 0.1, 0.1], [0.1, 0.7, 0.2], [0.9, 0.05, 0.05], [0.3, 0.3, 0.4]])
     assert confident_mistakes(p, np.array([1, 2, 0, 0])).tolist() == [0, 1, 3]
+    # Of two that are equally likely neither is a mistake, the third is.
+    even = np.array([[0.4, 0.4, 0.2]] * 3)
+    assert confident_mistakes(even, np.array([0, 1, 2])).tolist() == [2]
     many = np.tile(p[:1], (100, 1))
     assert confident_mistakes(many, np.full(100, 2)).tolist() == list(range(MISTAKES))
 
