@@ -148,8 +148,7 @@ def test_what_does_not_pass_ends_the_run_and_loses_nothing(answers):
 
 
 WITHOUT = [
-    {"choices": [{"text": "A", "logprobs": None}]},
-    {"choices": [{"text": "A"}]},
+    *({"choices": [{"text": "A", **logprobs}]} for logprobs in ({}, {"logprobs": None})),
     {"choices": [{"text": "A", "logprobs": {"top_logprobs": []}}]},
     {"choices": [{"text": "A", "logprobs": {"top_logprobs": [None]}}]},
     {"choices": [{"text": "A", "logprobs": {"tokens": ["A"], "token_logprobs": [-0.1]}}]},
@@ -178,7 +177,6 @@ def test_an_answer_without_logprobs_is_kept_where_others_have_them(body, answers
     with serve(answer=answer) as server:
         # The first two come before anything shows that the server has logprobs.
         endpoint(server, concurrency=4).ask(asked[:10], answers, text=False)
-        # Later, the only answer of a call may lack them.
         endpoint(server).ask(asked[11:], answers, text=False)
         endpoint(server).ask(answers.lacking(asked), answers, text=False)
     assert len(server.bodies) == 12
