@@ -9,9 +9,9 @@ Works on the battles of a run that extract.py made. Writes the view "joint", wha
 sees of both answers side by side, and one view whose name holds "logits":
 each training battle gets the logits of a judge that never saw its prompt group, each test battle
 the mean over the judges. The YAML of smollm2-135m says epochs: 0, a probe of the frozen model;
---epochs 1 trains it. What is not given is taken from the run's last fine-tuning of that view,
-else from the backbone's YAML. Killed at any moment, the same command goes on from the last
-checkpoint; finished judges are never trained again.
+--epochs 1 trains it. What is not given is taken from the run's last fine-tuning of that view that
+ended (its recipe, where the backbone is the same), else from the backbone's YAML. Killed at any
+moment, the same command goes on from the last checkpoint; finished judges are never trained again.
 """
 
 from __future__ import annotations
