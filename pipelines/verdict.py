@@ -54,8 +54,9 @@ from embeddings.store import settings_hash
 from embeddings.transport import API_KEY, one_line
 from embeddings.verdict import ask_backbone, ask_endpoint, packing, verdict_view
 from meta.scores import log_loss
+from pipelines.asked import seconds_before
 from pipelines.extract import DEFAULT_BACKBONE, backbone
-from pipelines.finetune import read_sound, seconds_before
+from pipelines.finetune import read_sound
 
 VIEW = re.compile(r"verdict(-[\w.-]+)?")
 

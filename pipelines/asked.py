@@ -1,0 +1,127 @@
+"""What finetune.py is asked to do: what is given, else as the last time, else the default."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from arena.errors import UserError
+from arena.run import Run
+from embeddings.config import BackboneConfig, finetune_entries
+from embeddings.recipe import FOR_TRAINING, Recipe
+from pipelines.extract import DEFAULT_BACKBONE, backbone
+
+NONE = "none"
+"""Takes back a file or option that the run's last fine-tuning had."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is to be done, resolved: given, else as the last time, else the default."""
+
+    view: str
+    backbone: str
+    config: BackboneConfig
+    recipe: Recipe
+    folds: int
+    average_adapters: bool
+    soft_labels: str
+    teacher: str
+
+    def record(self) -> dict[str, Any]:
+        """The entry in run.json from which the next call starts."""
+        return {
+            "backbone": {"asked": self.backbone, "quantization": self.config.quantization},
+            "recipe": asdict(self.recipe),
+            **{
+                name: getattr(self, name)
+                for name in ("folds", "average_adapters", "soft_labels", "teacher")
+            },
+        }
+
+
+def resolve(arguments: argparse.Namespace, record: dict[str, Any]) -> Asked:
+    """Find out what is asked.
+
+    Raises:
+        UserError: the view's name lacks "logits", an option is not sound or changes nothing, or a
+            file is to be given again.
+    """
+    views = record.get("finetune", {})
+    view = arguments.view or f"logits-{backbone(arguments, record).name}"
+    if "logits" not in view or "/" in view:
+        raise UserError(f'--view {view}: a name that holds "logits", such as logits-a')
+    before = views.get(view, {})
+    known = before or record
+    config = backbone(arguments, known)
+    name = arguments.backbone or known.get("backbone", {}).get("asked", DEFAULT_BACKBONE)
+    given = vars(arguments)
+    chosen = {f.name: given[f.name] for f in fields(Recipe) if f.name in given}
+
+    def option(key: str, default: Any) -> Any:
+        return given.get(key, before.get(key, default))
+
+    def file(key: str) -> str:
+        kept = str(before.get(key, NONE))
+        return given[key] if key in given else _of_the_run(arguments.run, key, kept)
+
+    # Another backbone has a recipe of its own.
+    last = before.get("recipe") if name == known.get("backbone", {}).get("asked") else None
+    recipe = Recipe.of({**(last or finetune_entries(name)), **chosen})
+    idle = [n for n in FOR_TRAINING if n in chosen]
+    if given.get("teacher", NONE) != NONE:
+        idle.append("teacher")
+    if idle and recipe.epochs == 0:
+        options = ", ".join("--" + n.replace("_", "-") for n in idle)
+        raise UserError(
+            f"epochs is 0 for {config.name}: nothing is trained, so {options} "
+            f"{'has' if len(idle) == 1 else 'have'} no effect: add --epochs 1, or leave it out"
+        )
+    return Asked(
+        view=view,
+        backbone=name,
+        config=config,
+        recipe=recipe,
+        folds=option("folds", 5),
+        average_adapters=option("average_adapters", False),
+        soft_labels=file("soft_labels"),
+        teacher=file("teacher"),
+    )
+
+
+def _of_the_run(run: str, key: str, kept: str) -> str:
+    """A file that the last fine-tuning had; a run made elsewhere may name any file or URL.
+
+    Raises:
+        UserError: it does not lie in the run.
+    """
+    path, folder = Path(kept).resolve(), Path(run).resolve()
+    if kept != NONE and not (path.is_relative_to(folder) and path.is_file()):
+        option = f"--{key.replace('_', '-')}"
+        raise UserError(
+            f"the last fine-tuning had {option} {kept}, which is no file of the run: give it "
+            f"again, or {option} {NONE}"
+        )
+    return kept if kept == NONE else str(path)
+
+
+def seconds_before(
+    run: Run, command: str, view: str, settings: dict[str, Any], key: str = ""
+) -> float:
+    """Seconds of a view's longest call with these settings; 0 where the last had other settings.
+
+    A call that finds all done must not hide what it took.
+
+    Args:
+        run: the run.
+        command: whose record it is, ``finetune`` or ``verdict``.
+        view: name of the view.
+        settings: what that record holds now.
+        key: of the seconds; by default those of the view.
+    """
+    record = run.read_record()
+    key = key or (view if command == "verdict" else f"{command}_{view}")
+    same = record.get(command, {}).get(view) == settings
+    return float(record.get("seconds", {}).get(key, 0)) if same else 0.0
