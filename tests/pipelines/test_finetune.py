@@ -21,13 +21,12 @@ from test_commands import lmsys
 
 from arena.battle import CLASSES
 from arena.errors import UserError
-from arena.groups import fold_of
+from arena.groups import fold_of, held_out
 from arena.run import Run
 from arena.views import View
 from embeddings import backbone, crossfit, lower, planning, reading
 from embeddings.config import load_config
 from embeddings.costs import Tokens
-from embeddings.crossfit import held_out
 from embeddings.recipe import FOR_TRAINING, Recipe
 from embeddings.training import CHECKPOINT, WEIGHTS, Trainer
 from meta.evidence import read_evidence
