@@ -166,7 +166,8 @@ def test_one_fold_leaves_the_other_battles_without_logits(tuned, trainings):
 def test_a_joint_view_of_other_battles_does_not_stay_where_none_is_made(tuned, tmp_path, capsys):
     run = shutil.copytree(tuned, tmp_path / "run")
     joint = run / "views" / "joint"
-    argv = ["--run", str(run), "--view", "logits-last", *QUICK, "--pool", "last", "--epochs", "0"]
+    argv = ["--run", str(run), "--view", "logits-last", "--folds", "2", "--max-tokens", "256"]
+    argv += ["--pool", "last", "--epochs", "0"]
     assert finetune.command(argv) == 0
     assert len(list(joint.glob("*.parquet"))) == 2
     more = lmsys(tmp_path / "more.csv", 5, 3, labelled=False)

@@ -8,11 +8,12 @@ from planted import save_shallow_model
 from test_finetune import QUICK, extracted
 
 from arena.forecasts import one_hot
+from arena.groups import held_out
 from arena.run import Run
 from arena.views import View
 from embeddings.backbone import load_tokenizer
 from embeddings.config import load_config
-from embeddings.crossfit import Judges, held_out
+from embeddings.crossfit import Judges
 from embeddings.orders import view_values
 from embeddings.recipe import Recipe
 from embeddings.training import RECORD, Examples
