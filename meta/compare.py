@@ -229,7 +229,8 @@ def strengths(
     kinds = [kind for kind in (HANDCRAFTED, FROZEN, FINETUNED) if kind in probabilities]
     right = {kind: hits(probabilities[kind], labels) for kind in kinds}
     losses = {kind: row_losses(probabilities[kind], labels) for kind in kinds}
-    families = name_slices(battles, labels)
+    # None by the winner, which no forecaster knows: one that names ties most is best at ties.
+    families = name_slices(battles)
     found: dict[str, dict[str, Any]] = {}
     for kind in kinds:
         others = [other for other in kinds if other != kind]

@@ -36,7 +36,7 @@ from meta import compare
 from meta.evidence import labels_of, read_evidence, without_seen
 from meta.report.figures import lower_by
 from meta.report.page import write_report
-from meta.stage import CrossValidation, Settings, folds_for, outer_folds
+from meta.stage import CrossValidation, Settings, folds_for, outer_folds, part_scored
 
 
 def table(found: dict[str, Any]) -> str:
@@ -119,7 +119,9 @@ def compared(run: Run, arguments: argparse.Namespace) -> None:
         "stage_two": {kind: asdict(cost) for kind, cost in costs.items()},
         "swap_gap": gaps,
     }
-    print(f"nested, {len(rows):,} training battles\n{table(nested)}")
+    scored_folds = {"scored": outer_folds(folds), "of": len(np.unique(folds))}
+    part = part_scored({"outer_folds": scored_folds, "rows": len(rows)})
+    print("\n".join([f"nested, {len(rows):,} training battles", table(nested), *part.splitlines()]))
     print(f"\n{costs_table(found['stage_one'], costs)}\nlargest swap gap {max(gaps.values()):.1e}")
     if test:
         known = votes >= 0

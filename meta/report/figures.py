@@ -128,8 +128,8 @@ def order_of(found: Mapping[str, Any]) -> list[str]:
 def footing(model: Mapping[str, Any]) -> str:
     """What meta has and a view alone has not, as a sentence; ``model`` is that of metrics.json."""
     return (
-        f"meta: {model['trials']} trials, seeds a fold {model['bags']}; each view alone: 0 trials "
-        "(default parameters), seeds a fold 1; compare.py gives every set of views the same"
+        f"meta: trials {model['trials']}, seeds a fold {model['bags']}; each view alone: "
+        "default parameters, one seed; compare.py gives every set of views the same"
     )
 
 

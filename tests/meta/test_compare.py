@@ -118,9 +118,27 @@ def test_what_each_gets_right_alone_by_hand():
     assert found["frozen"]["right"] == pytest.approx(0.25)
     assert found["handcrafted"]["right_alone"] == pytest.approx(150 / 400)
     assert found["frozen"]["right_alone"] == pytest.approx(50 / 400)
-    slices = {s["slice"] for s in found["handcrafted"]["best_slices"]}
-    assert "winner: A won" in slices
-    assert not any("B won" in s for s in slices)
+
+
+def test_slices_where_one_is_surely_best_are_of_the_battle_and_not_of_its_winner():
+    battles = toy_battles(400, np.random.default_rng(0))
+    long = np.arange(400) < 200
+    battles["response_a"] = [["a" * (3_000 if is_long else 30)] for is_long in long]
+    labels = np.array([0, 1] * 200)
+    right, even = np.eye(3)[labels] * 0.7 + 0.1, np.full((400, 3), 1 / 3)
+    p = {
+        "handcrafted": np.where(long[:, None], right, even),
+        "frozen": np.where(long[:, None], even, right),
+    }
+    found = strengths(p, labels, battles["group"].to_numpy(), battles)
+    of = {kind: {s["slice"] for s in found[kind]["best_slices"]} for kind in p}
+    assert any(name.startswith("length: ") for name in of["handcrafted"])
+    assert any(name.startswith("length: ") for name in of["frozen"])
+    assert not of["handcrafted"] & of["frozen"]
+    # Who always says B is best where B won, which tells nothing of it.
+    p["frozen"] = np.tile([0.1, 0.8, 0.1], (400, 1))
+    found = strengths(p, labels, battles["group"].to_numpy(), battles)
+    assert not any(s["slice"].startswith("winner") for s in found["frozen"]["best_slices"])
 
 
 def test_a_hit_of_two_equal_classes_counts_half():
