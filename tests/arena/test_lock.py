@@ -117,8 +117,10 @@ def test_a_folder_that_may_only_be_read(tmp_path, locked_before):
         get(folder)
         (folder / ".lock").chmod(0o444)
     folder.chmod(0o555)
-    for parent in (tmp_path, *tmp_path.parents[:3]):
-        parent.chmod(0o755)
+    # Those of pytest, which others may not enter; the temporary folder itself stays as it is.
+    for parent in (tmp_path, *tmp_path.parents):
+        if not parent.stat().st_mode & 0o005:
+            parent.chmod(0o755)
     os.seteuid(65534)
     try:
         assert get(folder, shared=True)
