@@ -121,7 +121,8 @@ def read_evidence(run: Run, split: str, views: Collection[str] | None = None) ->
                 f"{_command(run, split, name)} again"
             )
         train = run.views / name / "train.parquet"
-        if notes and train.exists() and read_notes(train).get("source") != notes.get("source"):
+        other = split != "train" and train.exists()
+        if notes and other and read_notes(train).get("source") != notes.get("source"):
             raise UserError(
                 f"view {name} in {run.folder} was made of its test battles by another model, or "
                 f"with other settings, than of its training battles: give "

@@ -102,26 +102,25 @@ class Reasons:
         return "; ".join(said)
 
 
-def explain(boosters: Sequence[lgb.Booster], design: View) -> Reasons:
+def explain(boosters: Sequence[lgb.Booster], design: View, views: Sequence[str]) -> Reasons:
     """Contributions of every family and of every view to the predictions of ``design``.
 
     Args:
         boosters: the bag whose mean raw scores predict.
         design: the design matrix, n rows, its columns named ``<view>.<column>``.
+        views: names of its views, which may hold dots themselves.
 
     Returns:
         Reasons whose sums are the raw log-odds: ``side.sum(axis=1)`` and
         ``tie.sum(axis=1) + tie_base``, and by view alike.
     """
     n, d = design.values.shape
-    of_columns = [
-        (column.family, name.partition(".")[0]) for name, column in design.columns.items()
-    ]
-    families, views = (sorted(set(names)) for names in zip(*of_columns, strict=True))
+    families, views = sorted({c.family for c in design.columns.values()}), sorted(views)
     f = len(families)
     member = np.zeros((d + 1, f + len(views) + 1))
-    for i, (family, view) in enumerate(of_columns):
-        member[i, families.index(family)] = 1.0
+    for i, (name, column) in enumerate(design.columns.items()):
+        view = max((v for v in views if name.startswith(f"{v}.")), key=len)
+        member[i, families.index(column.family)] = 1.0
         member[i, f + views.index(view)] = 1.0
     member[d, -1] = 1.0
     total = mean_of_orders(

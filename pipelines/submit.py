@@ -54,8 +54,9 @@ def submit(run: Run, arguments: argparse.Namespace) -> None:
         design = fusion.design(views)
         probabilities[sound] = fusion.predict(design)
         if arguments.explain:
+            reasons = explain(fusion.boosters, design, fusion.views)
             with atomic(run.explanations) as temporary:
-                explain(fusion.boosters, design).frame().to_parquet(temporary, index=False)
+                reasons.frame().to_parquet(temporary, index=False)
             print(f"reasons: {run.explanations}")
     submission = pd.DataFrame(probabilities, columns=list(CLASSES))
     submission.insert(0, "id", table["id"].to_numpy())

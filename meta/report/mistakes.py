@@ -54,7 +54,7 @@ def reasons_unseen(fusions: Mapping[int, Fusion], design: View, fold: np.ndarray
     for name, fusion in fusions.items():
         rows = np.flatnonzero(fold == name)
         if len(rows):
-            found = explain(fusion.boosters, design.take(rows))
+            found = explain(fusion.boosters, design.take(rows), fusion.views)
             parts.append(found.frame().set_index(rows))
     return pd.concat(parts).sort_index()
 

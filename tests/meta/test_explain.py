@@ -10,6 +10,8 @@ from features import signals
 from meta.explain import PLAIN, Reasons, explain
 from meta.gbm import BASELINE, BothOrders, cross_validate, raw_scores
 
+VIEW = "style"
+
 
 @pytest.fixture(scope="module")
 def trained():
@@ -20,7 +22,8 @@ def trained():
         name: Column(column.parity, family, column.partner)
         for (name, column), family in zip(style.columns.items(), families, strict=True)
     }
-    view = View(style.ids, style.values, columns)
+    # As the design matrix has them.
+    view = join({VIEW: View(style.ids, style.values, columns)})
     data = BothOrders(view, evidence.battles["label"].to_numpy(dtype=np.int64))
     folds = np.arange(len(view.ids)) // 2 % 3
     return cross_validate(data, folds, {**BASELINE, "min_data_in_leaf": 10}).boosters, view
@@ -28,7 +31,7 @@ def trained():
 
 def test_contributions_add_up_to_the_log_odds(trained):
     boosters, view = trained
-    found, raw = explain(boosters, view), raw_scores(boosters, view)
+    found, raw = explain(boosters, view, [VIEW]), raw_scores(boosters, view)
     assert found.families == ["noise", "prompt_type", "verbosity"]
     assert found.side.sum(axis=1) == pytest.approx(raw[:, 0] - raw[:, 1], abs=1e-6)
     tie = raw[:, 2] - (raw[:, 0] + raw[:, 1]) / 2
@@ -37,12 +40,15 @@ def test_contributions_add_up_to_the_log_odds(trained):
 
 def test_contributions_by_view_and_by_family_have_the_same_sum(trained):
     boosters, view = trained
-    columns = {"one": view.columns["x"], "two": view.columns["size"]}
+    columns = {"one": view.columns[f"{VIEW}.x"], "two": view.columns[f"{VIEW}.size"]}
     parts = [view.values[:, [0, 1]], view.values[:, [2, 3]]]
-    paired = {name: view.columns[name] for name in ("left", "right")}
-    both = {"a": View(view.ids, parts[0], columns), "b": View(view.ids, parts[1], paired)}
-    found = explain(boosters, join(both))
-    assert found.views == ["a", "b"]
+    family = view.columns[f"{VIEW}.left"].family
+    paired = {"left": Column("paired", family, "right"), "right": Column("paired", family, "left")}
+    # A name may hold dots, and begin as another one does.
+    names = ["a-1", "a-1.5b"]
+    both = {names[0]: View(view.ids, parts[0], columns), names[1]: View(view.ids, parts[1], paired)}
+    found = explain(boosters, join(both), names)
+    assert found.views == names
     assert found.view_side.sum(axis=1) == pytest.approx(found.side.sum(axis=1))
     assert found.view_tie.sum(axis=1) == pytest.approx(found.tie.sum(axis=1))
     noise = found.families.index("noise")
@@ -51,13 +57,13 @@ def test_contributions_by_view_and_by_family_have_the_same_sum(trained):
 
 def test_reasons_of_a_swapped_battle_are_the_swapped_reasons(trained):
     boosters, view = trained
-    found, swapped = explain(boosters, view), explain(boosters, view.swap())
+    found, swapped = explain(boosters, view, [VIEW]), explain(boosters, view.swap(), [VIEW])
     np.testing.assert_allclose(swapped.side, -found.side, atol=1e-9)
     np.testing.assert_allclose(swapped.tie, found.tie, atol=1e-9)
 
 
 def test_the_planted_causes_weigh_most(trained):
-    found = explain(*trained)
+    found = explain(*trained, [VIEW])
     weight = dict(zip(found.families, np.abs(found.side).mean(axis=0), strict=True))
     assert max(weight, key=weight.get) == "verbosity"
     weight = dict(zip(found.families, np.abs(found.tie).mean(axis=0), strict=True))
