@@ -2,47 +2,18 @@
 
 import json
 import shutil
-from hashlib import sha256
 
 import numpy as np
 import pandas as pd
 import pytest
 from battle_files import lmsys
-from safetensors.numpy import load_file, save_file
-from tiny import save_tiny_model
 
 from arena.battle import CLASSES
-from arena.parquet import read_notes, read_table, write_table
-from arena.readers import read_battles
-from arena.run import Run
-from arena.tables import write_battles
-from arena.views import View
-from embeddings.config import load_config
-from embeddings.evidence import settings_of
-from embeddings.store import settings_hash
 from meta import stage
 from meta.predictions import Predictions
 from meta.scores import log_loss
 from pipelines import compare, evaluate, extract, report, submit, train_meta
 from pipelines.tables import sources
-
-
-@pytest.fixture(scope="module")
-def model_folder(tmp_path_factory):
-    return save_tiny_model(tmp_path_factory.mktemp("model"))
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory, model_folder):
-    """A run with a model and a test set."""
-    folder = tmp_path_factory.mktemp("run")
-    train, test = lmsys(folder / "train.csv"), lmsys(folder / "test.csv", 12, 1, labelled=False)
-    run = folder / "run"
-    argv = ["--train", str(train), "--test", str(test), "--run", str(run)]
-    assert extract.command([*argv, "--backbone", str(model_folder)]) == 0
-    assert train_meta.command(["--run", str(run), "--trials", "2", "--bags", "1"]) == 0
-    assert submit.command(["--run", str(run)]) == 0
-    return run
 
 
 def read(path):
@@ -133,31 +104,6 @@ def test_a_view_that_is_learned_from_others_says_which(command, views, trained, 
     assert f"{told}likelihood, style beside it" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("name", "made_by"),
-    [
-        ("metrics.json", "train_meta.py"),
-        ("evaluation.json", "evaluate.py"),
-        ("comparison.json", "compare.py"),
-        ("reasons.parquet", "train_meta.py"),
-        ("predictions.parquet", "train_meta.py"),
-    ],
-)
-@pytest.mark.parametrize("content", [b"", b'{"rows": 6', b"[1]", b"PAR1 \xff" * 99])
-def test_a_damaged_file_behind_the_report_is_named(
-    name, made_by, content, trained, tmp_path, capsys
-):
-    run = tmp_path / "run"
-    copied = shutil.ignore_patterns("hidden", "model")
-    shutil.copytree(trained, run, ignore=copied)
-    (run / name).write_bytes(content)
-    assert report.command(["--run", str(run)]) == 2
-    err = capsys.readouterr().err
-    assert err.count("\n") == 1
-    assert f"{run / name} is damaged" in err
-    assert made_by in err
-
-
 def test_of_many_battles_one_fold_is_scored_and_the_figures_say_so(
     trained, tmp_path, monkeypatch, capsys
 ):
@@ -244,88 +190,6 @@ def test_another_test_set_leaves_the_model_alone_and_a_swap_swaps(trained):
     assert np.abs(before[list(CLASSES)].to_numpy() - unswapped).max() < 1e-6
 
 
-def test_another_backbone_for_the_test_set_alone_is_refused(trained, tmp_path, capsys):
-    argv = ["--test", str(trained.parent / "test.csv"), "--run", str(trained)]
-    assert extract.command([*argv, "--quantization", "nf4"]) == 2
-    assert "--quantization" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("left", ["model", "model.old", None])
-def test_another_model_of_the_same_width_for_the_test_set_alone_is_refused(
-    trained, tmp_path, model_folder, capsys, left
-):
-    """With a model, with what kill -9 leaves between its two renames, and without one."""
-    run = shutil.copytree(trained, tmp_path / "run")
-    if left:
-        (run / "model").rename(run / left)
-    else:
-        shutil.rmtree(run / "model")
-    other = shutil.copytree(model_folder, tmp_path / "other")
-    (path,) = other.glob("*.safetensors")
-    save_file({n: -v for n, v in load_file(path).items()}, path, metadata={"format": "pt"})
-    argv = ["--test", str(trained.parent / "test.csv"), "--run", str(run), "--backbone"]
-    before = (run / "run.json").read_bytes()
-    assert extract.command([*argv, str(other)]) == 2
-    assert "were read by another backbone" in capsys.readouterr().err
-    assert (run / "run.json").read_bytes() == before
-
-
-def test_a_model_folder_that_was_moved_is_still_the_same(trained, tmp_path, model_folder):
-    run, moved = (shutil.copytree(trained, tmp_path / "run"), tmp_path / "moved")
-    shutil.copytree(model_folder, moved)
-    argv = ["--test", str(trained.parent / "test.csv"), "--run", str(run)]
-    assert extract.command([*argv, "--backbone", str(moved)]) == 0
-    assert submit.command(["--run", str(run)]) == 0
-
-
-def test_another_engine_for_the_test_set_alone_is_refused_and_the_own_one_is_kept(
-    trained, tmp_path, monkeypatch, capsys
-):
-    run = tmp_path / "run"
-    shutil.copytree(trained, run)
-    argv = ["--test", str(trained.parent / "test.csv"), "--run", str(run)]
-    # A run of before there was a choice.
-    record = json.loads((run / "run.json").read_text())
-    assert record["backbone"].pop("engine") == "torch"
-    (run / "run.json").write_text(json.dumps(record))
-    monkeypatch.setattr(extract, "choose", lambda asked, _: (asked, ""))
-    assert extract.command([*argv, "--engine", "openvino"]) == 2
-    assert "--engine" in capsys.readouterr().err
-    record["backbone"]["engine"] = "openvino"
-    config = load_config(record["backbone"]["asked"])
-    path = run / "views" / "hidden" / "train.parquet"
-    notes = read_notes(path) | {"source": settings_hash(settings_of(config, "openvino"))}
-    del notes["ARROW:schema"]
-    write_table(path, read_table(path).replace_schema_metadata(notes))
-    (run / "run.json").write_text(json.dumps(record))
-    asked = []
-    monkeypatch.setattr(extract, "choose", lambda name, _: (asked.append(name) or name, ""))
-    monkeypatch.setattr(extract, "extract", lambda *arguments: asked.append(arguments[4]))
-    assert extract.command(argv) == 0
-    assert asked == ["openvino", "openvino"]
-    assert extract.command([*argv, "--engine", "torch"]) == 2
-
-
-@pytest.mark.parametrize(
-    "content", [b"", b"a,b\n1,2\n", "split,row,id,reason\n".encode("utf-16"), b'split,"\n']
-)
-def test_a_damaged_list_of_rejected_rows_is_made_again(tmp_path, content, capsys):
-    run = Run(tmp_path)
-    table = read_battles(str(lmsys(tmp_path / "t.csv", 4)), labelled=True)
-    table.loc[2, "reason"] = "bad JSON"
-    extract.write_rejected(run, {"train": table, "test": table})
-    sound = run.rejected.read_bytes()
-    for split in ("train", "test"):
-        write_battles(run.battles(split), table)
-    run.rejected.write_bytes(content)
-    extract.write_rejected(run, {"test": table})
-    assert run.rejected.read_bytes() == sound
-    assert "rejected.csv is damaged" in capsys.readouterr().err
-    extract.write_rejected(run, {"test": table})
-    assert run.rejected.read_bytes() == sound
-    assert capsys.readouterr().err == ""
-
-
 def test_damaged_test_rows_get_the_prior_in_their_place(trained, tmp_path):
     table = pd.read_csv(lmsys(tmp_path / "t.csv", 8, 5, labelled=False), dtype=str)
     table.loc[2, "response_a"] = '["never closed'
@@ -405,40 +269,3 @@ def test_dry_run_prints_and_writes_nothing(tmp_path, model_folder, capsys):
 def test_a_run_that_is_not_there_is_one_line(command, tmp_path, capsys):
     assert command.command(["--run", str(tmp_path / "none")]) == 2
     assert capsys.readouterr().err.count("\n") == 1
-
-
-def test_other_texts_under_the_same_ids_are_not_scored_with_the_evidence_of_before(
-    trained, tmp_path, capsys
-):
-    run = tmp_path / "run"
-    shutil.copytree(trained, run)
-    table = pd.read_csv(lmsys(tmp_path / "t.csv", 12, 1, labelled=False), dtype=str)
-    table.assign(response_a=table["response_b"]).to_csv(tmp_path / "t.csv", index=False)
-    whole = shutil.copytree(run, tmp_path / "whole")
-    assert extract.command(["--test", str(tmp_path / "t.csv"), "--run", str(whole)]) == 0
-    assert submit.command(["--run", str(whole)]) == 0
-    # As kill -9 leaves it behind the first file that is written.
-    shutil.copy(whole / "battles" / "test.parquet", run / "battles")
-    capsys.readouterr()
-    assert submit.command(["--run", str(run)]) == 2
-    assert "is not of its test battles: give `python pipelines/extract.py" in (
-        capsys.readouterr().err
-    )
-
-
-def test_handcrafted_signals_that_do_not_say_of_which_texts_they_are_are_made_again(
-    trained, tmp_path, capsys
-):
-    run = tmp_path / "run"
-    shutil.copytree(trained, run)
-    path = run / "views" / "style" / "test.parquet"
-    sound = path.read_bytes()
-    View.read(path).write(path)
-    record = json.loads((run / "run.json").read_text())
-    stamp = f"{record['style']['test'].rsplit(' ', 1)[0]} {sha256(path.read_bytes()).hexdigest()}"
-    record["style"]["test"] = stamp
-    (run / "run.json").write_text(json.dumps(record))
-    argv = ["--test", record["inputs"]["test"]["file"], "--run", str(run)]
-    assert extract.command(argv) == 0
-    assert "stand already" not in capsys.readouterr().out
-    assert path.read_bytes() == sound

@@ -1,19 +1,17 @@
-"""Training files that cannot be read, or rows of them, as extract.py meets them."""
+"""Damaged files, as commands meet them: of battles, and those of a run."""
 
 import csv
 import json
+import shutil
 
 import pandas as pd
 import pytest
 from battle_files import lmsys
-from tiny import save_tiny_model
 
-from pipelines import extract
-
-
-@pytest.fixture(scope="module")
-def model_folder(tmp_path_factory):
-    return save_tiny_model(tmp_path_factory.mktemp("model"))
+from arena.readers import read_battles
+from arena.run import Run
+from arena.tables import write_battles
+from pipelines import extract, report
 
 
 def good(path):
@@ -81,3 +79,48 @@ def test_a_damaged_row_is_set_aside_with_its_reason(name, tmp_path, model_folder
     rejected = pd.read_csv(run / "battles" / "rejected.csv")
     assert rejected["row"].tolist() == [1]
     assert rejected["reason"].str.len().tolist()[0] > 5
+
+
+@pytest.mark.parametrize(
+    ("name", "made_by"),
+    [
+        ("metrics.json", "train_meta.py"),
+        ("evaluation.json", "evaluate.py"),
+        ("comparison.json", "compare.py"),
+        ("reasons.parquet", "train_meta.py"),
+        ("predictions.parquet", "train_meta.py"),
+    ],
+)
+@pytest.mark.parametrize("content", [b"", b'{"rows": 6', b"[1]", b"PAR1 \xff" * 99])
+def test_a_damaged_file_behind_the_report_is_named(
+    name, made_by, content, trained, tmp_path, capsys
+):
+    run = tmp_path / "run"
+    copied = shutil.ignore_patterns("hidden", "model")
+    shutil.copytree(trained, run, ignore=copied)
+    (run / name).write_bytes(content)
+    assert report.command(["--run", str(run)]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert f"{run / name} is damaged" in err
+    assert made_by in err
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"a,b\n1,2\n", "split,row,id,reason\n".encode("utf-16"), b'split,"\n']
+)
+def test_a_damaged_list_of_rejected_rows_is_made_again(tmp_path, content, capsys):
+    run = Run(tmp_path)
+    table = read_battles(str(lmsys(tmp_path / "t.csv", 4)), labelled=True)
+    table.loc[2, "reason"] = "bad JSON"
+    extract.write_rejected(run, {"train": table, "test": table})
+    sound = run.rejected.read_bytes()
+    for split in ("train", "test"):
+        write_battles(run.battles(split), table)
+    run.rejected.write_bytes(content)
+    extract.write_rejected(run, {"test": table})
+    assert run.rejected.read_bytes() == sound
+    assert "rejected.csv is damaged" in capsys.readouterr().err
+    extract.write_rejected(run, {"test": table})
+    assert run.rejected.read_bytes() == sound
+    assert capsys.readouterr().err == ""
