@@ -12,20 +12,30 @@ from typing import Any
 
 
 @contextmanager
-def atomic(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; on success flush it to disk and move it into place.
+def scratch(path: Path) -> Iterator[Path]:
+    """Yield the path of a temporary file beside ``path``, which is gone in the end.
 
-    After a crash or kill -9 ``path`` holds either its old content or the whole new one.
+    What a kill -9 leaves of it, :func:`remove_unfinished` removes.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; on success flush it to disk and move it into place.
+
+    After a crash or kill -9 ``path`` holds either its old content or the whole new one.
+    """
+    with scratch(path) as temporary:
+        yield temporary
         with temporary.open("rb") as f:
             os.fsync(f.fileno())
         temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def remove_unfinished(path: Path) -> None:

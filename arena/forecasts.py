@@ -23,7 +23,7 @@ from scipy.special import softmax
 from arena.battle import CLASSES, UNKNOWN, digest
 from arena.errors import UserError
 from arena.groups import prompt_hash
-from arena.layouts import Cells, Damaged, DamagedRowError, decode_json, winner_called, winner_of
+from arena.layouts import Cells, Damaged, DamagedRowError, JsonColumns, winner_called, winner_of
 from arena.readers import is_plain
 from arena.sources import Source, is_encodable, read_source
 
@@ -306,7 +306,11 @@ def _groups(ids: Sequence[str], found: Source) -> np.ndarray:
     """Group of each row by its group, else its prompt, else its id, as 16 hex digits."""
     by_group = "group" in found.columns
     if not by_group:
-        decode_json(found.rows, ["prompt"])
+        json = JsonColumns(["prompt"])
+        for row in found.rows:
+            json.see(row.cells)
+        for row in found.rows:
+            json.decode(row.cells)
     groups = []
     for name, row in zip(ids, found.rows, strict=True):
         cell = row.cells.get("group" if by_group else "prompt")

@@ -1,7 +1,7 @@
 """The public layouts of battles: a new one is one reader function and one line in ``LAYOUTS``.
 
 A reader function takes the cells of one row, in which cells of JSON are decoded already
-(:func:`decode_json`), and returns a :class:`Battle` or raises :class:`DamagedRowError`.
+(:class:`JsonColumns`), and returns a :class:`Battle` or raises :class:`DamagedRowError`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 from arena.battle import CLASSES, TIE, UNKNOWN, A, B, digest
 from arena.errors import UserError
-from arena.sources import Row
 
 Cells = Mapping[str, Any]
 
@@ -56,24 +55,33 @@ def json_list(cell: str) -> list[Any] | Damaged:
     return found
 
 
-def decode_json(rows: Iterable[Row], columns: Iterable[str]) -> None:
-    """Decode the columns of JSON lists, in place.
+class JsonColumns:
+    """Which columns of a file are of JSON lists: those where at least half of the texts are.
 
-    A column is of JSON lists where at least half of its filled cells of text are. Then an empty
-    cell is missing, and one that is not a JSON list is damaged. In every other column each text is
-    one literal turn, whatever it looks like.
+    In such a column an empty cell is missing, and one that is not a JSON list is damaged. In every
+    other column each text is one literal turn, whatever it looks like.
     """
-    for name in columns:
-        filled = [row for row in rows if isinstance(row.cells.get(name), str) and row.cells[name]]
-        decoded = [json_list(row.cells[name]) for row in filled]
-        sound = sum(not isinstance(found, Damaged) for found in decoded)
-        if not filled or 2 * sound < len(filled):
-            continue
-        for row, found in zip(filled, decoded, strict=True):
-            row.cells[name] = found
-        for row in rows:
-            if row.cells.get(name) == "":
-                row.cells[name] = None
+
+    def __init__(self, columns: Iterable[str]) -> None:
+        """Begin with no row; ``columns`` may be of JSON lists."""
+        self._lists = dict.fromkeys(columns, 0)
+        """Cells that are JSON lists, less those filled otherwise."""
+        self._filled: set[str] = set()
+
+    def see(self, cells: Cells) -> None:
+        """Count one row more."""
+        for name in self._lists:
+            cell = cells.get(name)
+            if isinstance(cell, str) and cell:
+                self._filled.add(name)
+                self._lists[name] += -1 if isinstance(json_list(cell), Damaged) else 1
+
+    def decode(self, cells: dict[str, Any]) -> None:
+        """Decode the cells of a row in place, once all rows were seen."""
+        for name in self._filled:
+            cell = cells.get(name)
+            if self._lists[name] >= 0 and isinstance(cell, str):
+                cells[name] = json_list(cell) if cell else None
 
 
 def cell_of(cells: Cells, name: str) -> Any:

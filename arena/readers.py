@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -17,13 +20,21 @@ from arena.layouts import (
     Battle,
     Cells,
     DamagedRowError,
+    JsonColumns,
     Layout,
-    decode_json,
     layout_of,
     winner_columns,
     winner_of,
 )
-from arena.sources import Row, is_encodable, read_source
+from arena.parquet import GROUP
+from arena.sources import (
+    Row,
+    Stream,
+    is_encodable,
+    is_foreign,
+    open_source,
+    refuse_wrong_encoding,
+)
 
 LONGEST = 2_000_000
 """Characters of one cell; the longest answer of LMSYS train.csv has 53 thousand."""
@@ -44,9 +55,83 @@ CALL = re.compile(r"[(|!#\[]")
 SURROGATE = re.compile("[\ud800-\udfff]")
 NOTHING = Battle([], [], [])
 
+REASON = COLUMNS.index("reason")
 
-def read_battles(source: str, *, labelled: bool, limit: int | None = None) -> pd.DataFrame:
-    """Read a file of battles: one row out for each data row in, in the file's order.
+
+class BattleFile:
+    """A file of battles that was read once: what all of its rows say together is known.
+
+    Attributes:
+        source: its path or URL.
+    """
+
+    def __init__(self, source: str, stream: Stream, labelled: bool) -> None:
+        """Read it once.
+
+        Raises:
+            UserError: its columns are of no layout, it has no row, or is not UTF-8.
+        """
+        self.source, self._rows, self._labelled = source, stream.rows, labelled
+        self._layout = layout = layout_of(source, stream.columns)
+        self._winners = winner_columns(source, stream.columns, labelled) if layout.voted else ()
+        self._id = next((name for name in layout.ids if name in stream.columns), None)
+        if layout.needs_id and self._id is None and not labelled:
+            raise UserError(f"{source} has no column id: add one, a submission is keyed by it")
+        self._json = JsonColumns([*layout.texts, "prompt"])
+        names, foreign = bytearray(), 0
+        for number, row in enumerate(stream.rows):
+            foreign += is_foreign(row)
+            set_aside_long_cells(row)
+            self._json.see(row.cells)
+            # No id holds a control character.
+            name = self._name(row, number) or f"\0{number}"
+            names += sha256(name.encode()).digest()[:16]
+        if not names:
+            raise UserError(f"{source} has no rows: give at least one battle")
+        refuse_wrong_encoding(source, foreign, len(names) // 16)
+        _, first = np.unique(np.frombuffer(bytes(names), dtype="S16"), return_index=True)
+        self._repeated = set(np.setdiff1d(np.arange(len(names) // 16), first).tolist())
+
+    def parts(self) -> Iterator[pd.DataFrame]:
+        """The canonical table in parts of ``GROUP`` rows, its column ``group`` still empty.
+
+        Raises:
+            UserError: after the last part, where none of the rows of a training file can be used.
+        """
+        records = enumerate(self._rows)
+        first, sound = "", False
+        while part := [self._record(*numbered) for numbered in itertools.islice(records, GROUP)]:
+            reasons = [record[REASON] for record in part]
+            first, sound = first or reasons[0], sound or "" in reasons
+            yield _table(part)
+        if self._labelled and not sound:
+            raise UserError(f"{self.source}: every row is damaged, the first one: {first}")
+
+    def _name(self, row: Row, number: int) -> str:
+        return _id(row.cells.get(self._id)) if self._id else str(number)
+
+    def _record(self, number: int, row: Row) -> tuple[Any, ...]:
+        """A row as the canonical table has it, without its group."""
+        set_aside_long_cells(row)
+        self._json.decode(row.cells)
+        name, reason = self._name(row, number), ""
+        try:
+            if not name:
+                raise DamagedRowError(
+                    row.damage or f"{self._id} is missing, too long, a formula or not one line"
+                )
+            battle = _battle(self._layout, self._winners, row, self._labelled)
+            if number in self._repeated:
+                raise DamagedRowError(f"{self._id} is that of an earlier row")
+        except DamagedRowError as damage:
+            battle, reason = NOTHING, str(damage)
+        models = (_text(row.cells.get(column)) for column in ("model_a", "model_b"))
+        return name or str(number), number, *battle, *models, reason, digest(battle[:3])
+
+
+@contextmanager
+def open_battles(source: str, *, labelled: bool, limit: int | None = None) -> Iterator[BattleFile]:
+    """Open a file of battles that may be larger than memory: one row out for each data row in.
 
     A row that cannot be used keeps its place, with a ``reason``, no texts, and its id where that
     can be read (else its number). A battle that occurs twice under two ids stays twice: both rows
@@ -63,43 +148,22 @@ def read_battles(source: str, *, labelled: bool, limit: int | None = None) -> pd
             aside. In a test file votes are optional, and a vote that cannot be read is unknown.
         limit: keep the first so many rows.
 
-    Returns:
-        The canonical table, with all columns of ``arena.battle.COLUMNS``.
+    Raises:
+        UserError: the file is of no use.
+    """
+    with open_source(source, READ_COLUMNS, limit) as stream:
+        yield BattleFile(source, stream, labelled)
+
+
+def read_battles(source: str, *, labelled: bool, limit: int | None = None) -> pd.DataFrame:
+    """The whole of :func:`open_battles`: the canonical table, with all of ``COLUMNS``.
 
     Raises:
         UserError: no row of the file can be used.
     """
-    found = read_source(source, READ_COLUMNS, limit)
-    layout = layout_of(source, found.columns)
-    winners = winner_columns(source, found.columns, labelled) if layout.voted else ()
-    id_column = next((name for name in layout.ids if name in found.columns), None)
-    if layout.needs_id and id_column is None and not labelled:
-        raise UserError(f"{source} has no column id: add one, a submission is keyed by it")
-    if not found.rows:
-        raise UserError(f"{source} has no rows: give at least one battle")
-    set_aside_long_cells(found.rows)
-    decode_json(found.rows, dict.fromkeys([*layout.texts, "prompt"]))
-    seen: set[str] = set()
-    records = []
-    for number, row in enumerate(found.rows):
-        name = _id(row.cells.get(id_column)) if id_column else str(number)
-        reason = ""
-        try:
-            if not name:
-                raise DamagedRowError(
-                    row.damage or f"{id_column} is missing, too long, a formula or not one line"
-                )
-            battle = _battle(layout, winners, row, labelled)
-            if name in seen:
-                raise DamagedRowError(f"{id_column} is that of an earlier row")
-        except DamagedRowError as damage:
-            battle, reason = NOTHING, str(damage)
-        seen.add(name)
-        models = (_text(row.cells.get(column)) for column in ("model_a", "model_b"))
-        records.append((name or str(number), number, *battle, *models, reason, digest(battle[:3])))
-    if labelled and all(record[-2] for record in records):
-        raise UserError(f"{source}: every row is damaged, the first one: {records[0][-2]}")
-    return _table(records)
+    with open_battles(source, labelled=labelled, limit=limit) as file:
+        table = pd.concat(file.parts(), ignore_index=True)
+    return table.assign(group=assign_groups(table))
 
 
 def rejected(battles: pd.DataFrame) -> pd.DataFrame:
@@ -107,13 +171,17 @@ def rejected(battles: pd.DataFrame) -> pd.DataFrame:
     return battles.loc[battles["reason"] != "", ["row", "id", "reason"]].reset_index(drop=True)
 
 
-def set_aside_long_cells(rows: Iterable[Row]) -> None:
+def sound(battles: pd.DataFrame) -> pd.DataFrame:
+    """The rows that are not set aside."""
+    return battles[battles["reason"] == ""].reset_index(drop=True)
+
+
+def set_aside_long_cells(row: Row) -> None:
     """Drop texts over ``LONGEST``, before anything takes its time to decode them."""
-    for row in rows:
-        for name, cell in list(row.cells.items()):
-            if isinstance(cell, str) and len(cell) > LONGEST:
-                row.damage = row.damage or _too_long(name, len(cell))
-                del row.cells[name]
+    for name, cell in list(row.cells.items()):
+        if isinstance(cell, str) and len(cell) > LONGEST:
+            row.damage = row.damage or _too_long(name, len(cell))
+            del row.cells[name]
 
 
 def _too_long(name: str, size: int) -> str:
@@ -180,5 +248,4 @@ def _table(records: Sequence[tuple[Any, ...]]) -> pd.DataFrame:
     """The canonical table of records that have all of its columns but the group."""
     columns = [list(values) for values in zip(*records, strict=True)]
     table = pd.DataFrame(dict(zip(COLUMNS[:-1], columns, strict=True)))
-    table = table.astype({"row": np.int64, "label": np.int8})
-    return table.assign(group=assign_groups(table))
+    return table.astype({"row": np.int64, "label": np.int8}).assign(group="")

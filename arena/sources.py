@@ -6,28 +6,25 @@ No row is lost here. One that cannot be read keeps its place, with the reason in
 from __future__ import annotations
 
 import codecs
-import csv
 import gzip
-import io
 import itertools
 import json
+import shutil
 import zlib
-from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import IO, Any
 
 import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
+from fsspec.implementations.local import LocalFileSystem
 
 from arena.errors import UserError
-
-LONGEST_FIELD = 2**31 - 1
-"""Characters that the csv module accepts in one field: the largest C long of every platform."""
-
-LOOKAHEAD = 200
-"""Lines that one row may have to be recognised as a sound row after a damaged one."""
+from arena.records import header_and_records
 
 ENCODINGS = (
     # UTF-32 first: its mark begins with that of UTF-16.
@@ -37,9 +34,17 @@ ENCODINGS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 
+BATCH = 256
+"""Rows of parquet that are read at a time."""
+
 MOST_UNPACKED, ALWAYS_UNPACKED = 100, 2**28
 """A gzipped file may be so many times its size, and so many bytes in any case. Text packs to a
 third or a tenth; what packs to a thousandth was made to fill the memory."""
+
+GZIP = b"\x1f\x8b"
+
+PIECE = 2**20
+"""Bytes that are copied at a time."""
 
 NOT_UTF8 = "holds bytes that are not UTF-8"
 
@@ -57,21 +62,55 @@ class Row:
     damage: str = ""
 
 
+class Rows(Iterable[Row]):
+    """The data rows of a file in order, read anew as often as they are asked for."""
+
+    def __init__(self, read: Callable[[], Iterator[Row]]) -> None:
+        """``read`` begins at the first row each time."""
+        self._read = read
+
+    def __iter__(self) -> Iterator[Row]:
+        """Read from the first row on."""
+        return self._read()
+
+
 @dataclass
-class Source:
-    """A file as read.
+class Stream:
+    """A file that is open.
 
     Attributes:
         columns: names of all columns in the file.
-        rows: data rows in order.
+        rows: data rows in order; memory holds a few of them at a time.
     """
 
     columns: list[str]
+    rows: Iterable[Row]
+
+
+@dataclass
+class Source(Stream):
+    """A file as read, ``rows`` being a list."""
+
     rows: list[Row]
 
 
-def read_source(source: str, wanted: Collection[str], limit: int | None = None) -> Source:
-    """Read a file of whatever format, telling it by its content.
+def read_source(source: str, wanted: Collection[str]) -> Source:
+    """Read a file as a whole; see :func:`open_source`.
+
+    Raises:
+        UserError: also where most rows are not UTF-8.
+    """
+    with open_source(source, wanted) as stream:
+        found = Source(stream.columns, list(stream.rows))
+    refuse_wrong_encoding(source, sum(map(is_foreign, found.rows)), len(found.rows))
+    return found
+
+
+@contextmanager
+def open_source(source: str, wanted: Collection[str], limit: int | None = None) -> Iterator[Stream]:
+    """Open a file of whatever format, telling it by its content.
+
+    What is not a plain file of this machine is copied or unpacked to a temporary file.
 
     Args:
         source: local path, or any URL that fsspec opens.
@@ -79,36 +118,51 @@ def read_source(source: str, wanted: Collection[str], limit: int | None = None) 
         limit: keep the first so many data rows.
 
     Raises:
-        UserError: the file is not there, empty, or neither CSV nor parquet nor JSONL.
+        UserError: the file is not there, empty, or neither CSV nor parquet nor JSONL; for parquet
+            also while its rows are read.
     """
-    data = _bytes(source)
-    if not data or data.isspace():
-        raise UserError(f"{source} is empty: give a file with a header and at least one row")
-    if data.startswith(b"PAR1"):
-        return _parquet(source, data, wanted, limit)
-    encoding = next((e for mark, e in ENCODINGS if data.startswith(mark)), "utf-8-sig")
+    with ExitStack() as stack:
+        yield _stream(source, _plain_file(source, stack), wanted, limit)
+
+
+def _stream(source: str, path: Path, wanted: Collection[str], limit: int | None) -> Stream:
+    with path.open("rb") as file:
+        head = file.read(4096)
+        # Blank to the end, however long.
+        if all(piece.isspace() for piece in itertools.chain([head], _pieces(file)) if piece):
+            raise UserError(f"{source} is empty: give a file with a header and at least one row")
+    if head.startswith(b"PAR1"):
+        return _parquet(source, path, wanted, limit)
+    encoding = next((e for mark, e in ENCODINGS if head.startswith(mark)), "utf-8-sig")
     # Surrogates stand for undecodable bytes, so that only their row is set aside.
     errors = "surrogateescape" if encoding == "utf-8-sig" else "replace"
-    text = io.TextIOWrapper(io.BytesIO(data), encoding, errors, newline="")
-    start = text.read(4096).lstrip()
-    text.seek(0)
+
+    def lines() -> Iterator[str]:
+        with path.open(encoding=encoding, errors=errors, newline="") as text:
+            yield from text
+
+    with path.open(encoding=encoding, errors=errors, newline="") as text:
+        start = text.read(4096).lstrip()
     if start.startswith("["):
         raise UserError(
             f"{source} is one JSON list: give one object a line, e.g. `jq -c '.[]' FILE > NEW`"
         )
     if start.startswith("{") or source.removesuffix(".gz").endswith((".jsonl", ".ndjson")):
-        found = _jsonl(text, wanted, limit)
-    else:
-        found = _csv(source, text, wanted, limit)
-    if 2 * sum(row.damage.endswith(NOT_UTF8) for row in found.rows) > len(found.rows):
-        raise UserError(_wrong_encoding(source))
-    return found
+        return _jsonl(lines, wanted, limit)
+    return _csv(source, lines, wanted, limit)
 
 
-def _bytes(source: str) -> bytes:
+def _plain_file(source: str, stack: ExitStack) -> Path:
+    """Where the bytes of a file lie on this machine, unpacked, for as long as ``stack`` is open."""
     try:
-        with fsspec.open(source, "rb") as file:
-            data: bytes = file.read()
+        opened = fsspec.open(source, "rb")
+        with opened as file:
+            path = Path(opened.path)
+            if not (isinstance(opened.fs, LocalFileSystem) and path.is_file()):
+                copy = stack.enter_context(NamedTemporaryFile())  # noqa: SIM115
+                shutil.copyfileobj(file, copy, PIECE)
+                copy.flush()
+                path = Path(copy.name)
     except FileNotFoundError:
         raise UserError(f"{source} is not there: check the path or URL") from None
     except MemoryError:
@@ -116,27 +170,34 @@ def _bytes(source: str) -> bytes:
     except Exception as error:
         # Every remote filesystem of fsspec raises errors of its own, with no common base.
         raise UserError(f"{source} cannot be opened ({_what(error)}): check it") from None
-    if data.startswith(b"\x1f\x8b"):
+    with path.open("rb") as packed:
+        if packed.read(2) != GZIP:
+            return path
+        packed.seek(0)
+        unpacked = stack.enter_context(NamedTemporaryFile())  # noqa: SIM115
         try:
-            return _unpacked(source, data)
-        except (OSError, EOFError, zlib.error) as error:
+            _unpack(source, packed, path.stat().st_size, unpacked)
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise UserError(f"{source} is damaged gzip ({_what(error)}): get it again") from None
-    return data
+    return Path(unpacked.name)
 
 
-def _unpacked(source: str, data: bytes) -> bytes:
-    """What a gzipped file holds, read no further than its limit."""
-    most = max(MOST_UNPACKED * len(data), ALWAYS_UNPACKED)
-    found = io.BytesIO()
-    with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
-        while piece := file.read(2**20):
-            if found.tell() + len(piece) > most:
+def _unpack(source: str, packed: IO[bytes], size: int, to: IO[bytes]) -> None:
+    """Write what a gzipped file of ``size`` bytes holds, no further than its limit."""
+    most = max(MOST_UNPACKED * size, ALWAYS_UNPACKED)
+    with gzip.GzipFile(fileobj=packed) as file:
+        for piece in _pieces(file):
+            if to.tell() + len(piece) > most:
                 raise UserError(
                     f"{source} unpacks to more than {most:,} bytes, {MOST_UNPACKED} times its size "
                     "or more: if that is right, unpack it and give the unpacked file"
                 )
-            found.write(piece)
-    return found.getvalue()
+            to.write(piece)
+    to.flush()
+
+
+def _pieces(file: IO[bytes] | gzip.GzipFile) -> Iterator[bytes]:
+    return iter(lambda: file.read(PIECE), b"")
 
 
 def _what(error: Exception) -> str:
@@ -151,6 +212,17 @@ def _wrong_encoding(source: str) -> str:
     )
 
 
+def is_foreign(row: Row) -> bool:
+    """Whether a row is damaged by bytes that are not UTF-8."""
+    return row.damage.endswith(NOT_UTF8)
+
+
+def refuse_wrong_encoding(source: str, foreign: int, rows: int) -> None:
+    """Raise ``UserError`` where more than half of a file's rows are foreign."""
+    if 2 * foreign > rows:
+        raise UserError(_wrong_encoding(source))
+
+
 def is_encodable(text: str) -> bool:
     """Whether a text is free of lone surrogates, which ``surrogateescape`` makes of stray bytes."""
     try:
@@ -160,21 +232,29 @@ def is_encodable(text: str) -> bool:
     return True
 
 
-def _parquet(source: str, data: bytes, wanted: Collection[str], limit: int | None) -> Source:
-    rows: list[Row] = []
-    try:
-        file = pq.ParquetFile(pa.BufferReader(data))
+def _parquet(source: str, path: Path, wanted: Collection[str], limit: int | None) -> Stream:
+    def open_file() -> pq.ParquetFile:
+        return pq.ParquetFile(path)
+
+    def rows() -> Iterator[Row]:
+        with _sound_parquet(source), open_file() as file:
+            for batch in file.iter_batches(BATCH, columns=kept):
+                yield from _batch(batch)
+
+    with _sound_parquet(source), open_file() as file:
         columns = list(file.schema_arrow.names)
-        kept = [name for name in columns if name in wanted]
-        for batch in file.iter_batches(4096, columns=kept):
-            rows.extend(_batch(batch))
-            if limit is not None and len(rows) >= limit:
-                break
+    kept = [name for name in columns if name in wanted]
+    return Stream(columns, Rows(lambda: itertools.islice(rows(), limit)))
+
+
+@contextmanager
+def _sound_parquet(source: str) -> Iterator[None]:
+    try:
+        yield
     except (pa.ArrowException, OSError, ValueError) as error:
         raise UserError(
             f"{source} is not a sound parquet file ({_what(error)}): get it again"
         ) from None
-    return Source(columns, rows[:limit])
 
 
 def _batch(batch: pa.RecordBatch) -> list[Row]:
@@ -195,56 +275,41 @@ def _slow_row(batch: pa.RecordBatch, i: int) -> Row:
     return row
 
 
-def _jsonl(text: io.TextIOWrapper, wanted: Collection[str], limit: int | None) -> Source:
-    rows: list[Row] = []
+def _jsonl(
+    lines: Callable[[], Iterator[str]], wanted: Collection[str], limit: int | None
+) -> Stream:
     columns: dict[str, None] = {}
-    for line in itertools.islice((line for line in text if line.strip()), limit):
-        row = Row()
-        rows.append(row)
-        try:
-            found = json.loads(line)
-        except (ValueError, RecursionError):
-            row.damage = "the line is not JSON"
-            continue
-        if not isinstance(found, dict):
-            row.damage = "the line is not a JSON object"
-            continue
-        columns |= dict.fromkeys(found)
-        row.cells = {name: cell for name, cell in found.items() if name in wanted}
-        if not is_encodable(line):
-            row.damage = f"the line {NOT_UTF8}"
-    return Source(list(columns), rows)
+
+    def rows() -> Iterator[Row]:
+        for line in itertools.islice((line for line in lines() if line.strip()), limit):
+            row = Row()
+            try:
+                found = json.loads(line)
+            except (ValueError, RecursionError):
+                row.damage = "the line is not JSON"
+            else:
+                if isinstance(found, dict):
+                    columns.update(dict.fromkeys(found))
+                    row.cells = {name: cell for name, cell in found.items() if name in wanted}
+                    row.damage = "" if is_encodable(line) else f"the line {NOT_UTF8}"
+                else:
+                    row.damage = "the line is not a JSON object"
+            yield row
+
+    # Any line may bring a column.
+    for _ in rows():
+        pass
+    return Stream(list(columns), Rows(rows))
 
 
-class _Lines:
-    """Lines of a file; those of the record being read can be put back."""
-
-    def __init__(self, text: Iterator[str]) -> None:
-        self.text = text
-        self.waiting: deque[str] = deque()
-        self.record: list[str] = []
-
-    def __iter__(self) -> _Lines:
-        return self
-
-    def __next__(self) -> str:
-        line = self.waiting.popleft() if self.waiting else next(self.text)
-        self.record.append(line)
-        return line
-
-    def put_back(self, lines: list[str]) -> None:
-        self.waiting.extendleft(reversed(lines))
-
-
-def _csv(source: str, text: io.TextIOWrapper, wanted: Collection[str], limit: int | None) -> Source:
-    """Read CSV strictly: a stray quote must not make one row out of many unnoticed."""
-    csv.field_size_limit(LONGEST_FIELD)
-    lines = _Lines(text)
-    reader = csv.reader(lines, strict=True)
-    try:
-        columns = [name.strip() for name in next(filter(None, reader))]
-    except (csv.Error, StopIteration):
-        columns = []
+def _csv(
+    source: str,
+    lines: Callable[[], Iterator[str]],
+    wanted: Collection[str],
+    limit: int | None,
+) -> Stream:
+    header, _ = header_and_records(lines())
+    columns = [name.strip() for name in header]
     if any(not is_encodable(name) or any(c < " " for c in name) for name in columns):
         raise UserError(_wrong_encoding(source))
     if len(columns) < 2:
@@ -252,45 +317,13 @@ def _csv(source: str, text: io.TextIOWrapper, wanted: Collection[str], limit: in
     for name in wanted:
         if columns.count(name) > 1:
             raise UserError(f"{source} has more than one column {name}: rename all but one")
-    records = _records(lines, len(columns))
-    rows = [_row(*record, columns, wanted) for record in itertools.islice(records, limit)]
-    return Source(columns, rows)
 
+    def rows() -> Iterator[Row]:
+        _, records = header_and_records(lines())
+        for cells, damage in itertools.islice(records, limit):
+            yield _row(cells, damage, columns, wanted)
 
-def _records(lines: _Lines, width: int) -> Iterator[tuple[list[str], str]]:
-    """Cells and damage of each record; reading goes on at the next row after a damaged one."""
-    reader = csv.reader(lines, strict=True)
-    while True:
-        lines.record = []
-        damage = ""
-        try:
-            cells = next(reader, None)
-        except csv.Error as error:
-            damage = f"a quote is neither closed nor doubled ({error})"
-            cells = next(csv.reader(lines.record[:1]))
-        if cells is None:
-            return
-        if not cells:
-            continue
-        if not damage and len(cells) != width:
-            damage = f"{len(cells)} cells where the header has {width}"
-        rest = lines.record[1:]
-        if damage and rest:
-            # A sound row may begin among the lines of the damaged one, and end after them.
-            ahead = rest + list(itertools.islice(lines, LOOKAHEAD))
-            starts = (i for i in range(len(rest)) if _starts_row(ahead[i : i + LOOKAHEAD], width))
-            lines.put_back(ahead[next(starts, len(rest)) :])
-        yield cells, damage
-
-
-def _starts_row(lines: list[str], width: int) -> bool:
-    """Whether a row of ``width`` cells begins here, be it a damaged one of a single line."""
-    if len(next(csv.reader(lines[:1]), [])) == width:
-        return True
-    try:
-        return len(next(csv.reader(lines, strict=True), [])) == width
-    except csv.Error:
-        return False
+    return Stream(columns, Rows(rows))
 
 
 def _row(cells: list[str], damage: str, columns: list[str], wanted: Collection[str]) -> Row:

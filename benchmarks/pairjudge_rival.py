@@ -32,10 +32,9 @@ from arena.battle import CLASSES
 from arena.errors import UserError
 from arena.files import read_json, write_json
 from arena.forecasts import read_votes
-from arena.readers import read_battles
+from arena.readers import read_battles, sound
 from meta.scores import log_loss
 from pipelines import cli
-from pipelines.extract import sound
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 

@@ -33,7 +33,7 @@ import features
 from arena import sample
 from arena.annotator import annotate
 from arena.errors import UserError
-from arena.readers import read_battles
+from arena.readers import read_battles, sound
 from arena.run import Run
 from arena.tables import texts_hash, write_battles
 from meta.evidence import Evidence, read_evidence
@@ -41,7 +41,6 @@ from meta.nulls import Nulls
 from meta.scores import FLOOR, paired_bootstrap
 from meta.stage import CrossValidation, Settings, folds_for
 from pipelines import cli
-from pipelines.extract import sound
 from pipelines.make_sample import Battle, draw
 
 LARGEST = 8

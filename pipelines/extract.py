@@ -17,7 +17,8 @@ import json
 import platform
 import sys
 import time
-from collections.abc import Container
+from collections.abc import Container, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -36,11 +37,12 @@ import features
 from arena import sample
 from arena.errors import UserError
 from arena.files import atomic
+from arena.intake import Intake, take_in
 from arena.parquet import read_notes
 from arena.processes import peak_mib
-from arena.readers import read_battles, rejected
+from arena.readers import BattleFile, open_battles, rejected, sound
 from arena.run import SPLITS, Run
-from arena.tables import read_battles_groups, read_battles_table, texts_hash, write_battles
+from arena.tables import read_battles_groups
 from arena.views import write_views
 from embeddings.cluster import Cluster
 from embeddings.config import BackboneConfig, load_config
@@ -103,51 +105,32 @@ def engine(arguments: argparse.Namespace, record: dict[str, Any], config: Backbo
     return found
 
 
-def read(files: dict[str, str], limit: int | None) -> dict[str, pd.DataFrame]:
-    """The canonical tables of all splits."""
-    tables = {}
-    for split, file in files.items():
-        tables[split] = table = read_battles(file, labelled=split == "train", limit=limit)
-        aside = int((table["reason"] != "").sum())
-        print(f"{split}: {len(table):,} rows of {file}, {aside:,} set aside")
-    return tables
-
-
-def sound(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows that are not set aside."""
-    return table[table["reason"] == ""].reset_index(drop=True)
-
-
-def write_rejected(run: Run, tables: dict[str, pd.DataFrame]) -> None:
+def write_rejected(run: Run, taken: dict[str, Intake]) -> None:
     """Write the rows set aside of these splits; rows of a split that is not given stay."""
-    kept = [rejected(table).assign(split=split) for split, table in tables.items()]
+    kept = [found.rejected.assign(split=split) for split, found in taken.items()]
     if run.rejected.exists():
-        kept.insert(0, rejected_before(run, tables))
+        kept.insert(0, rejected_before(run, taken))
     with atomic(run.rejected) as temporary:
         pd.concat(kept)[REJECTED].to_csv(temporary, index=False)
 
 
-def rejected_before(run: Run, tables: Container[str]) -> pd.DataFrame:
-    """The rows set aside of the run's splits that are none of ``tables``."""
+def rejected_before(run: Run, taken: Container[str]) -> pd.DataFrame:
+    """The rows set aside of the run's splits that are none of ``taken``."""
     try:
         before = pd.read_csv(run.rejected, dtype=str, keep_default_na=False)
         if list(before.columns) != REJECTED:
             raise ValueError("its columns are others")
-        return before[[split not in tables for split in before["split"]]]
+        return before[[split not in taken for split in before["split"]]]
     except ValueError as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         print(f"{run.rejected} is damaged ({reason}): made again", file=sys.stderr)
-        others = [s for s in SPLITS if s not in tables and run.battles(s).exists()]
-        kept = [rejected(read_battles_table(run.battles(s))).assign(split=s) for s in others]
+        others = [s for s in SPLITS if s not in taken and run.battles(s).exists()]
+        kept = [
+            rejected(part).assign(split=s)
+            for s in others
+            for part in read_battles_groups(run.battles(s))
+        ]
         return pd.concat([pd.DataFrame(columns=REJECTED), *kept])
-
-
-def content(table: pd.DataFrame) -> str:
-    """Hash of what a file said: ids, texts and votes of all rows, in order."""
-    h = hashlib.sha256()
-    for entry in zip(table["id"], table["key"], table["label"], table["reason"], strict=True):
-        h.update(json.dumps(list(map(str, entry))).encode())
-    return h.hexdigest()
 
 
 def code() -> str:
@@ -160,7 +143,12 @@ def code() -> str:
     return h.hexdigest()[:16]
 
 
-def write_style(run: Run, split: str, table: pd.DataFrame) -> None:
+def sound_parts(run: Run, split: str) -> Iterator[pd.DataFrame]:
+    """The sound battles of a split from the disk, so that they need not fit into memory."""
+    return map(sound, read_battles_groups(run.battles(split)))
+
+
+def write_style(run: Run, split: str, taken: Intake) -> None:
     """Make the handcrafted view, unless it stands already for this text and this code."""
     path = run.views / "style" / f"{split}.parquet"
 
@@ -168,17 +156,14 @@ def write_style(run: Run, split: str, table: pd.DataFrame) -> None:
         # A changed byte, which parquet's checksums of pages may miss, makes it anew too.
         with path.open("rb") as file:
             written = hashlib.file_digest(file, "sha256").hexdigest()
-        return f"{features.FINGERPRINT} {content(table)} {written}"
+        return f"{features.FINGERPRINT} {taken.content} {written}"
 
-    texts = texts_hash(table)
     stands = path.exists() and run.read_record().get("style", {}).get(split) == stamp()
     # A view of before there was that note has none.
-    if stands and read_notes(path).get("battles") == texts:
+    if stands and read_notes(path).get("battles") == taken.texts:
         print(f"{split}: handcrafted signals stand already")
         return
-    # From the disk, group by group: neither all battles' texts nor all values are held once more.
-    parts = (sound(part) for part in read_battles_groups(run.battles(split)))
-    write_views(path, features.stream(parts, len(table)), texts)
+    write_views(path, features.stream(sound_parts(run, split), taken.rows), taken.texts)
     run.update_record(style={split: stamp()})
 
 
@@ -186,7 +171,7 @@ def record_inputs(
     run: Run,
     arguments: argparse.Namespace,
     files: dict[str, str],
-    tables: dict[str, pd.DataFrame],
+    taken: dict[str, Intake],
     config: BackboneConfig,
     runner: str,
 ) -> None:
@@ -196,8 +181,8 @@ def record_inputs(
         inputs={
             s: {
                 "file": f,
-                "rows": len(tables[s]),
-                "sha256": content(tables[s]),
+                "rows": taken[s].rows,
+                "sha256": taken[s].content,
                 "sample": not getattr(arguments, s),
             }
             for s, f in files.items()
@@ -254,18 +239,23 @@ def check_training(run: Run, config: BackboneConfig, runner: str) -> None:
 def make_evidence(
     run: Run,
     split: str,
-    table: pd.DataFrame,
+    taken: Intake,
     config: BackboneConfig,
     runner: str,
     read: Fill | None,
 ) -> None:
-    """Write the battles of a split and their views."""
+    """Write the views of a split's battles."""
     start = time.monotonic()
-    write_battles(run.battles(split), table)
-    usable = sound(table)
-    write_style(run, split, usable)
+    write_style(run, split, taken)
     middle, peak = time.monotonic(), peak_mib()
-    extract(usable, config, run.views, split, runner, read)
+    extract(
+        pd.concat(sound_parts(run, split), ignore_index=True),
+        config,
+        run.views,
+        split,
+        runner,
+        read,
+    )
     run.update_record(
         seconds={
             f"style_{split}": round(middle - start, 3),
@@ -273,6 +263,35 @@ def make_evidence(
         },
         peak_mib={f"style_{split}": round(peak), f"language_model_{split}": round(peak_mib())},
     )
+
+
+@contextmanager
+def opened(files: dict[str, str], limit: int | None) -> Iterator[dict[str, BattleFile]]:
+    """The files by split, open."""
+    with ExitStack() as stack:
+        yield {
+            split: stack.enter_context(open_battles(file, labelled=split == "train", limit=limit))
+            for split, file in files.items()
+        }
+
+
+@contextmanager
+def taken_in(run: Run, battles: dict[str, BattleFile]) -> Iterator[dict[str, Intake]]:
+    """Write the canonical tables of all splits; they take their places when the context ends."""
+    with ExitStack() as stack:
+        taken = {}
+        for split, file in battles.items():
+            taken[split] = found = take_in(file, stack.enter_context(atomic(run.battles(split))))
+            aside = len(found.rejected)
+            print(f"{split}: {found.rows:,} rows of {file.source}, {aside:,} set aside", flush=True)
+        yield taken
+
+
+def print_plan(split: str, battles: BattleFile, config: BackboneConfig, runner: str) -> None:
+    """Print what an extraction of a file will read and take."""
+    table = pd.concat(battles.parts(), ignore_index=True)
+    found, rows = plan(sound(table), config), f"{split}: {len(table):,} rows of {battles.source}"
+    print("\n".join([rows, *found.lines(), *estimate(found, config, runner)]))
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -283,22 +302,22 @@ def main(arguments: argparse.Namespace) -> None:
     record = run.read_record()
     config = backbone(arguments, record)
     runner = engine(arguments, record, config)
-    tables = read(files, arguments.limit)
-    if arguments.dry_run:
-        for split, table in tables.items():
-            found = plan(sound(table), config)
-            print("\n".join([f"{split}:", *found.lines(), *estimate(found, config, runner)]))
-        return
-    run.folder.mkdir(parents=True, exist_ok=True)
-    with run.changing("extract.py"):
-        if "train" not in files:
-            check_training(run, config, runner)
-        if run.read_record() != record:
-            raise UserError(f"{run.folder} has changed since: give the same command again")
-        record_inputs(run, arguments, files, tables, config, runner)
-        write_rejected(run, tables)
-        for split, table in tables.items():
-            make_evidence(run, split, table, config, runner, read_by)
+    with opened(files, arguments.limit) as battles:
+        if arguments.dry_run:
+            for split, file in battles.items():
+                print_plan(split, file, config, runner)
+            return
+        run.folder.mkdir(parents=True, exist_ok=True)
+        with run.changing("extract.py"):
+            if "train" not in files:
+                check_training(run, config, runner)
+            if run.read_record() != record:
+                raise UserError(f"{run.folder} has changed since: give the same command again")
+            with taken_in(run, battles) as taken:
+                record_inputs(run, arguments, files, taken, config, runner)
+                write_rejected(run, taken)
+            for split, found in taken.items():
+                make_evidence(run, split, found, config, runner, read_by)
     print(f"evidence in {run.views}; next: python pipelines/train_meta.py --run {run.folder}")
 
 

@@ -40,6 +40,7 @@ from arena.groups import held_out
 from arena.lock import hold
 from arena.parquet import read_notes
 from arena.processes import peak_mib
+from arena.readers import sound
 from arena.run import SPLITS, Run
 from arena.tables import read_battles_table, texts_hash
 from embeddings.backbone import load_tokenizer
@@ -55,7 +56,7 @@ from embeddings.store import settings_hash
 from embeddings.training import Examples, seconds_of
 from meta.scores import log_loss
 from pipelines.asked import NONE, Asked, resolve, seconds_before
-from pipelines.extract import DEFAULT_BACKBONE, sound
+from pipelines.extract import DEFAULT_BACKBONE
 
 
 def read_sound(run: Run) -> dict[str, pd.DataFrame]:

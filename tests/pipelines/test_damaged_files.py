@@ -6,11 +6,11 @@ import shutil
 
 import pandas as pd
 import pytest
-from battle_files import lmsys
+from battle_files import as_csv, cells, lmsys, save
 
-from arena.readers import read_battles
+from arena.intake import take_in
+from arena.readers import open_battles
 from arena.run import Run
-from arena.tables import write_battles
 from pipelines import extract, report
 
 
@@ -111,16 +111,18 @@ def test_a_damaged_file_behind_the_report_is_named(
 )
 def test_a_damaged_list_of_rejected_rows_is_made_again(tmp_path, content, capsys):
     run = Run(tmp_path)
-    table = read_battles(str(lmsys(tmp_path / "t.csv", 4)), labelled=True)
-    table.loc[2, "reason"] = "bad JSON"
-    extract.write_rejected(run, {"train": table, "test": table})
-    sound = run.rejected.read_bytes()
+    source = save(tmp_path, as_csv([cells(0), cells(1), [*cells(2)[:3], "["], cells(3)]))
+    found = {}
     for split in ("train", "test"):
-        write_battles(run.battles(split), table)
+        with open_battles(source, labelled=True) as file:
+            found[split] = take_in(file, run.battles(split))
+    extract.write_rejected(run, found)
+    sound = run.rejected.read_bytes()
+    assert sound.count(b"\n") == 3
     run.rejected.write_bytes(content)
-    extract.write_rejected(run, {"test": table})
+    extract.write_rejected(run, {"test": found["test"]})
     assert run.rejected.read_bytes() == sound
     assert "rejected.csv is damaged" in capsys.readouterr().err
-    extract.write_rejected(run, {"test": table})
+    extract.write_rejected(run, {"test": found["test"]})
     assert run.rejected.read_bytes() == sound
     assert capsys.readouterr().err == ""
