@@ -33,9 +33,10 @@ import pyarrow as pa
 import torch
 
 import features
+from arena.intake import take_in
 from arena.parquet import GROUP, write_groups
-from arena.readers import read_battles
-from arena.tables import as_arrow, read_battles_groups, write_battles
+from arena.readers import open_battles
+from arena.tables import as_arrow, read_battles_groups
 from arena.views import write_views
 from benchmarks import lmsys_like
 from embeddings.store import SHARD_ITEMS, Store, Writer, as_keys
@@ -67,8 +68,9 @@ def battle_groups(rows: int) -> Iterator[pa.Table]:
 
 
 def read(folder: Path, rows: int, width: int) -> None:
-    """Read, validate, group, write."""
-    write_battles(folder / "read.parquet", read_battles(str(folder / "battles.csv"), labelled=True))
+    """Read, validate, group, write, as extract.py does."""
+    with open_battles(str(folder / "battles.csv"), labelled=True) as file:
+        take_in(file, folder / "read.parquet")
 
 
 def extract(folder: Path, rows: int, width: int) -> None:
