@@ -265,7 +265,7 @@ def make_evidence(
     usable = sound(table)
     write_style(run, split, usable)
     middle, peak = time.monotonic(), peak_mib()
-    extract(usable, config, run.views, split, runner, read)
+    extract([usable], len(usable), config, run.views, split, runner, read)
     run.update_record(
         seconds={
             f"style_{split}": round(middle - start, 3),
@@ -286,7 +286,7 @@ def main(arguments: argparse.Namespace) -> None:
     tables = read(files, arguments.limit)
     if arguments.dry_run:
         for split, table in tables.items():
-            found = plan(sound(table), config)
+            found = plan([sound(table)], config)
             print("\n".join([f"{split}:", *found.lines(), *estimate(found, config, runner)]))
         return
     run.folder.mkdir(parents=True, exist_ok=True)
