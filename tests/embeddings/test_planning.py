@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM
 
 from arena.errors import UserError
 from arena.swap import swap_battles
-from embeddings import planning
+from embeddings import planning, windows
 from embeddings.config import BackboneConfig
 from embeddings.planning import Counts, estimate, pack_battles, plan
 
@@ -237,3 +237,23 @@ def test_plan_uses_the_backbones_own_tokenizer(configs):
     assert found.note == ""
     wanted = pack_battles(BATTLES, configs["gemma2"], tiny_tokenizer("gemma2"), "")
     assert found.seen == {key[:16] for key in (*wanted.key_a, *wanted.key_b)}
+
+
+def test_a_plan_of_parts_is_the_plan_of_the_whole(configs, monkeypatch):
+    battles = tiny_battles(
+        ("Why?", "Because the cat runs.", "No."),
+        (["Hi", "And you?"], ["Hello", "I am a dog."], ["Hello", "Because the list is long."]),
+        ("Write a list", "one " * 600, "one"),
+        ("Why?", "No.", "Because the cat runs."),
+        ("What?", "No.", "A cat."),
+    )
+    config = replace(configs["llama"], max_tokens=300)
+    whole = plan([battles], config)
+    assert (whole.battles, len(whole.seen), whole.truncated, whole.longest) == (5, 8, 1, 300)
+    monkeypatch.setattr(windows, "WINDOW", 2)
+    found = plan([battles[:1], battles[1:4], battles[4:4], battles[4:]], config)
+    assert found.lines() == whole.lines()
+    for name, value in vars(whole).items():
+        assert np.array_equal(getattr(found, name), value), name
+    monkeypatch.setattr(planning, "gemm_speed", lambda dtype: 1e12)
+    assert estimate(found, config) == estimate(whole, config)
