@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import sys
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -11,11 +12,14 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 
-from arena.files import scratch
+from arena.files import atomic, scratch
 from arena.groups import Groups, group_name
 from arena.parquet import read_groups, write_groups
 from arena.readers import BattleFile, rejected, sound
-from arena.tables import SCHEMA, as_arrow
+from arena.run import SPLITS, Run
+from arena.tables import SCHEMA, TextsHash, as_arrow, read_battles_groups
+
+REJECTED = ["split", "row", "id", "reason"]
 
 SAYS = ["id", "key", "label", "reason"]
 
@@ -36,6 +40,11 @@ class Intake:
     content: str
     texts: str
 
+    @property
+    def sound(self) -> int:
+        """How many rows are not set aside."""
+        return self.rows - len(self.rejected)
+
 
 def take_in(battles: BattleFile, path: Path) -> Intake:
     """Write the battles of a file to ``path``, as ``arena.tables.write_battles`` would.
@@ -43,14 +52,14 @@ def take_in(battles: BattleFile, path: Path) -> Intake:
     Raises:
         UserError: no row of the file can be used.
     """
-    content, texts, groups = sha256(), sha256(), Groups()
+    content, texts, groups = sha256(), TextsHash(), Groups()
     aside: list[pd.DataFrame] = []
 
     def parts() -> Iterator[pa.Table]:
         for part in battles.parts():
             for said in part[SAYS].to_numpy().tolist():
                 content.update(json.dumps(list(map(str, said))).encode())
-            texts.update("".join(sound(part)["key"]).encode())
+            texts.add(sound(part))
             for turns in zip(part["prompt"], part["response_a"], part["response_b"], strict=True):
                 groups.add(*turns)
             aside.append(rejected(part))
@@ -61,7 +70,7 @@ def take_in(battles: BattleFile, path: Path) -> Intake:
         write_groups(ungrouped, parts())
         numbers = groups.numbers()
         write_groups(path, _grouped(ungrouped, list(map(group_name, numbers.tolist()))))
-    return Intake(len(numbers), pd.concat(aside), content.hexdigest(), texts.hexdigest()[:16])
+    return Intake(len(numbers), pd.concat(aside), content.hexdigest(), texts.digest())
 
 
 def _grouped(path: Path, groups: list[str]) -> Iterator[pa.Table]:
@@ -71,3 +80,31 @@ def _grouped(path: Path, groups: list[str]) -> Iterator[pa.Table]:
         names = pa.array(groups[first : first + len(table)], pa.string())
         first += len(table)
         yield table.set_column(table.schema.get_field_index("group"), "group", names).cast(SCHEMA)
+
+
+def write_rejected(run: Run, taken: dict[str, Intake]) -> None:
+    """Write the rows set aside of these splits; rows of a split that is not given stay."""
+    kept = [found.rejected.assign(split=split) for split, found in taken.items()]
+    if run.rejected.exists():
+        kept.insert(0, rejected_before(run, taken))
+    with atomic(run.rejected) as temporary:
+        pd.concat(kept)[REJECTED].to_csv(temporary, index=False)
+
+
+def rejected_before(run: Run, taken: Container[str]) -> pd.DataFrame:
+    """The rows set aside of the run's splits that are none of ``taken``."""
+    try:
+        before = pd.read_csv(run.rejected, dtype=str, keep_default_na=False)
+        if list(before.columns) != REJECTED:
+            raise ValueError("its columns are others")
+        return before[[split not in taken for split in before["split"]]]
+    except ValueError as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        print(f"{run.rejected} is damaged ({reason}): made again", file=sys.stderr)
+        others = [s for s in SPLITS if s not in taken and run.battles(s).exists()]
+        kept = [
+            rejected(part).assign(split=s)
+            for s in others
+            for part in read_battles_groups(run.battles(s))
+        ]
+        return pd.concat([pd.DataFrame(columns=REJECTED), *kept])

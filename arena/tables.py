@@ -55,7 +55,24 @@ def read_battles_groups(path: Path) -> Iterator[pd.DataFrame]:
 
 def texts_hash(battles: pd.DataFrame) -> str:
     """Hash of the battles' texts, in their order; 16 hex digits."""
-    return sha256("".join(battles["key"]).encode()).hexdigest()[:16]
+    found = TextsHash()
+    found.add(battles)
+    return found.digest()
+
+
+class TextsHash:
+    """``texts_hash`` of battles that come part by part."""
+
+    def __init__(self) -> None:
+        self._hash = sha256()
+
+    def add(self, battles: pd.DataFrame) -> None:
+        """Take in the next rows of the canonical table."""
+        self._hash.update("".join(battles["key"]).encode())
+
+    def digest(self) -> str:
+        """The hash of all rows so far; 16 hex digits."""
+        return self._hash.hexdigest()[:16]
 
 
 def _frame(path: Path, table: pa.Table) -> pd.DataFrame:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -141,7 +141,9 @@ class View:
             raise damaged(path, error) from error
 
 
-def write_views(path: Path, parts: Iterable[View], battles: str = "", source: str = "") -> None:
+def write_views(
+    path: Path, parts: Iterable[View], battles: str | Callable[[], str] = "", source: str = ""
+) -> None:
     """Write views of successive battles as one view, atomically, as they come.
 
     Each column's parity stands in its field's metadata.
@@ -149,7 +151,8 @@ def write_views(path: Path, parts: Iterable[View], battles: str = "", source: st
     Args:
         path: where to.
         parts: at least one.
-        battles: ``arena.tables.texts_hash`` of the battles, by which ``read_evidence`` knows them.
+        battles: ``arena.tables.texts_hash`` of the battles, by which ``read_evidence`` knows them;
+            or what gives it after the last part.
         source: hash of the model and settings that made the view, where there are some.
     """
     checksum = _Checksum()
@@ -162,7 +165,11 @@ def write_views(path: Path, parts: Iterable[View], battles: str = "", source: st
     write_groups(
         path,
         tables(),
-        lambda: {"battles": battles, "source": source, "sha256": checksum.digest()},
+        lambda: {
+            "battles": battles() if callable(battles) else battles,
+            "source": source,
+            "sha256": checksum.digest(),
+        },
     )
 
 

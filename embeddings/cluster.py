@@ -124,7 +124,10 @@ class Cluster:
     def fill(
         self, store: Writer, items: Sequence[Item], config: BackboneConfig, packed: Plan
     ) -> None:
-        """As ``evidence.fill``, with the same bytes.
+        """As ``evidence.Local.fill``, with the same bytes.
+
+        Each call has a Ray session of its own, and its actors load the model anew: of more battles
+        than a window that is once a window.
 
         Raises:
             UserError: Ray is missing, the cluster cannot be reached or is too small for so many

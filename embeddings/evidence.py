@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
+from threading import Event
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,8 +17,9 @@ import pyarrow as pa
 from arena.errors import UserError
 from arena.parquet import read_table, write_table
 from arena.progress import Progress
-from arena.tables import texts_hash
-from arena.views import Column, View
+from arena.tables import TextsHash
+from arena.views import Column, View, write_views
+from embeddings import windows
 from embeddings.backbone import fingerprint, load_tokenizer, model_config, model_folder
 from embeddings.config import BackboneConfig
 from embeddings.depths import layer_numbers
@@ -37,7 +38,7 @@ NAMED = 10
 
 
 Fill = Callable[[Writer, Sequence[Item], BackboneConfig, Plan], None]
-"""Reads items of a plan with a backbone and adds them to the store: ``fill`` here, or a cluster."""
+"""Reads items of a plan with a backbone and adds them to the store: here, or with a cluster."""
 
 
 def settings_of(config: BackboneConfig, engine: str = TORCH) -> dict[str, Any]:
@@ -65,67 +66,123 @@ def settings_of(config: BackboneConfig, engine: str = TORCH) -> dict[str, Any]:
 
 
 def extract(
-    battles: pd.DataFrame,
+    parts: Iterable[pd.DataFrame],
+    rows: int,
     config: BackboneConfig,
     folder: Path,
     split: str,
     engine: str = TORCH,
     read: Fill | None = None,
 ) -> None:
-    """Make all evidence of these battles that is not there yet, then write their two views.
+    """Make all evidence of these battles that is not there yet, and write their two views.
 
     Writes ``folder/hidden/<settings>/*.safetensors`` (the store), ``folder/hidden/<split>.parquet``
     (id, key_a, key_b in the battles' order) and ``folder/likelihood/<split>.parquet`` (a view).
-    Killed at any moment, the next call loses at most one shard's work and ends with the same bytes.
+    Battles are packed and read by windows, so that memory holds the tokens of two windows and some
+    hundred bytes of every battle. Killed at any moment, the next call loses at most one shard's
+    work and ends with the same bytes.
 
     Args:
-        battles: rows of the canonical table with an empty ``reason``.
+        parts: successive rows of the canonical table with an empty ``reason``.
+        rows: how many there are in all, or a bound; for people.
         config: the backbone.
         folder: the run's views.
         split: ``train`` or ``test``.
         engine: what runs the backbone, ``torch`` or ``openvino``; its roundings are its own, so the
             store's address holds it.
-        read: what reads the answers that are not there; ``fill`` unless given.
+        read: what reads the answers that are not there, called once a window where there are some;
+            ``Local.fill`` unless given.
 
     Raises:
         UserError: the backbone cannot be had or run, or max_tokens does not fit it.
     """
     settings = settings_of(config, engine)
     name = settings_hash(settings)
-    packed = pack_battles(battles, config, load_tokenizer(config), name)
-    store = Writer(folder / "hidden" / name, settings)
-    todo = store.lacking(packed.items)
+    tokenizer, texts = load_tokenizer(config), TextsHash()
+    read = read or Local(engine).fill
+    tables: list[pa.Table] = []
+    lost: list[str] = []
+
+    def pack(stop: Event, battles: pd.DataFrame) -> Plan:
+        texts.add(battles)
+        return pack_battles(battles, config, tokenizer, name, stop)
+
+    def views(plans: Iterable[Plan], store: Writer) -> Iterator[View]:
+        done = 0
+        for packed in plans:
+            todo = store.lacking(packed.items)
+            _announce(split, packed, todo, done, rows)
+            done += len(packed.ids)
+            if todo:
+                read(store, todo, config, packed)
+            a, b = (
+                store.rows(store.require(as_keys(keys)), "likelihood").reshape(-1, len(QUANTITIES))
+                for keys in (packed.key_a, packed.key_b)
+            )
+            missing = np.isnan(a).all(axis=1) | np.isnan(b).all(axis=1)
+            lost.extend(packed.ids[i] for i in np.flatnonzero(missing).tolist())
+            tables.append(_keys(packed))
+            yield likelihood_view(packed.ids, a, b)
+
+    with windows.packed_ahead(parts, pack) as plans:
+        store = Writer(folder / "hidden" / name, settings)
+        path = folder / "likelihood" / f"{split}.parquet"
+        write_views(path, views(plans, store), texts.digest, name)
+    name_the_lost(split, lost, np.ones(len(lost), bool), "hidden and likelihood")
+    notes = {"battles": texts.digest(), "source": name, "slots": ",".join(settings["slots"])}
+    table = pa.concat_tables(tables).combine_chunks().replace_schema_metadata(notes)
+    write_table(folder / "hidden" / f"{split}.parquet", table)
+
+
+def _announce(split: str, packed: Plan, todo: Sequence[Item], done: int, rows: int) -> None:
+    """Say what of a window will be read; ``done`` battles of ``rows`` came before it."""
+    several = done or rows > windows.WINDOW
+    which = f"battles {done + 1:,}-{done + len(packed.ids):,} of {rows:,}: " if several else ""
     print(
-        f"{split}: {len(packed.items):,} distinct answers, {len(todo):,} to read, "
-        f"{sum(item.tokens(len(packed.opening)) for item in todo):,} tokens",
+        f"{split}: {which}{len(packed.items):,} distinct answers, {len(todo):,} to read, "
+        f"{_tokens(todo, packed):,} tokens",
         flush=True,
     )
-    if todo:
-        (read or partial(fill, engine=engine))(store, todo, config, packed)
-    a, b = (
-        store.rows(store.require(as_keys(keys)), "likelihood").reshape(-1, len(QUANTITIES))
-        for keys in (packed.key_a, packed.key_b)
+
+
+def _tokens(items: Sequence[Item], packed: Plan) -> int:
+    return sum(item.tokens(len(packed.opening)) for item in items)
+
+
+def _keys(packed: Plan) -> pa.Table:
+    return pa.table(
+        {
+            "id": pa.array(packed.ids, pa.string()),
+            "key_a": pa.array(packed.key_a, pa.binary(32)),
+            "key_b": pa.array(packed.key_b, pa.binary(32)),
+        }
     )
-    lost = np.isnan(a).all(axis=1) | np.isnan(b).all(axis=1)
-    name_the_lost(split, packed.ids, lost, "hidden and likelihood")
-    texts = texts_hash(battles)
-    likelihood_view(packed.ids, a, b).write(folder / "likelihood" / f"{split}.parquet", texts, name)
-    notes = {"battles": texts, "source": name, "slots": ",".join(settings["slots"])}
-    _write_keys(folder / "hidden" / f"{split}.parquet", packed, notes)
 
 
-def fill(
-    store: Writer, items: Sequence[Item], config: BackboneConfig, packed: Plan, engine: str = TORCH
-) -> None:
-    """Read ``items`` of ``packed`` and add them to the store, shard by shard in their order."""
-    reader = AnswerReader(config, packed.end_token, packed.opening, engine)
+class Local:
+    """Reading in this process, with a backbone that is loaded for the first item and kept."""
 
-    def tokens(some: Sequence[Item]) -> int:
-        return sum(item.tokens(len(packed.opening)) for item in some)
+    def __init__(self, engine: str = TORCH) -> None:
+        """``engine`` runs the backbone, ``torch`` or ``openvino``."""
+        self._engine = engine
+        self._reader: AnswerReader | None = None
 
-    with Progress(f"{config.name} reads", tokens(items), unit="tokens") as progress:
-        for keys, arrays in reader.read(items, lambda batch: progress.update(tokens(batch))):
-            store.add(keys, arrays)
+    def fill(
+        self, store: Writer, items: Sequence[Item], config: BackboneConfig, packed: Plan
+    ) -> None:
+        """Read ``items`` of ``packed`` and add them to the store, shard by shard in their order.
+
+        Raises:
+            UserError: the backbone cannot be had, or the engine cannot run it.
+        """
+        if self._reader is None:
+            self._reader = AnswerReader(config, packed.end_token, packed.opening, self._engine)
+        total = _tokens(items, packed)
+        with Progress(f"{config.name} reads", total, unit="tokens") as progress:
+            for keys, arrays in self._reader.read(
+                items, lambda batch: progress.update(_tokens(batch, packed))
+            ):
+                store.add(keys, arrays)
 
 
 def likelihood_view(ids: Sequence[str], a: np.ndarray, b: np.ndarray) -> View:
@@ -165,17 +222,6 @@ def name_the_lost(split: str, ids: Sequence[str], lost: np.ndarray, columns: str
             + (f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""),
             file=sys.stderr,
         )
-
-
-def _write_keys(path: Path, packed: Plan, metadata: dict[str, str]) -> None:
-    table = pa.table(
-        {
-            "id": pa.array(packed.ids, pa.string()),
-            "key_a": pa.array(packed.key_a, pa.binary(32)),
-            "key_b": pa.array(packed.key_b, pa.binary(32)),
-        }
-    )
-    write_table(path, table.replace_schema_metadata(metadata))
 
 
 @dataclass(frozen=True)

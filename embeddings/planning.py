@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from concurrent.futures import CancelledError
+from dataclasses import dataclass, field, replace
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -21,6 +24,7 @@ from embeddings.engine import TORCH
 from embeddings.packing import PROMPT, Packer
 from embeddings.scoring import Item
 from embeddings.template import Encoder, conversation_template
+from embeddings.windows import windows
 
 EDGES = (0, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
 
@@ -43,7 +47,7 @@ A100_MFU = {"float32": 0.03, "bfloat16": 0.4, "float16": 0.4, "nf4": 0.25, "int8
 
 @dataclass(frozen=True)
 class Plan:
-    """The answers of a table of battles, packed.
+    """The answers of a window of battles, packed.
 
     Attributes:
         ids: battle ids, n.
@@ -53,7 +57,6 @@ class Plan:
         opening: tokens with which every sequence begins, int32; they are read once for all.
         turns: rounds of each battle, int (n,).
         cut: tokens left out of each sequence, prompt and answer; int (2n, 2).
-        note: what a person should know about the counts; may be empty.
     """
 
     ids: list[str]
@@ -64,55 +67,89 @@ class Plan:
     opening: np.ndarray
     turns: np.ndarray
     cut: np.ndarray
-    note: str = ""
 
-    @property
-    def tokens(self) -> tuple[int, int]:
-        """Tokens read with the prompt and without it, of distinct answers."""
-        opening = len(self.opening)
-        return (
-            sum(len(i.ids) - opening for i in self.items),
-            sum(len(i.bare) - opening for i in self.items if len(i.bare)),
+
+@dataclass
+class Counts:
+    """What the plans of successive windows come to.
+
+    Attributes:
+        note: what a person should know about the counts; may be empty.
+        battles: how many.
+        turns: battles by their rounds.
+        truncated: sequences that leave tokens out, of two a battle.
+        cut: tokens left out of prompts and of answers, int64 (2,).
+        seen: the distinct answers, by the first 16 bytes of their keys.
+        lengths: how many of these have as many tokens as each of ``EDGES`` or more, and fewer than
+            the next; int64 (len(EDGES),).
+        tokens: tokens read of them, with the prompt and without it; int64 (2,).
+        longest: tokens of the longest.
+    """
+
+    note: str = ""
+    battles: int = 0
+    turns: Counter[int] = field(default_factory=Counter)
+    truncated: int = 0
+    cut: np.ndarray = field(default_factory=lambda: np.zeros(2, np.int64))
+    seen: set[bytes] = field(default_factory=set, repr=False)
+    lengths: np.ndarray = field(default_factory=lambda: np.zeros(len(EDGES), np.int64))
+    tokens: np.ndarray = field(default_factory=lambda: np.zeros(2, np.int64))
+    longest: int = 0
+
+    def add(self, plan: Plan) -> None:
+        """Count the next window; an answer that an earlier one has is not read again."""
+        self.battles += len(plan.ids)
+        self.turns.update(plan.turns.tolist())
+        self.truncated += int((plan.cut.sum(axis=1) > 0).sum())
+        self.cut += plan.cut.sum(axis=0)
+        new = [item for item in plan.items if item.key[:16] not in self.seen]
+        self.seen.update(item.key[:16] for item in new)
+        lengths = np.array([len(item.ids) for item in new], dtype=np.int64)
+        self.lengths += np.histogram(lengths, bins=[*EDGES, np.inf])[0]
+        self.longest = max(self.longest, *lengths[:1].tolist(), 0)
+        opening = len(plan.opening)
+        self.tokens += (
+            lengths.sum() - opening * len(new),
+            sum(len(item.bare) - opening for item in new if len(item.bare)),
         )
 
     def lines(self) -> list[str]:
-        """The plan for people."""
-        conditional, bare = self.tokens
-        lengths = np.array([len(item.ids) for item in self.items])
-        counts = np.histogram(lengths, bins=[*EDGES, np.inf])[0]
+        """The counts for people."""
+        conditional, bare = self.tokens.tolist()
         bars = [
-            f"{low:>5}-{high - 1}: {n:,}"
-            for low, high, n in zip(EDGES, EDGES[1:], counts, strict=False)
+            f"{low}-{high - 1}: {n:,}"
+            for low, high, n in zip(EDGES, EDGES[1:], self.lengths, strict=False)
             if n
-        ] + ([f"{EDGES[-1]:>5} and more: {counts[-1]:,}"] if counts[-1] else [])
-        truncated = int((self.cut.sum(axis=1) > 0).sum())
-        n = len(self.cut)
-        rounds = np.bincount(self.turns) if n else np.zeros(0, int)
+        ] + ([f"{EDGES[-1]} and more: {self.lengths[-1]:,}"] if self.lengths[-1] else [])
+        n = 2 * self.battles
         return [
             *([self.note] if self.note else []),
-            f"  battles {len(self.ids):,}, answers {n:,}, distinct in their conversation "
-            f"{len(self.items):,}",
-            "  turns: " + ", ".join(f"{t}: {c:,}" for t, c in enumerate(rounds) if c),
-            "  tokens a sequence (template included): " + ", ".join(b.strip() for b in bars),
-            f"  truncated {truncated:,} of {n:,} ({truncated / max(n, 1):.1%}), tokens cut: "
-            f"prompts {self.cut[:, 0].sum():,}, answers {self.cut[:, 1].sum():,}",
+            f"  battles {self.battles:,}, answers {n:,}, distinct in their conversation "
+            f"{len(self.seen):,}",
+            "  turns: " + ", ".join(f"{t}: {c:,}" for t, c in sorted(self.turns.items())),
+            "  tokens a sequence (template included): " + ", ".join(bars),
+            f"  truncated {self.truncated:,} of {n:,} ({self.truncated / max(n, 1):.1%}), "
+            f"tokens cut: prompts {self.cut[0]:,}, answers {self.cut[1]:,}",
             f"  tokens to read {conditional + bare:,}: {conditional:,} with the prompt, "
             f"{bare:,} without",
         ]
 
 
-def plan(battles: pd.DataFrame, config: BackboneConfig) -> Plan:
-    """Pack battles as an extraction would, without the model's weights.
+def plan(parts: Iterable[pd.DataFrame], config: BackboneConfig) -> Counts:
+    """Pack battles as an extraction would, without the model's weights, and count.
 
     Args:
-        battles: rows of the canonical table with an empty ``reason``.
+        parts: successive rows of the canonical table with an empty ``reason``.
         config: the backbone.
 
     Raises:
         UserError: no tokenizer can be had, or max_tokens is too small.
     """
     tokenizer, note = counting_tokenizer(config)
-    return replace(pack_battles(battles, config, tokenizer, ""), note=note)
+    counts = Counts(note)
+    for battles in windows(parts):
+        counts.add(pack_battles(battles, config, tokenizer, ""))
+    return counts
 
 
 def counting_tokenizer(config: BackboneConfig) -> tuple[Any, str]:
@@ -134,9 +171,25 @@ def counting_tokenizer(config: BackboneConfig) -> tuple[Any, str]:
 
 
 def pack_battles(
-    battles: pd.DataFrame, config: BackboneConfig, tokenizer: Any, settings: str
+    battles: pd.DataFrame,
+    config: BackboneConfig,
+    tokenizer: Any,
+    settings: str,
+    stop: Event | None = None,
 ) -> Plan:
-    """Pack every answer of ``battles``; keys are hashes of ``settings`` and the tokens."""
+    """Pack every answer of battles.
+
+    Args:
+        battles: rows of the canonical table with an empty ``reason``.
+        config: the backbone.
+        tokenizer: the backbone's.
+        settings: keys are hashes of it and the tokens.
+        stop: ends the packing once another thread sets it.
+
+    Raises:
+        UserError: max_tokens is too small.
+        CancelledError: it was stopped.
+    """
     encoder = Encoder(tokenizer)
     template = conversation_template(encoder)
     special = [i for i in template.closing if i in tokenizer.all_special_ids]
@@ -148,6 +201,8 @@ def pack_battles(
     cut: list[tuple[int, int]] = []
 
     def add(prompt: Turns, answer: Turns) -> bytes:
+        if stop is not None and stop.is_set():
+            raise CancelledError
         packed = packer.pack(prompt, [answer], config.max_tokens)
         content, asked = packed.content(0), np.flatnonzero(packed.owner == PROMPT)
         start = packed.start[0]
@@ -181,10 +236,9 @@ def pack_battles(
     )
 
 
-def estimate(plan: Plan, config: BackboneConfig, engine: str = TORCH) -> list[str]:
+def estimate(counts: Counts, config: BackboneConfig, engine: str = TORCH) -> list[str]:
     """What an extraction will take, see ``estimate_reading``."""
-    longest = len(plan.items[0].ids) if plan.items else 0
-    return estimate_reading(sum(plan.tokens), longest, config, engine)
+    return estimate_reading(int(counts.tokens.sum()), counts.longest, config, engine)
 
 
 def estimate_reading(

@@ -17,7 +17,7 @@ import json
 import platform
 import sys
 import time
-from collections.abc import Container, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from importlib.metadata import version
@@ -37,10 +37,10 @@ import features
 from arena import sample
 from arena.errors import UserError
 from arena.files import atomic
-from arena.intake import Intake, take_in
+from arena.intake import Intake, take_in, write_rejected
 from arena.parquet import read_notes
 from arena.processes import peak_mib
-from arena.readers import BattleFile, open_battles, rejected, sound
+from arena.readers import BattleFile, open_battles, sound
 from arena.run import SPLITS, Run
 from arena.tables import read_battles_groups
 from arena.views import write_views
@@ -52,7 +52,6 @@ from embeddings.store import settings_hash
 
 DEFAULT_BACKBONE = "smollm2-135m"
 RAY = "ray"
-REJECTED = ["split", "row", "id", "reason"]
 VERSIONS = ("torch", "transformers", "bitsandbytes", "lightgbm", "scikit-learn", "optuna")
 
 
@@ -105,34 +104,6 @@ def engine(arguments: argparse.Namespace, record: dict[str, Any], config: Backbo
     return found
 
 
-def write_rejected(run: Run, taken: dict[str, Intake]) -> None:
-    """Write the rows set aside of these splits; rows of a split that is not given stay."""
-    kept = [found.rejected.assign(split=split) for split, found in taken.items()]
-    if run.rejected.exists():
-        kept.insert(0, rejected_before(run, taken))
-    with atomic(run.rejected) as temporary:
-        pd.concat(kept)[REJECTED].to_csv(temporary, index=False)
-
-
-def rejected_before(run: Run, taken: Container[str]) -> pd.DataFrame:
-    """The rows set aside of the run's splits that are none of ``taken``."""
-    try:
-        before = pd.read_csv(run.rejected, dtype=str, keep_default_na=False)
-        if list(before.columns) != REJECTED:
-            raise ValueError("its columns are others")
-        return before[[split not in taken for split in before["split"]]]
-    except ValueError as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        print(f"{run.rejected} is damaged ({reason}): made again", file=sys.stderr)
-        others = [s for s in SPLITS if s not in taken and run.battles(s).exists()]
-        kept = [
-            rejected(part).assign(split=s)
-            for s in others
-            for part in read_battles_groups(run.battles(s))
-        ]
-        return pd.concat([pd.DataFrame(columns=REJECTED), *kept])
-
-
 def code() -> str:
     """Hash of the project's own sources, by which a run can be traced to what made it."""
     root = Path(__file__).resolve().parents[1]
@@ -163,7 +134,7 @@ def write_style(run: Run, split: str, taken: Intake) -> None:
     if stands and read_notes(path).get("battles") == taken.texts:
         print(f"{split}: handcrafted signals stand already")
         return
-    write_views(path, features.stream(sound_parts(run, split), taken.rows), taken.texts)
+    write_views(path, features.stream(sound_parts(run, split), taken.sound), taken.texts)
     run.update_record(style={split: stamp()})
 
 
@@ -248,14 +219,7 @@ def make_evidence(
     start = time.monotonic()
     write_style(run, split, taken)
     middle, peak = time.monotonic(), peak_mib()
-    extract(
-        pd.concat(sound_parts(run, split), ignore_index=True),
-        config,
-        run.views,
-        split,
-        runner,
-        read,
-    )
+    extract(sound_parts(run, split), taken.sound, config, run.views, split, runner, read)
     run.update_record(
         seconds={
             f"style_{split}": round(middle - start, 3),
@@ -282,16 +246,24 @@ def taken_in(run: Run, battles: dict[str, BattleFile]) -> Iterator[dict[str, Int
         taken = {}
         for split, file in battles.items():
             taken[split] = found = take_in(file, stack.enter_context(atomic(run.battles(split))))
-            aside = len(found.rejected)
+            aside = found.rows - found.sound
             print(f"{split}: {found.rows:,} rows of {file.source}, {aside:,} set aside", flush=True)
         yield taken
 
 
 def print_plan(split: str, battles: BattleFile, config: BackboneConfig, runner: str) -> None:
     """Print what an extraction of a file will read and take."""
-    table = pd.concat(battles.parts(), ignore_index=True)
-    found, rows = plan(sound(table), config), f"{split}: {len(table):,} rows of {battles.source}"
-    print("\n".join([rows, *found.lines(), *estimate(found, config, runner)]))
+    rows = 0
+
+    def parts() -> Iterator[pd.DataFrame]:
+        nonlocal rows
+        for part in battles.parts():
+            rows += len(part)
+            yield sound(part)
+
+    found = plan(parts(), config)
+    print(f"{split}: {rows:,} rows of {battles.source}, {rows - found.battles:,} set aside")
+    print("\n".join([*found.lines(), *estimate(found, config, runner)]))
 
 
 def main(arguments: argparse.Namespace) -> None:

@@ -64,7 +64,7 @@ def test_more_actors_than_the_cluster_carries(nodes):
 def test_ray_is_missing(monkeypatch, configs, tmp_path):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UserError, match=r"pip install 'ray\[data\]'"):
-        extract(BATTLES, configs["llama"], tmp_path, "train", read=Cluster().fill)
+        extract([BATTLES], len(BATTLES), configs["llama"], tmp_path, "train", read=Cluster().fill)
 
 
 def test_options_of_a_cluster_without_one(capsys):
@@ -78,14 +78,16 @@ def test_two_actors_go_on_to_the_same_bytes(configs, tmp_path, monkeypatch):
     for module in (cluster, reader):
         monkeypatch.setattr(module, "SHARD_ITEMS", 4)
     alone, shared = tmp_path / "alone", tmp_path / "shared"
-    extract(BATTLES, configs["llama"], alone, "train")
-    extract(BATTLES, configs["llama"], shared, "train")
+    extract([BATTLES], len(BATTLES), configs["llama"], alone, "train")
+    extract([BATTLES], len(BATTLES), configs["llama"], shared, "train")
     kept, *lost = sorted(shared.glob("hidden/*/*.safetensors"))
     stays = kept.stat().st_mtime_ns
     for path in lost:
         path.unlink()
-    extract(BATTLES, configs["llama"], shared, "train", read=Cluster(actors=2).fill)
+    extract([BATTLES], len(BATTLES), configs["llama"], shared, "train", read=Cluster(actors=2).fill)
     assert files(shared) == files(alone)
     assert kept.stat().st_mtime_ns == stays
     with pytest.raises(UserError, match=r"no Ray cluster at 127\.0\.0\.1:1"):
-        extract(BATTLES[:1], configs["qwen2"], shared, "test", read=Cluster("127.0.0.1:1").fill)
+        extract(
+            [BATTLES[:1]], 1, configs["qwen2"], shared, "test", read=Cluster("127.0.0.1:1").fill
+        )

@@ -134,7 +134,7 @@ DYNAMIC = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0}
 def test_engines_have_stores_of_their_own(configs, tmp_path):
     config, views = configs["llama"], []
     for name in (TORCH, OPENVINO):
-        extract(BATTLES, config, tmp_path, "train", name)
+        extract([BATTLES], len(BATTLES), config, tmp_path, "train", name)
         views.append((tmp_path / "likelihood" / "train.parquet").read_bytes())
     stores = [p.parent for p in (tmp_path / "hidden").glob("*/settings.json")]
     engines = [json.loads((p / "settings.json").read_text()).get("engine") for p in stores]

@@ -41,6 +41,10 @@ BATTLES = random_battles(10)
 FEW = BATTLES[:3]
 
 
+def extract_all(battles, *arguments):
+    extract([battles], len(battles), *arguments)
+
+
 def files(folder):
     return {
         str(path.relative_to(folder)): path.read_bytes()
@@ -75,7 +79,7 @@ def config(configs):
 def calm(tmp_path_factory, config):
     """The evidence of all battles, made without interruption."""
     folder = tmp_path_factory.mktemp("calm")
-    extract(BATTLES, config, folder, "train")
+    extract_all(BATTLES, config, folder, "train")
     return folder
 
 
@@ -107,7 +111,7 @@ def test_as_many_cores_as_may_be_give_the_same_bytes(calm, tmp_path, config):
     threads = torch.get_num_threads()
     torch.set_num_threads(3)
     try:
-        extract(BATTLES, config, tmp_path, "train")
+        extract_all(BATTLES, config, tmp_path, "train")
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(threads)
@@ -167,7 +171,7 @@ def test_likelihood_view_by_hand():
 
 def test_the_second_time_nothing_is_read(calm, config, tmp_path, counted, capsys):
     folder = shutil.copytree(calm, tmp_path / "run")
-    extract(BATTLES, config, folder, "train")
+    extract_all(BATTLES, config, folder, "train")
     assert "train: 20 distinct answers, 0 to read, 0 tokens" in capsys.readouterr().out
     assert counted.items == 0
     assert files(folder) == files(calm)
@@ -177,12 +181,12 @@ def test_the_second_time_nothing_is_read(calm, config, tmp_path, counted, capsys
 def test_interrupted_and_resumed_gives_the_same_bytes(calm, config, tmp_path, counted, stop):
     counted.stop = stop
     with pytest.raises(KeyboardInterrupt):
-        extract(BATTLES, config, tmp_path, "train")
+        extract_all(BATTLES, config, tmp_path, "train")
     shards = list(tmp_path.rglob("*.safetensors"))
     assert len(shards) == stop // SHARD
     assert not list(tmp_path.rglob("*.parquet"))
     counted.stop, counted.items = 1 << 30, 0
-    extract(BATTLES, config, tmp_path, "train")
+    extract_all(BATTLES, config, tmp_path, "train")
     # At most one shard's work is done twice.
     assert counted.items == 20 - SHARD * len(shards)
     assert files(tmp_path) == files(calm)
@@ -194,20 +198,20 @@ def test_a_corrupt_shard_is_made_again(calm, config, tmp_path, counted, capsys):
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(UserError, match=r"is damaged .*extract\.py"):
         HiddenStates.read(folder, "train")
-    extract(BATTLES, config, folder, "train")
+    extract_all(BATTLES, config, folder, "train")
     assert "is damaged" in capsys.readouterr().err
     assert 0 < counted.items <= SHARD
     assert files(folder) == files(calm)
 
 
 def test_only_what_is_new_is_read(config, tmp_path, counted):
-    extract(FEW, config, tmp_path, "train")
+    extract_all(FEW, config, tmp_path, "train")
     before = files(tmp_path)
     other = tmp_path / "hidden" / "test.parquet"
     changed = FEW.copy()
     changed.at[1, "response_b"] = ["another answer"]
     counted.items = 0
-    extract(changed, config, tmp_path, "test")
+    extract_all(changed, config, tmp_path, "test")
     assert counted.items == 1
     assert other.exists()
     after = files(tmp_path)
@@ -218,11 +222,11 @@ def test_only_what_is_new_is_read(config, tmp_path, counted):
     "changes", [{"layers": (0.5,)}, {"quantization": "int8"}, {"dtype": "float32"}]
 )
 def test_another_setting_has_a_store_of_its_own(config, tmp_path, counted, changes):
-    extract(FEW, config, tmp_path, "train")
+    extract_all(FEW, config, tmp_path, "train")
     (first,) = stores(tmp_path)
     shards = files(tmp_path / "hidden" / first)
     counted.items = 0
-    extract(FEW, replace(config, **changes), tmp_path, "train")
+    extract_all(FEW, replace(config, **changes), tmp_path, "train")
     assert counted.items >= 6
     assert len(stores(tmp_path)) == 2
     assert files(tmp_path / "hidden" / first) == shards
@@ -230,20 +234,20 @@ def test_another_setting_has_a_store_of_its_own(config, tmp_path, counted, chang
 
 
 def test_another_model_has_a_store_of_its_own(config, configs, tmp_path):
-    extract(FEW, config, tmp_path, "train")
-    extract(FEW, configs["qwen2"], tmp_path, "train")
+    extract_all(FEW, config, tmp_path, "train")
+    extract_all(FEW, configs["qwen2"], tmp_path, "train")
     assert len(stores(tmp_path)) == 2
 
 
 def test_names_and_batches_change_nothing(config, tmp_path, counted):
-    extract(FEW, config, tmp_path, "train")
+    extract_all(FEW, config, tmp_path, "train")
     counted.items = 0
-    extract(FEW, replace(config, name="other", batch_tokens=1 << 20), tmp_path, "train")
+    extract_all(FEW, replace(config, name="other", batch_tokens=1 << 20), tmp_path, "train")
     assert counted.items == 0
 
 
 def test_a_swap_swaps_to_the_last_bit(calm, config, tmp_path):
-    extract(swap_battles(BATTLES), config, tmp_path, "train")
+    extract_all(swap_battles(BATTLES), config, tmp_path, "train")
     view = View.read(calm / "likelihood" / "train.parquet")
     swapped = View.read(tmp_path / "likelihood" / "train.parquet")
     np.testing.assert_array_equal(swapped.values, view.swapped_values())
@@ -257,7 +261,7 @@ def test_a_swap_swaps_to_the_last_bit(calm, config, tmp_path):
 
 def test_order_and_mates_of_the_battles_do_not_matter(calm, config, tmp_path):
     rows = [9, 3, 3, 0]
-    extract(BATTLES.iloc[rows], config, tmp_path, "test")
+    extract_all(BATTLES.iloc[rows], config, tmp_path, "test")
     assert HiddenStates.read(tmp_path, "test").ids == ["9", "3", "3", "0"]
     np.testing.assert_array_equal(states(tmp_path, "test"), states(calm)[:, rows])
     likelihood = View.read(tmp_path / "likelihood" / "test.parquet")
@@ -266,7 +270,7 @@ def test_order_and_mates_of_the_battles_do_not_matter(calm, config, tmp_path):
 
 
 def test_a_table_without_battles(config, tmp_path):
-    extract(BATTLES[:0], config, tmp_path, "test")
+    extract_all(BATTLES[:0], config, tmp_path, "test")
     assert View.read(tmp_path / "likelihood" / "test.parquet").ids == []
     assert [len(side) for side in HiddenStates.read(tmp_path, "test").slot(0)] == [0, 0]
 
@@ -290,7 +294,7 @@ def two_threads():
 
 @pytest.mark.usefixtures("two_threads")
 def test_the_number_of_cores_changes_no_byte(calm, config, tmp_path, counted):
-    extract(BATTLES, config, tmp_path, "train")
+    extract_all(BATTLES, config, tmp_path, "train")
     assert files(tmp_path) == files(calm)
     assert len(set(counted.threads)) == 2
     assert set(counted.cores) == {1}
@@ -302,11 +306,11 @@ def test_the_number_of_cores_changes_no_byte(calm, config, tmp_path, counted):
 @pytest.mark.parametrize("quantization", ["nf4", "int8"])
 def test_quantized_weights_are_rearranged_by_one_thread(config, tmp_path, counted, quantization):
     quantized = replace(config, quantization=quantization)
-    extract(FEW, quantized, tmp_path / "two", "train")
+    extract_all(FEW, quantized, tmp_path / "two", "train")
     assert counted.threads[0] is threading.current_thread()
     assert threading.current_thread() not in counted.threads[1:]
     torch.set_num_threads(1)
-    extract(FEW, quantized, tmp_path / "one", "train")
+    extract_all(FEW, quantized, tmp_path / "one", "train")
     assert files(tmp_path / "one") == files(tmp_path / "two")
 
 
@@ -321,7 +325,7 @@ def test_the_embedded_model_prefers_sense_to_its_words_shuffled(tmp_path):
     )
     config = load_config("smollm2-135m")
     for name in ("first", "second"):
-        extract(battles, config, tmp_path / name, "train")
+        extract_all(battles, config, tmp_path / name, "train")
     frame = View.read(tmp_path / "first" / "likelihood" / "train.parquet").frame()
     for quantity in ("mean", "bare", "sum", "greedy"):
         assert (frame[f"{quantity}.diff"] > 0).all(), quantity

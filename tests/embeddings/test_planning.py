@@ -12,9 +12,9 @@ from transformers import AutoModelForCausalLM
 
 from arena.errors import UserError
 from arena.swap import swap_battles
-from embeddings import planning
+from embeddings import planning, windows
 from embeddings.config import BackboneConfig
-from embeddings.planning import estimate, pack_battles, plan
+from embeddings.planning import Counts, estimate, pack_battles, plan
 
 CONFIG = BackboneConfig(name="toy", source="no/where", max_tokens=200)
 TOKENIZER = tiny_tokenizer()
@@ -27,6 +27,13 @@ BATTLES = tiny_battles(
 
 def packed(battles, config=CONFIG, settings=""):
     return pack_battles(battles, config, TOKENIZER, settings)
+
+
+def counted(*plans):
+    counts = Counts()
+    for found in plans:
+        counts.add(found)
+    return counts
 
 
 def key(prompt, answer, config=CONFIG, settings=""):
@@ -133,7 +140,7 @@ def test_the_bare_reading_is_the_beginning_of_the_last_turn():
     assert (empty.bare_length, len(empty.bare)) == (0, 0)
     none = packed(battles, replace(CONFIG, unconditional_tokens=0))
     assert [len(item.bare) for item in none.items] == [0, 0]
-    assert none.tokens[1] == 0
+    assert counted(none).tokens[1] == 0
 
 
 def test_the_bare_reading_stops_at_an_ellipsis():
@@ -148,7 +155,7 @@ def test_the_bare_reading_stops_at_an_ellipsis():
 
 def test_lines_say_what_will_be_read():
     found = packed(BATTLES)
-    lines = "\n".join(found.lines())
+    lines = "\n".join(counted(found).lines())
     assert "battles 3, answers 6, distinct in their conversation 6" in lines
     assert "turns: 1: 2, 2: 1" in lines
     assert "truncated 1 of 6 (16.7%), tokens cut: prompts 0, answers" in lines
@@ -165,20 +172,22 @@ def test_lines_say_what_will_be_read():
 
 def test_a_very_long_sequence_is_counted():
     found = packed(tiny_battles(("a", "猫" * 20_000, "b")), replace(CONFIG, max_tokens=9000))
-    assert "0-63: 1, 8192 and more: 1" in "\n".join(found.lines())
+    assert "0-63: 1, 8192 and more: 1" in "\n".join(counted(found).lines())
 
 
 def test_a_table_without_battles_has_a_plan():
     found = packed(BATTLES[:0])
-    assert (found.ids, found.items, found.tokens) == ([], [], (0, 0))
-    assert "battles 0, answers 0" in "\n".join(found.lines())
-    assert len(estimate(found, replace(CONFIG, parameters=10**9))) == 3
+    assert (found.ids, found.items) == ([], [])
+    counts = counted(found)
+    assert counts.tokens.tolist() == [0, 0]
+    assert "battles 0, answers 0" in "\n".join(counts.lines())
+    assert len(estimate(counts, replace(CONFIG, parameters=10**9))) == 3
 
 
 def test_estimate_by_hand(monkeypatch):
     monkeypatch.setattr(planning, "gemm_speed", lambda dtype: 1e12)
-    found = packed(BATTLES)
-    tokens = sum(found.tokens)
+    found = counted(packed(BATTLES))
+    tokens = int(found.tokens.sum())
     # 2 x parameters / (share x speed) are 4 seconds a token here.
     config = replace(CONFIG, parameters=1_100_000_000_000)
     first, here, there = estimate(found, config)
@@ -197,12 +206,12 @@ def test_estimate_by_hand(monkeypatch):
 def test_estimate_counts_the_parameters_of_a_folder(folders, configs):
     model = AutoModelForCausalLM.from_pretrained(folders["llama"])
     parameters = sum(weight.numel() for weight in model.parameters())
-    assert len(estimate(packed(BATTLES), configs["llama"])) == 3
+    assert len(estimate(counted(packed(BATTLES)), configs["llama"])) == 3
     assert planning.parameters_of(configs["llama"]) == parameters
 
 
 def test_without_parameters_there_is_no_estimate():
-    (line,) = estimate(packed(BATTLES), CONFIG)
+    (line,) = estimate(counted(packed(BATTLES)), CONFIG)
     assert "no estimate: `parameters` is not in the backbone's YAML" in line
 
 
@@ -214,17 +223,37 @@ def no_hub(config):
 
 def test_a_gated_backbone_is_counted_with_the_embedded_tokenizer(monkeypatch):
     monkeypatch.setattr(planning, "load_tokenizer", no_hub)
-    found = plan(BATTLES, replace(CONFIG, parameters=10**9))
+    found = plan([BATTLES], replace(CONFIG, parameters=10**9))
     assert found.lines()[0] == (
         "  counted with the tokenizer of smollm2-135m: toy is gated: accept its licence"
     )
-    assert found.lines()[1:] == packed(BATTLES).lines()
+    assert found.lines()[1:] == counted(packed(BATTLES)).lines()
     with pytest.raises(UserError, match="gated"):
-        plan(BATTLES, CONFIG)
+        plan([BATTLES], CONFIG)
 
 
 def test_plan_uses_the_backbones_own_tokenizer(configs):
-    found = plan(BATTLES, configs["gemma2"])
+    found = plan([BATTLES], configs["gemma2"])
     assert found.note == ""
     wanted = pack_battles(BATTLES, configs["gemma2"], tiny_tokenizer("gemma2"), "")
-    assert found.key_a == wanted.key_a
+    assert found.seen == {key[:16] for key in (*wanted.key_a, *wanted.key_b)}
+
+
+def test_a_plan_of_parts_is_the_plan_of_the_whole(configs, monkeypatch):
+    battles = tiny_battles(
+        ("Why?", "Because the cat runs.", "No."),
+        (["Hi", "And you?"], ["Hello", "I am a dog."], ["Hello", "Because the list is long."]),
+        ("Write a list", "one " * 600, "one"),
+        ("Why?", "No.", "Because the cat runs."),
+        ("What?", "No.", "A cat."),
+    )
+    config = replace(configs["llama"], max_tokens=300)
+    whole = plan([battles], config)
+    assert (whole.battles, len(whole.seen), whole.truncated, whole.longest) == (5, 8, 1, 300)
+    monkeypatch.setattr(windows, "WINDOW", 2)
+    found = plan([battles[:1], battles[1:4], battles[4:4], battles[4:]], config)
+    assert found.lines() == whole.lines()
+    for name, value in vars(whole).items():
+        assert np.array_equal(getattr(found, name), value), name
+    monkeypatch.setattr(planning, "gemm_speed", lambda dtype: 1e12)
+    assert estimate(found, config) == estimate(whole, config)

@@ -57,7 +57,7 @@ def test_evidence_of_sound_battles_stays_and_the_others_are_named(
     views, states = [], []
     for folder in (sound, spoiled):
         config = replace(load_config(str(folder)), dtype=dtype)
-        extract(battles, config, tmp_path / folder.parent.name, "train")
+        extract([battles], len(battles), config, tmp_path / folder.parent.name, "train")
         views.append(View.read(tmp_path / folder.parent.name / "likelihood" / "train.parquet"))
         states.append(HiddenStates.read(tmp_path / folder.parent.name, "train"))
     assert "3 battles are not finite" in capsys.readouterr().err

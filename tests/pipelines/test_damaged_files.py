@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from battle_files import as_csv, cells, lmsys, save
 
-from arena.intake import take_in
+from arena.intake import take_in, write_rejected
 from arena.readers import open_battles
 from arena.run import Run
 from pipelines import extract, report
@@ -116,13 +116,13 @@ def test_a_damaged_list_of_rejected_rows_is_made_again(tmp_path, content, capsys
     for split in ("train", "test"):
         with open_battles(source, labelled=True) as file:
             found[split] = take_in(file, run.battles(split))
-    extract.write_rejected(run, found)
+    write_rejected(run, found)
     sound = run.rejected.read_bytes()
     assert sound.count(b"\n") == 3
     run.rejected.write_bytes(content)
-    extract.write_rejected(run, {"test": found["test"]})
+    write_rejected(run, {"test": found["test"]})
     assert run.rejected.read_bytes() == sound
     assert "rejected.csv is damaged" in capsys.readouterr().err
-    extract.write_rejected(run, {"test": found["test"]})
+    write_rejected(run, {"test": found["test"]})
     assert run.rejected.read_bytes() == sound
     assert capsys.readouterr().err == ""

@@ -18,10 +18,20 @@ ROOT = Path(__file__).resolve().parents[2]
 RAY = ("--engine", "ray", "--actors", "2")
 
 
-def start(train, run, model, *more):
+BY_WINDOWS = """
+import sys
+from embeddings import windows
+windows.WINDOW = {}
+from pipelines import extract
+sys.exit(extract.command())
+"""
+
+
+def start(train, run, model, *more, window=1000):
     argv = ["--train", str(train), "--run", str(run), "--backbone", str(model), *more]
     return subprocess.Popen(
-        [sys.executable, str(ROOT / "pipelines" / "extract.py"), *argv],
+        [sys.executable, "-c", BY_WINDOWS.format(window), *argv],
+        cwd=ROOT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
@@ -37,14 +47,14 @@ def hashes(run):
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize("engine", [(), RAY])
-def test_killed_at_three_moments_gives_the_same_bytes(tmp_path, engine):
+@pytest.mark.parametrize(("engine", "window"), [((), 1000), (RAY, 1000), ((), 100)])
+def test_killed_at_three_moments_gives_the_same_bytes(tmp_path, engine, window):
     model = save_tiny_model(tmp_path / "model")
     train = lmsys(tmp_path / "train.csv", 400)
-    assert start(train, tmp_path / "calm", model).wait() == 0
+    assert start(train, tmp_path / "calm", model, window=window).wait() == 0
     run, kills = tmp_path / "killed", 0
     for shards in (1, 4, 8):
-        process = start(train, run, model, *engine)
+        process = start(train, run, model, *engine, window=window)
         while process.poll() is None:
             if len(list((run / "views").rglob("*.safetensors"))) >= shards:
                 os.killpg(process.pid, signal.SIGKILL)
@@ -52,7 +62,7 @@ def test_killed_at_three_moments_gives_the_same_bytes(tmp_path, engine):
                 break
             time.sleep(0.002)
     assert kills == 3
-    assert start(train, run, model, *engine).wait() == 0
+    assert start(train, run, model, *engine, window=window).wait() == 0
     assert hashes(run) == hashes(tmp_path / "calm")
 
 

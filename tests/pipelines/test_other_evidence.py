@@ -73,7 +73,7 @@ def test_another_engine_for_the_test_set_alone_is_refused_and_the_own_one_is_kep
     (run / "run.json").write_text(json.dumps(record))
     asked = []
     monkeypatch.setattr(extract, "choose", lambda name, _: (asked.append(name) or name, ""))
-    monkeypatch.setattr(extract, "extract", lambda *arguments: asked.append(arguments[4]))
+    monkeypatch.setattr(extract, "extract", lambda *arguments: asked.append(arguments[5]))
     assert extract.command(argv) == 0
     assert asked == ["openvino", "openvino"]
     assert extract.command([*argv, "--engine", "torch"]) == 2
