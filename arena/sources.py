@@ -234,7 +234,8 @@ def is_encodable(text: str) -> bool:
 
 def _parquet(source: str, path: Path, wanted: Collection[str], limit: int | None) -> Stream:
     def open_file() -> pq.ParquetFile:
-        return pq.ParquetFile(path)
+        # Else a column of a group of rows is read whole, and that group may be the file.
+        return pq.ParquetFile(path, buffer_size=PIECE, pre_buffer=False)
 
     def rows() -> Iterator[Row]:
         with _sound_parquet(source), open_file() as file:
