@@ -143,9 +143,9 @@ def latex(answer: Text, prompt: Text) -> float:
 @answer_signal
 def links(answer: Text, prompt: Text) -> float:
     """Log of 1 + web addresses and Markdown links."""
-    if not any(sign in answer.text for sign in ("http", "www.", "](")):
-        return 0.0
-    return log_count(LINK, answer)
+    text = answer.text
+    found = "://" in text or "www." in text or "](" in text
+    return log_count(LINK, answer) if found else 0.0
 
 
 @answer_signal
@@ -163,7 +163,7 @@ def html(answer: Text, prompt: Text) -> float:
 @answer_signal
 def emoji(answer: Text, prompt: Text) -> float:
     """Log of 1 + emoji and pictographs."""
-    return 0.0 if answer.text.isascii() else log_count(EMOJI, answer)
+    return math.log1p(len(EMOJI.findall(answer.foreign)))
 
 
 @answer_signal
@@ -235,7 +235,7 @@ def question_marks(answer: Text, prompt: Text) -> float:
 @answer_signal
 def quotes(answer: Text, prompt: Text) -> float:
     """Log of 1 + double quotation marks."""
-    return math.log1p(answer.count('"') + sum(answer.text.count(mark) for mark in "“”«»„"))
+    return math.log1p(answer.count('"') + sum(map(answer.foreign.count, "“”«»„")))
 
 
 @answer_signal

@@ -113,7 +113,9 @@ def sample(text: Text) -> str:
     """What langid reads of a text; empty where it has fewer than ten letters."""
     # Code and its keywords say nothing of the language around them.
     found = text.text[: 4 * SAMPLE].split("```")[0].strip()[:SAMPLE] or text.text[:SAMPLE]
-    return found if sum(map(str.isalpha, found)) >= 10 else ""
+    # Most texts have as many letters in their first words.
+    enough = any(sum(map(str.isalpha, part)) >= 10 for part in (found[:40], found))
+    return found if enough else ""
 
 
 @together
@@ -128,8 +130,9 @@ def language(texts: Sequence[Text]) -> list[Language]:
 def scripts(text: Text) -> dict[str, float]:
     """Share of each script among the letters; all zero where there are none."""
     letters = dict.fromkeys(SCRIPTS, 0)
-    if not text.text.isascii():
-        codes = text.codes[text.codes >= 0x80]
+    if text.foreign:
+        data = text.foreign.encode("utf-32-le", "surrogatepass")
+        codes = np.frombuffer(data, dtype=np.uint32)
         block = np.searchsorted(FIRST, codes, side="right") - 1
         found = np.bincount(SCRIPT[block[codes <= LAST[block]]], minlength=len(SCRIPTS))
         letters = dict(zip(SCRIPTS, found.tolist(), strict=True))
@@ -208,7 +211,9 @@ def mixed_scripts(answer: Text, prompt: Text) -> float:
 @answer_signal
 def mojibake(answer: Text, prompt: Text) -> float:
     """Log of 1 + replacement characters and wrongly decoded sequences."""
-    return 0.0 if answer.text.isascii() else math.log1p(len(MOJIBAKE.findall(answer.text)))
+    if not MOJIBAKE.search(answer.foreign):
+        return 0.0
+    return math.log1p(len(MOJIBAKE.findall(answer.text)))
 
 
 @prompt_signal
