@@ -79,6 +79,12 @@ def telling(text: Text) -> set[str]:
     return text.counts.keys() - STOPWORDS
 
 
+@once
+def telling_counts(text: Text) -> list[int]:
+    """How often each of them occurs."""
+    return [*map(text.counts.__getitem__, telling(text))]
+
+
 def root_ttr(words: int, kinds: int) -> float:
     """Guiraud's root type-token ratio, kinds / sqrt(words): less bound to length than the ratio."""
     return kinds / math.sqrt(words) if words else 0.0
@@ -121,8 +127,8 @@ def long_words(answer: Text, prompt: Text) -> float:
 @answer_signal
 def stop_words(answer: Text, prompt: Text) -> float:
     """Share of English function words: low in keyword lists, code and other languages."""
-    others = sum(map(answer.counts.__getitem__, telling(answer)))
-    return (len(answer.words) - others) / len(answer.words) if answer.words else math.nan
+    found = len(answer.words) - sum(telling_counts(answer))
+    return found / len(answer.words) if answer.words else math.nan
 
 
 @answer_signal

@@ -7,7 +7,7 @@ import zlib
 
 import numpy as np
 
-from features.diction import telling
+from features.diction import telling_counts
 from features.position import shared_prefix
 from features.signals import answer_signal
 from features.text import Text, encode, once
@@ -137,7 +137,7 @@ def loop(answer: Text, prompt: Text) -> float:
 @answer_signal
 def top_word(answer: Text, prompt: Text) -> float:
     """Share of the most frequent word that is no function word."""
-    most = max(map(answer.counts.__getitem__, telling(answer)), default=0)
+    most = max(telling_counts(answer), default=0)
     return most / len(answer.words) if answer.words else math.nan
 
 

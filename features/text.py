@@ -8,7 +8,7 @@ the answers of the LMSYS files are shorter than 7 thousand characters and lose n
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from functools import cached_property, wraps
 from itertools import pairwise
@@ -150,14 +150,14 @@ class Text:
     @cached_property
     def phrases(self) -> dict[Lexicon, list[str]]:
         """The phrases of each lexicon that occur in the text, as they stand in ``spoken``."""
-        found: dict[Lexicon, list[str]] = {}
+        found: dict[Lexicon, list[str]] = defaultdict(list)
         for word in VOCABULARY.keys() & self.counts.keys():
             for lexicon, phrase in VOCABULARY[word]:
-                found.setdefault(lexicon, []).append(phrase)
+                found[lexicon].append(phrase)
         for pair in set(filter(PAIRS.__contains__, pairwise(self.words))):
             for lexicon, phrase in PAIRS[pair]:
                 if phrase in self.spoken:
-                    found.setdefault(lexicon, []).append(phrase)
+                    found[lexicon].append(phrase)
         return found
 
     @cached_property
@@ -267,12 +267,14 @@ class Lexicon:
 
     def count(self, text: Text) -> int:
         """How often the phrases occur in the text, all together."""
-        return sum(
-            text.apart.count(phrase.replace(" ", "  ")[1:-1])
-            if " " in phrase[1:-1]
-            else text.counts[phrase[1:-1]]
-            for phrase in self.found(text)
-        )
+        found = 0
+        for phrase in self.found(text):
+            word = phrase[1:-1]
+            if " " in word:
+                found += text.apart.count(phrase.replace(" ", "  ")[1:-1])
+            else:
+                found += text.counts[word]
+        return found
 
     def first(self, text: Text) -> int:
         """Words before the first phrase; all the words where none occurs."""
