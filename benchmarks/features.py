@@ -38,7 +38,7 @@ import features
 from benchmarks.lmsys_like import ROWS, table
 from features import extraction, language, signals
 from features.readability import LONGEST_WORD, hyphenator
-from features.text import VOCABULARY, Lexicon, Text, clip
+from features.text import PAIRS, VOCABULARY, Lexicon, Text, clip
 
 FORMULAS: dict[str, Callable[[str], float]] = {
     "readability.flesch": textstat.flesch_reading_ease,
@@ -97,8 +97,13 @@ def language_of_one(text: Text) -> language.Language:
 @functools.cache
 def phrases_of(lexicon: Lexicon) -> list[tuple[str, str, str]]:
     """A lexicon's phrases, each with its two longest words."""
-    entries = ((w, *entry) for w, of_word in VOCABULARY.items() for entry in of_word)
-    return [(word, phrase, other) for word, of, phrase, other in entries if of is lexicon]
+    entries = [entry for of in (VOCABULARY, PAIRS) for found in of.values() for entry in found]
+    phrases = [phrase for of, phrase in entries if of is lexicon]
+    longest = [sorted(phrase.split(), key=len, reverse=True) for phrase in phrases]
+    return [
+        (word, phrase, others[0] if others else "")
+        for (word, *others), phrase in zip(longest, phrases, strict=True)
+    ]
 
 
 def found_of_one(lexicon: Lexicon, text: Text) -> list[str]:

@@ -8,11 +8,13 @@ import re
 from features.signals import answer_signal
 from features.text import Text, once
 
-NUMERAL = r"\d{1,15}(?:,\d{3}){0,4}(?:\.\d{1,10})?"
+MORE_DIGITS = r"\d{0,14}(?:,\d{3}){0,4}(?:\.\d{1,10})?"
+NUMERAL = rf"\d{MORE_DIGITS}"
 EQUATION = re.compile(
     # Not from the middle of "2x + 3 + 4 = 13", but behind the bullet of "- 3 + 4 = 7".
-    r"(?<![\w.,)\]^+*/×÷=−-])(?<![\w)\]] [-+*/×÷−^] )"
-    rf"({NUMERAL}(?:\s?[-+*/×÷x−]\s?{NUMERAL}){{1,8}})"
+    # Look-behinds see the first digit, too: see ``NUMBER``.
+    r"(\d(?<![\w.,)\]^+*/×÷=−-]\d)(?<![\w)\]] [-+*/×÷−^] \d)"
+    rf"{MORE_DIGITS}(?:\s?[-+*/×÷x−]\s?{NUMERAL}){{1,8}})"
     rf"\s?=\s?\$?(-?{NUMERAL})(?!\s?[-+*/×÷^(%x−]|\d|[,.]\d)"
 )
 HINT = re.compile(r"\d\s?=\s?\$?-?\d")

@@ -6,7 +6,7 @@ import math
 import re
 
 from features.signals import answer_signal
-from features.text import Lexicon, Text, tokenize
+from features.text import Lexicon, Text, once, tokenize
 
 HEDGES = Lexicon(
     """maybe|perhaps|might|may|could|possibly|probably|likely|unlikely|seems|seem|appears|appear|
@@ -73,6 +73,18 @@ CAPITALISED = re.compile(r"[A-Z](?<=[a-z,;] [A-Z])[a-z]{1,30}")
 LONG_WORD = 7
 
 
+@once
+def telling(text: Text) -> set[str]:
+    """The different words that are no function words."""
+    return text.counts.keys() - STOPWORDS
+
+
+@once
+def telling_counts(text: Text) -> list[int]:
+    """How often each of them occurs."""
+    return [*map(text.counts.__getitem__, telling(text))]
+
+
 def root_ttr(words: int, kinds: int) -> float:
     """Guiraud's root type-token ratio, kinds / sqrt(words): less bound to length than the ratio."""
     return kinds / math.sqrt(words) if words else 0.0
@@ -115,7 +127,7 @@ def long_words(answer: Text, prompt: Text) -> float:
 @answer_signal
 def stop_words(answer: Text, prompt: Text) -> float:
     """Share of English function words: low in keyword lists, code and other languages."""
-    found = sum(answer.counts[word] for word in STOPWORDS & answer.counts.keys())
+    found = len(answer.words) - sum(telling_counts(answer))
     return found / len(answer.words) if answer.words else math.nan
 
 

@@ -109,8 +109,10 @@ def exclamation(answer: Text, prompt: Text) -> float:
 @answer_signal
 def debris(answer: Text, prompt: Text) -> float:
     """Log of 1 + marks of a chat template ("<|im_end|>", "### Human", "[INST]", "Q:")."""
-    heads = len(HEADS.findall(answer.text)) if "#" in answer.text else 0
-    return math.log1p(len(MARKS.findall(answer.text)) + heads + len(LABELS.findall(answer.lined)))
+    text = answer.text
+    heads = len(HEADS.findall(text)) if "#" in text else 0
+    marks = len(MARKS.findall(text)) if "<" in text or "[" in text else 0
+    return math.log1p(marks + heads + len(LABELS.findall(answer.lined)))
 
 
 @answer_signal

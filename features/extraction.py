@@ -90,15 +90,18 @@ def _compute(rows: list[Texts]) -> np.ndarray:
     answers = {(prompt, turns): Text(turns) for prompt, *both in keys for turns in both}
     texts = [*prompts.values(), *answers.values()]
     prepare([*texts, *(text.final for text in texts if text.final is not text)])
-    of_prompt = {key: signals.of_prompt(prompt) for key, prompt in prompts.items()}
-    of_answer = {key: signals.of_answer(answer, prompts[key[0]]) for key, answer in answers.items()}
-    values = [
-        (
-            of_answer[prompt, a],
-            of_answer[prompt, b],
-            of_prompt[prompt],
-            signals.of_pair(answers[prompt, a], answers[prompt, b], prompts[prompt]),
-        )
-        for prompt, a, b in keys
-    ]
-    return signals.combine(*zip(*values, strict=True))
+    of_prompts = signals.of_prompts([*prompts.values()])
+    of_answers = signals.of_answers([*answers.values()], [prompts[key] for key, _ in answers])
+    of_pairs = signals.of_pairs(
+        [answers[prompt, a] for prompt, a, _ in keys],
+        [answers[prompt, b] for prompt, _, b in keys],
+        [prompts[prompt] for prompt, _, _ in keys],
+    )
+    prompt_rows = {key: i for i, key in enumerate(prompts)}
+    answer_rows = {key: i for i, key in enumerate(answers)}
+    return signals.combine(
+        of_answers[[answer_rows[prompt, a] for prompt, a, _ in keys]],
+        of_answers[[answer_rows[prompt, b] for prompt, _, b in keys]],
+        of_prompts[[prompt_rows[prompt] for prompt, _, _ in keys]],
+        of_pairs,
+    )

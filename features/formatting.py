@@ -21,7 +21,7 @@ FENCE = re.compile(r"\n[ \t]{0,8}(?:```|~~~)")
 INLINE_CODE = re.compile(r"`(?<!``)[^`\n]{1,200}`(?!`)")
 TABLE_ROW = re.compile(r"\n[ \t]{0,8}\|[^\n]{0,500}\|[ \t]{0,8}$", re.M)
 LATEX = re.compile(r"\$[^$\n]{1,200}\$|\\[(\[]|\\(?:frac|sqrt|sum|int|begin|text|cdot|times)\b")
-LINK = re.compile(r"https?://|\bwww\.|\]\([^)\n]{1,200}\)")
+LINK = re.compile(r"https?://|www\.(?<!\wwww\.)|\]\([^)\n]{1,200}\)")
 CITATION = re.compile(r"\[\d{1,3}\]")
 HTML = re.compile(r"</?[a-zA-Z][a-zA-Z0-9]{0,15}(?:\s[^<>\n]{0,200})?/?>")
 LABEL = re.compile(r"\n[ \t]{0,8}(?:[-*\d.)]{1,4}[ \t]+)?[*_]{0,2}[A-Z][^\n:.?!]{0,60}:")
@@ -143,9 +143,9 @@ def latex(answer: Text, prompt: Text) -> float:
 @answer_signal
 def links(answer: Text, prompt: Text) -> float:
     """Log of 1 + web addresses and Markdown links."""
-    if not any(sign in answer.text for sign in ("http", "www.", "](")):
-        return 0.0
-    return log_count(LINK, answer)
+    text = answer.text
+    found = "://" in text or "www." in text or "](" in text
+    return log_count(LINK, answer) if found else 0.0
 
 
 @answer_signal
@@ -163,7 +163,7 @@ def html(answer: Text, prompt: Text) -> float:
 @answer_signal
 def emoji(answer: Text, prompt: Text) -> float:
     """Log of 1 + emoji and pictographs."""
-    return 0.0 if answer.text.isascii() else log_count(EMOJI, answer)
+    return math.log1p(len(EMOJI.findall(answer.foreign)))
 
 
 @answer_signal
@@ -235,7 +235,7 @@ def question_marks(answer: Text, prompt: Text) -> float:
 @answer_signal
 def quotes(answer: Text, prompt: Text) -> float:
     """Log of 1 + double quotation marks."""
-    return math.log1p(answer.count('"') + sum(answer.text.count(mark) for mark in "“”«»„"))
+    return math.log1p(answer.count('"') + sum(map(answer.foreign.count, "“”«»„")))
 
 
 @answer_signal

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections import Counter
 from collections.abc import Sequence
 from functools import cache
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -56,13 +56,13 @@ NONE = Language("", 0.0)
 
 
 class Identifier(LanguageIdentifier):  # type: ignore[misc]
-    """py3langid's model; its automaton, a step a byte, reads many texts side by side.
+    """py3langid's model, which reads many texts side by side.
 
-    py3langid walks one text after the other, which takes most of its time. The features and all
-    that is made of them are the same.
+    py3langid walks its automaton, a step a byte, through one text after the other, and weighs each
+    by itself. The features, their order and so the probabilities are the same.
     """
 
-    __slots__ = ("visits",)
+    __slots__ = ()
 
     @classmethod
     @cache
@@ -76,36 +76,50 @@ class Identifier(LanguageIdentifier):  # type: ignore[misc]
         return found
 
     def classify_all(self, texts: Sequence[str]) -> list[Language]:
-        """The language of each text."""
+        """The language of each text, as ``classify`` finds it."""
         encoded = [self._encode(text) for text in texts]
-        self.visits = dict(zip(encoded, self._walk(encoded), strict=True))
-        return [Language(*self.classify(text)) for text in texts]
+        scores = self._scores(*self._walk(encoded), len(texts))
+        heat = np.array([1 / math.sqrt(len(text) or 1) for text in encoded], dtype=np.float32)
+        scores *= heat[:, None]
+        scores = np.exp(scores - scores.max(axis=1, keepdims=True))
+        scores /= scores.sum(axis=1, keepdims=True)
+        for first, second in self._alias_pairs:
+            scores[:, first] += scores[:, second]
+            scores[:, second] = 0
+        best = scores.argmax(axis=1)
+        sure = scores[np.arange(len(texts)), best].tolist()
+        return [Language(self.nb_classes[i], p) for i, p in zip(best, sure, strict=True)]
 
-    def _walk(self, texts: Sequence[bytes]) -> list[Counter[int]]:
-        """How often each feature of the model ends at a byte of each text."""
-        order = sorted(range(len(texts)), key=lambda i: -len(texts[i]))
-        lengths = np.array([len(texts[i]) for i in order], dtype=int)
+    def _walk(self, texts: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
+        """The features of the model that end at a byte, in order, and the text of each."""
+        lengths = np.array([len(text) for text in texts], dtype=int)
+        order = np.argsort(-lengths)
         letters = np.zeros((lengths.max(initial=0), len(texts)), dtype=np.uint8)
         for column, i in enumerate(order):
-            letters[: lengths[column], column] = np.frombuffer(texts[i], dtype=np.uint8)
-        states = np.zeros(letters.shape, dtype=self.tk_nextmove.dtype)
+            letters[: lengths[i], column] = np.frombuffer(texts[i], dtype=np.uint8)
+        reading = (lengths > np.arange(len(letters))[:, None]).sum(axis=1).tolist()
+        features = np.full(letters.shape, -1, dtype=self.tk_output.dtype)
         state = np.zeros(len(texts), dtype=self.tk_nextmove.dtype)
-        for place, letter in enumerate(letters):
-            reading = int((lengths > place).sum())
-            state = self.tk_nextmove[self._rowbase[state[:reading]] + letter[:reading]]
-            states[place, :reading] = state
-        features = self.tk_output[states]
-        found: list[Counter[int]] = [Counter()] * len(texts)
-        for column, i in enumerate(order):
-            seen = features[: lengths[column], column]
-            found[i] = Counter(seen[seen >= 0].tolist())
-        return found
+        for place, n in enumerate(reading):
+            state = self.tk_nextmove.take(self._rowbase.take(state[:n]) + letters[place, :n])
+            features[place, :n] = self.tk_output.take(state)
+        of_text = np.empty_like(features.T, order="C")
+        of_text[order] = features.T
+        found = of_text >= 0
+        return found.nonzero()[0], of_text[found]
 
-    def _raw_score(self, text: bytes) -> np.ndarray:
-        visits = self.visits[text]
-        if not visits:
-            return np.zeros(len(self.nb_classes), dtype=np.float32)
-        scores: np.ndarray = self._sparse_score(visits, self.nb_ptc)
+    def _scores(self, owners: np.ndarray, features: np.ndarray, texts: int) -> np.ndarray:
+        """The log-posterior of each class, float32, (texts, classes); 0 without any feature."""
+        scores = np.zeros((texts, len(self.nb_classes)), dtype=np.float32)
+        keys = owners * len(self.nb_ptc) + features
+        _, first, counts = np.unique(keys, return_index=True, return_counts=True)
+        order = np.argsort(first)
+        first, weights = first[order], np.log1p(counts[order].astype(np.float32))
+        ends = np.searchsorted(owners[first], np.arange(texts + 1)).tolist()
+        for i, (start, end) in enumerate(pairwise(ends)):
+            if start < end:
+                table = self.nb_ptc[features[first[start:end]]]
+                scores[i] = weights[start:end] @ table + self.nb_pc
         return scores
 
 
@@ -113,7 +127,9 @@ def sample(text: Text) -> str:
     """What langid reads of a text; empty where it has fewer than ten letters."""
     # Code and its keywords say nothing of the language around them.
     found = text.text[: 4 * SAMPLE].split("```")[0].strip()[:SAMPLE] or text.text[:SAMPLE]
-    return found if sum(map(str.isalpha, found)) >= 10 else ""
+    # Most texts have as many letters in their first words.
+    enough = any(sum(map(str.isalpha, part)) >= 10 for part in (found[:40], found))
+    return found if enough else ""
 
 
 @together
@@ -128,8 +144,9 @@ def language(texts: Sequence[Text]) -> list[Language]:
 def scripts(text: Text) -> dict[str, float]:
     """Share of each script among the letters; all zero where there are none."""
     letters = dict.fromkeys(SCRIPTS, 0)
-    if not text.text.isascii():
-        codes = text.codes[text.codes >= 0x80]
+    if text.foreign:
+        data = text.foreign.encode("utf-32-le", "surrogatepass")
+        codes = np.frombuffer(data, dtype=np.uint32)
         block = np.searchsorted(FIRST, codes, side="right") - 1
         found = np.bincount(SCRIPT[block[codes <= LAST[block]]], minlength=len(SCRIPTS))
         letters = dict(zip(SCRIPTS, found.tolist(), strict=True))
@@ -208,7 +225,9 @@ def mixed_scripts(answer: Text, prompt: Text) -> float:
 @answer_signal
 def mojibake(answer: Text, prompt: Text) -> float:
     """Log of 1 + replacement characters and wrongly decoded sequences."""
-    return 0.0 if answer.text.isascii() else math.log1p(len(MOJIBAKE.findall(answer.text)))
+    if not MOJIBAKE.search(answer.foreign):
+        return 0.0
+    return math.log1p(len(MOJIBAKE.findall(answer.text)))
 
 
 @prompt_signal

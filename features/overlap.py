@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Set
+from collections.abc import Set
 
 import numpy as np
 
-from features.diction import STOPWORDS
+from features.diction import STOPWORDS, telling
 from features.signals import answer_signal, pair_signal
 from features.text import Text, once, tokenize
 from features.verbosity import relative
@@ -22,16 +22,21 @@ OPENING = 50
 @once
 def content(text: Text) -> frozenset[str]:
     """Words that carry the meaning: no function words, three letters or a CJK character."""
-    return meaningful(text.counts)
+    return meaningful(telling(text))
 
 
-def meaningful(words: Iterable[str]) -> frozenset[str]:
-    """The words among ``words`` that carry the meaning."""
+def meaningful(words: Set[str]) -> frozenset[str]:
+    """The words that carry the meaning, among words that are no function words."""
+    # A list, because a set of what a generator gives takes longer.
     return frozenset(
-        word
-        for word in words
-        if word not in STOPWORDS and (len(word) > 2 or not word.isascii() or word.isdigit())
+        [word for word in words if len(word) > 2 or not word.isascii() or word.isdigit()]
     )
+
+
+@once
+def opening(text: Text) -> frozenset[str]:
+    """The words that the text begins with."""
+    return frozenset(text.words[:OPENING])
 
 
 @once
@@ -91,7 +96,8 @@ def first_sentence(answer: Text, prompt: Text) -> float:
     """Share of the first sentence's content words that the prompt holds."""
     if not answer.sentences:
         return shared(content(answer), content(prompt))
-    return shared(meaningful(tokenize(answer.sentences[0][:500])), content(prompt))
+    words = set(tokenize(answer.sentences[0][:500]))
+    return shared(meaningful(words - STOPWORDS), content(prompt))
 
 
 @answer_signal
@@ -104,14 +110,14 @@ def prompt_numbers(answer: Text, prompt: Text) -> float:
 @answer_signal
 def novel_words(answer: Text, prompt: Text) -> float:
     """Log of 1 + different content words that the prompt does not hold: what the answer adds."""
-    return math.log1p(len(content(answer) - content(prompt)))
+    said = content(answer)
+    return math.log1p(len(said) - len(said & content(prompt)))
 
 
 @answer_signal
 def opening_coverage(answer: Text, prompt: Text) -> float:
     """Share of the last prompt's content words among the answer's first ``OPENING`` words."""
-    opening = set(answer.final.words[:OPENING])
-    return shared(content(prompt.final), opening)
+    return shared(content(prompt.final), opening(answer.final))
 
 
 @pair_signal("sym")
@@ -144,7 +150,8 @@ def contained(a: Text, b: Text, prompt: Text) -> float:
 def extra_content(a: Text, b: Text, prompt: Text) -> float:
     """Content words that only A has against those that only B has, (a - b) / (a + b)."""
     x, y = content(a), content(b)
-    return relative(len(x - y), len(y - x))
+    both = len(x & y)
+    return relative(len(x) - both, len(y) - both)
 
 
 @pair_signal("anti")
@@ -158,7 +165,7 @@ def extra_coverage(a: Text, b: Text, prompt: Text) -> float:
 @pair_signal("anti")
 def extra_opening(a: Text, b: Text, prompt: Text) -> float:
     """Content words that only A has against those that only B has, among the first words."""
-    x, y = (frozenset(t.final.words[:OPENING]) & content(t) for t in (a, b))
+    x, y = (opening(t.final) & content(t) for t in (a, b))
     return relative(len(x - y), len(y - x))
 
 

@@ -22,12 +22,11 @@ import textstat
 from pyphen import HyphDict, Pyphen
 
 from features.signals import answer_signal, prompt_signal
-from features.text import Text, once
+from features.text import ASCII, MOST_SIGNS, Text, decode, encode, once, outside_ascii
 
 NOT_CONTRACTION = re.compile(r"'(?!(?:[tsd]|ve|ll|re))")
 PUNCTUATION = re.compile(r"[^\w\s']")
-ASCII_PUNCTUATION = {code: None for code in range(128) if PUNCTUATION.match(chr(code))}
-"""The same for ``str.translate``, ten times as fast on a text of ASCII alone."""
+ASCII_PUNCTUATION = bytes(code for code in ASCII if PUNCTUATION.match(chr(code)))
 LONGEST_WORD = 40
 """Characters after which a "word" is noise, whose syllables are not looked up."""
 BITS = 20
@@ -117,16 +116,29 @@ class WordCounts(dict[str, int]):
 WORD_COUNTS = WordCounts()
 
 
+def without_punctuation(text: str) -> str:
+    """A text without what ``PUNCTUATION`` finds, in a tenth of its time."""
+    data = encode(text)
+    plain = decode(data.translate(None, ASCII_PUNCTUATION))
+    if text.isascii():
+        return plain
+    signs = set(PUNCTUATION.findall(outside_ascii(data)))
+    if len(signs) > MOST_SIGNS:
+        return PUNCTUATION.sub("", plain)
+    for sign in signs:
+        plain = plain.replace(sign, "")
+    return plain
+
+
 @once
 def counts(text: Text) -> Counts:
     """Count as textstat does: hyphens and punctuation vanish, short sentences are left out."""
-    plain = NOT_CONTRACTION.sub("", text.text.replace("’", "'"))
-    plain = plain.translate(ASCII_PUNCTUATION) if plain.isascii() else PUNCTUATION.sub("", plain)
+    plain = without_punctuation(NOT_CONTRACTION.sub("", text.text.replace("’", "'")))
     words = plain.lower().split()
     total = WORD_COUNTS.total(words)
     pieces = text.text.split()
     return Counts(
-        characters=sum(map(len, pieces)),
+        characters=len("".join(pieces)),
         pieces=len(pieces),
         letters=total[5] - plain.count("'"),
         words=len(words),

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections import Counter
 
 import numpy as np
 
-from features.diction import STOPWORDS
+from features.diction import telling_counts
 from features.position import shared_prefix
 from features.signals import answer_signal
-from features.text import Text, once
+from features.text import Text, encode, once
 
 MULTIPLIER = np.int64(0x9E3779B97F4A7C15 - 2**64)
 SHORTEST_RUN = 4
@@ -21,15 +20,20 @@ TAIL = 600
 """Characters at the end whose compression is measured: a degenerate answer loops there."""
 
 
-def ratio(text: str) -> float:
+def ratio(data: bytes) -> float:
     """Bytes after zlib's fastest compression / bytes before; low is repetitive, over 1 is short."""
-    data = text.encode("utf-8", "surrogatepass")
     return len(zlib.compress(data, 1)) / len(data) if data else math.nan
 
 
 def repeated(items: list[str] | list[tuple[str, ...]]) -> float:
     """Share of the items that occurred before."""
     return 1 - len(set(items)) / len(items) if items else 0.0
+
+
+def repeats(codes: np.ndarray) -> np.ndarray:
+    """Where a character is the one before it; bool, one shorter than ``codes``."""
+    same: np.ndarray = codes[1:] == codes[:-1]
+    return same
 
 
 @once
@@ -47,16 +51,23 @@ def distinct_runs(text: Text) -> set[int]:
     return set(runs(text))
 
 
+@once
+def whole_ratio(text: Text) -> float:
+    """The ratio of the clipped text."""
+    return ratio(text.data)
+
+
 @answer_signal
 def compression(answer: Text, prompt: Text) -> float:
     """Zlib compression ratio of the answer."""
-    return ratio(answer.text)
+    return whole_ratio(answer)
 
 
 @answer_signal
 def tail_compression(answer: Text, prompt: Text) -> float:
     """Zlib compression ratio of the last 600 characters."""
-    return ratio(answer.text[-TAIL:])
+    text = answer.text
+    return ratio(encode(text[-TAIL:])) if len(text) > TAIL else whole_ratio(answer)
 
 
 @answer_signal
@@ -88,10 +99,13 @@ def openings(answer: Text, prompt: Text) -> float:
 def longest_run(answer: Text, prompt: Text) -> float:
     """Log of 1 + length of the longest run of one visible character, from four on."""
     text = answer.text
-    same = answer.codes[1:] == answer.codes[:-1]
+    if text.isascii():
+        same = repeats(np.frombuffer(answer.data, dtype=np.uint8))
+    else:
+        data = text.encode("utf-32-le", "surrogatepass")
+        same = repeats(np.frombuffer(data, dtype=np.uint32))
     # Most texts have no run, and need no more than this look at neighbours.
-    n = max(0, len(same) - SHORTEST_RUN + 2)
-    if not np.all([same[i : i + n] for i in range(SHORTEST_RUN - 1)], axis=0).any():
+    if not (same[2:] & same[1:-1] & same[:-2]).any():
         return 0.0
     changes = np.flatnonzero(~same) + 1
     starts = np.concatenate([[0], changes])
@@ -106,20 +120,24 @@ def longest_run(answer: Text, prompt: Text) -> float:
 def loop(answer: Text, prompt: Text) -> float:
     """Log of 1 + characters of the unit that the answer ends with three times in a row."""
     end = answer.text.rstrip()
-    for size in range(2, min(LONGEST_UNIT, len(end) // 3) + 1):
-        # Its last character alone rules out most sizes.
-        if end[-1 - size] == end[-1]:
-            unit = end[-size:]
-            if unit == end[-2 * size : -size] == end[-3 * size : -2 * size]:
-                return math.log1p(size)
+    most = min(LONGEST_UNIT, len(end) // 3)
+    if most < 2:
+        return 0.0
+    # Its last two characters alone rule out most sizes.
+    last, first_place, place = end[-2:], len(end) - 2 - most, len(end) - 2
+    while (place := end.rfind(last, first_place, place)) >= 0:
+        size = len(end) - 2 - place
+        unit = end[-size:]
+        if unit == end[-2 * size : -size] == end[-3 * size : -2 * size]:
+            return math.log1p(size)
+        place += 1
     return 0.0
 
 
 @answer_signal
 def top_word(answer: Text, prompt: Text) -> float:
     """Share of the most frequent word that is no function word."""
-    counts: Counter[str] = answer.counts
-    most = max(map(counts.__getitem__, counts.keys() - STOPWORDS), default=0)
+    most = max(telling_counts(answer), default=0)
     return most / len(answer.words) if answer.words else math.nan
 
 
@@ -140,8 +158,8 @@ def copied_lines(answer: Text, prompt: Text) -> float:
 @answer_signal
 def copied_trigrams(answer: Text, prompt: Text) -> float:
     """Share of the answer's runs of three words that are in the prompt."""
-    mine = runs(answer)
-    return sum(map(distinct_runs(prompt).__contains__, mine)) / max(1, len(mine))
+    mine, common = runs(answer), distinct_runs(answer) & distinct_runs(prompt)
+    return sum(map(common.__contains__, mine)) / max(1, len(mine)) if common else 0.0
 
 
 @answer_signal

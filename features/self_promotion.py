@@ -60,11 +60,10 @@ EAGER = Lexicon(
 OPENING_WORDS, CLOSING_WORDS = 4, 60
 
 
-def part(words: list[str]) -> Text:
-    """A text made of some words of another, which are not looked for again."""
-    made = Text([" ".join(words)])
-    made.words = words
-    return made
+def among(lexicon: Lexicon, text: Text, words: list[str]) -> bool:
+    """Whether a phrase occurs in a part of the text's words."""
+    spoken = f" {' '.join(words)} "
+    return any(phrase in spoken for phrase in lexicon.found(text))
 
 
 @answer_signal
@@ -94,13 +93,15 @@ def flattery(answer: Text, prompt: Text) -> float:
 @answer_signal
 def offers(answer: Text, prompt: Text) -> float:
     """1 where the answer ends with an offer of more help."""
-    return float(bool(OFFERS.found(part(answer.final.words[-CLOSING_WORDS:]))))
+    final = answer.final
+    return float(among(OFFERS, final, final.words[-CLOSING_WORDS:]))
 
 
 @answer_signal
 def eager(answer: Text, prompt: Text) -> float:
     """1 where the answer opens with "Sure", "Certainly", "Here is" and the like."""
-    return float(bool(EAGER.found(part(answer.final.words[:OPENING_WORDS]))))
+    final = answer.final
+    return float(among(EAGER, final, final.words[:OPENING_WORDS]))
 
 
 @answer_signal

@@ -118,3 +118,13 @@ def test_words_are_forgotten_when_they_are_too_many(monkeypatch):
     for word in ("one", "banana", "ocelot", "four"):
         assert found.total([word])[0] == textstat.syllable_count(word)
     assert list(found) == ["four"]
+
+
+@given(st.text(max_size=80) | st.text("a'É_½ \u2028“😀-Σ", max_size=80))
+def test_punctuation_is_what_the_pattern_finds(text):
+    assert readability.without_punctuation(text) == readability.PUNCTUATION.sub("", text)
+
+
+def test_punctuation_of_many_kinds():
+    text = "".join(map(chr, range(0x2000, 0x2100))).join("ab")
+    assert readability.without_punctuation(text) == readability.PUNCTUATION.sub("", text)

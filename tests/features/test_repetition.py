@@ -26,7 +26,9 @@ def test_tail_compression_sees_where_the_answer_degenerates():
     answer = Text([PROSE + LOOP])
     assert repetition.tail_compression(answer, PROMPT) < repetition.compression(answer, PROMPT)
     prose = Text([LOOP + PROSE * 4])
-    assert repetition.tail_compression(prose, PROMPT) == repetition.ratio((PROSE * 4)[-600:])
+    assert repetition.tail_compression(prose, PROMPT) == repetition.ratio(
+        (PROSE * 4)[-600:].encode()
+    )
     assert math.isnan(repetition.tail_compression(Text([""]), PROMPT))
 
 

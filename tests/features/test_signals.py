@@ -10,6 +10,10 @@ from features import signals
 from features.text import Text
 
 
+def combine(*found: list[list[float]]) -> np.ndarray:
+    return signals.combine(*map(np.array, found))
+
+
 @pytest.fixture
 def registry(monkeypatch):
     for name in ("ANSWER", "PROMPT", "PAIR"):
@@ -42,9 +46,9 @@ def test_columns_in_order_with_their_parity(registry):
         ("test_signals.equal", Column("sym", "test_signals")),
     ]
     a, b, prompt = Text(["abc"]), Text(["a"]), Text(["ab"])
-    assert registry.of_answer(a, prompt) == [3]
-    assert registry.of_prompt(prompt) == [2]
-    assert registry.of_pair(a, b, prompt) == [2, 0]
+    assert registry.of_answers([a, b], [prompt, prompt]).tolist() == [[3], [1]]
+    assert registry.of_prompts([prompt]).tolist() == [[2]]
+    assert registry.of_pairs([a], [b], [prompt]).tolist() == [[2, 0]]
 
 
 def test_a_name_is_given_once(registry):
@@ -61,7 +65,7 @@ def test_a_name_is_given_once(registry):
     ("value", "kept"), [(1e9, 1e6), (-math.inf, -1e6), (2, 2.0), (True, 1.0), (math.nan, math.nan)]
 )
 def test_values_are_bounded(value, kept):
-    columns = signals.combine([[value]], [[0]], [[value]], [[value]])
+    columns = combine([[value]], [[0]], [[value]], [[value]])
     np.testing.assert_array_equal(columns, [[kept] * 4])
     assert columns.dtype == np.float32
 
@@ -71,9 +75,9 @@ def test_missing_stays_missing(registry):
     def signal(prompt: Text) -> float:
         return math.nan
 
-    assert math.isnan(registry.of_prompt(Text([""]))[0])
+    assert np.isnan(registry.of_prompts([Text([""])])).all()
 
 
 def test_difference_and_sum():
-    found = signals.combine([[3, 1], [0, 5]], [[1, 2], [0, 5]], [[7], [8]], [[], []])
+    found = combine([[3, 1], [0, 5]], [[1, 2], [0, 5]], [[7], [8]], [[], []])
     assert found.tolist() == [[2, 4, -1, 3, 7], [0, 0, 0, 10, 8]]

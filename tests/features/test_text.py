@@ -1,11 +1,29 @@
 """Text: words, sentences, numbers, clipping, phrases."""
 
-from features.text import HEAD, TAIL, Lexicon, Text, clip, once, tokenize
+import pytest
+
+from features.text import HEAD, TAIL, WORD, Lexicon, Text, clip, once, tokenize
 
 
 def test_words_keep_contractions_and_split_cjk():
     assert tokenize("Don’t stop: e-mail 3x") == ["don't", "stop", "e", "mail", "3x"]
     assert tokenize("我爱 Python") == ["我", "爱", "python"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "'Tis the dogs' bone, isn't it? rock 'n' roll''s o'clock'",
+        "Voilà — “l’été” d'Élodie… naïve_x ½ x² ٣",
+        "ΟΔΟΣ ΣΟΦΟΣ, İstanbul ǅ",
+        "tab\tline\x85feed\u2028next\x1cunit",
+        "我爱 Python’s 한국어",
+        "".join(map(chr, range(0x2000, 0x2100))).join("ab"),
+        "\ud800lone \x00null",
+    ],
+)
+def test_words_are_those_of_the_pattern(text):
+    assert tokenize(text) == WORD.findall(text.lower().replace("’", "'"))
 
 
 def test_null_turns_count_as_empty():
@@ -50,6 +68,11 @@ def test_lexicon_looks_up_whole_words_across_punctuation():
     assert lexicon.first(Text(["well, as an AI"])) == 1
     assert lexicon.first(Text(["three words only"])) == 3
     assert lexicon.share(Text(["sorry not"])) == 0.5
+
+
+def test_lexicon_counts_no_phrase_inside_longer_words():
+    lexicon = Lexicon("as an ai")
+    assert lexicon.count(Text(["As an AI with as an aim, has an AI"])) == 1
 
 
 def test_lexicon_counts_a_phrase_that_follows_itself():
