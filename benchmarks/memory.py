@@ -8,7 +8,8 @@ Each stage runs in a process of its own at each number of rows, and says its own
 its largest worker (VmHWM of Linux; ``getrusage`` counts what the parent had, too). The last column
 is what a row more cost, against the line above.
 
-* ``read``: a CSV in the LMSYS layout to the canonical table, and that to parquet.
+* ``read``: a CSV in the LMSYS layout to the canonical table on disk.
+* ``pack``: battles on disk to the tokens that the embedded model would read, counted.
 * ``features``: battles on disk to the handcrafted view on disk.
 * ``write``: hidden states (``--width`` values of float16 an item) to a store.
 * ``look``: all of them read by their keys in blocks, through memory maps.
@@ -39,10 +40,11 @@ from arena.readers import open_battles
 from arena.tables import as_arrow, read_battles_groups
 from arena.views import write_views
 from benchmarks import lmsys_like
+from embeddings.config import load_config
+from embeddings.planning import plan
 from embeddings.store import SHARD_ITEMS, Store, Writer, as_keys
 
-STAGES = ("read", "features", "write", "look")
-MADE_OF = {"read": "csv", "features": "battles", "write": "", "look": "write"}
+MADE_OF = {"read": "csv", "features": "battles", "pack": "battles", "write": "", "look": "write"}
 """What must be in the folder before a stage, and which step puts it there."""
 
 
@@ -79,6 +81,12 @@ def extract(folder: Path, rows: int, width: int) -> None:
     write_views(folder / "style.parquet", features.stream(parts, rows))
 
 
+def pack(folder: Path, rows: int, width: int) -> None:
+    """The tokens, window by window, as extract.py --dry-run counts them."""
+    counts = plan(read_battles_groups(folder / "battles.parquet"), load_config("smollm2-135m"))
+    assert counts.battles == rows
+
+
 def write(folder: Path, rows: int, width: int) -> None:
     """A store of one vector an item."""
     writer = Writer(folder / "store")
@@ -103,6 +111,7 @@ STEPS = {
     "battles": make_battles,
     "read": read,
     "features": extract,
+    "pack": pack,
     "write": write,
     "look": look,
 }
@@ -172,7 +181,7 @@ def main() -> None:
     """Measure each stage at each number of rows."""
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000], help="numbers of rows")
-    p.add_argument("--stage", nargs="+", choices=STAGES, default=STAGES, help="stages (all)")
+    p.add_argument("--stage", nargs="+", choices=MADE_OF, default=MADE_OF, help="stages (all)")
     p.add_argument("--width", type=int, default=576, help="values of an item of the store (576)")
     p.add_argument("--short", action="store_true", help="texts of some 60 characters")
     p.add_argument("--scratch", type=Path, help="where files are made (the temporary folder)")
