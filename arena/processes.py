@@ -34,17 +34,34 @@ class Workers:
             self._pool = loky.ProcessPoolExecutor(number, initializer=ignore_interrupts)
 
     def map(self, function: Callable[[Job], Found], jobs: Sequence[Job]) -> Iterator[Found]:
-        """What a module's function says of each job, in order; a killed process costs only time."""
-        done = 0
+        """What a module's function says of each job, in order; a killed process costs only time.
+
+        Other processes begin at once, this one when it is asked for the first result.
+        """
+        begun: Iterator[Found] = iter(())
         if self._pool is not None:
             try:
-                for found in self._pool.map(function, jobs):
-                    yield found
-                    done += 1
+                begun = self._pool.map(function, jobs)
             except loky.BrokenProcessPool:
-                print("a process was killed, perhaps for want of memory: going on with one")
-                self._close()
+                self._go_on_alone()
+        return self._results(begun, function, jobs)
+
+    def _results(
+        self, begun: Iterator[Found], function: Callable[[Job], Found], jobs: Sequence[Job]
+    ) -> Iterator[Found]:
+        done = 0
+        try:
+            for found in begun:
+                yield found
+                done += 1
+        except loky.BrokenProcessPool:
+            self._go_on_alone()
         yield from map(function, jobs[done:])
+
+    def _go_on_alone(self) -> None:
+        if self._pool is not None:
+            print("a process was killed, perhaps for want of memory: going on with one")
+        self._close()
 
     def __enter__(self) -> Self:
         return self

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from itertools import compress
 
 from features.signals import answer_signal
 from features.text import Lexicon, Text, once, tokenize
@@ -120,7 +121,8 @@ def word_length(answer: Text, prompt: Text) -> float:
 @answer_signal
 def long_words(answer: Text, prompt: Text) -> float:
     """Share of the words with at least ``LONG_WORD`` characters."""
-    long = sum(n for word, n in answer.counts.items() if len(word) >= LONG_WORD)
+    is_long = map(LONG_WORD.__le__, map(len, answer.counts))
+    long = sum(compress(answer.counts.values(), is_long))
     return long / len(answer.words) if answer.words else math.nan
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import os
+from collections import deque
 from collections.abc import Iterable, Iterator
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -23,6 +25,8 @@ WORTH_A_PROCESS = 1_000
 """Battles under which starting another process costs more than it saves."""
 
 Texts = tuple[Turns, Turns, Turns]
+
+Part = TypeVar("Part")
 
 
 def extract(battles: pd.DataFrame, workers: int = 0) -> View:
@@ -44,7 +48,7 @@ def extract(battles: pd.DataFrame, workers: int = 0) -> View:
 
 
 def stream(parts: Iterable[pd.DataFrame], rows: int, workers: int = 0) -> Iterator[View]:
-    """The same view part by part; memory holds one part, whatever their number.
+    """The same view part by part; memory holds two parts, whatever their number.
 
     Args:
         parts: successive battles, each as for :func:`extract`.
@@ -58,20 +62,37 @@ def stream(parts: Iterable[pd.DataFrame], rows: int, workers: int = 0) -> Iterat
     if workers == 0:
         workers = max(1, min(os.cpu_count() or 1, rows // WORTH_A_PROCESS))
     with Workers(workers) as processes, Progress("handcrafted signals", rows) as progress:
-        for battles in parts:
-            texts: list[Texts] = list(
-                zip(battles["prompt"], battles["response_a"], battles["response_b"], strict=True)
-            )
-            # Rows of one prompt come together, so that a prompt and an answer are read once
-            # per chunk.
-            order = sorted(range(len(texts)), key=lambda i: [t or "" for t in texts[i][0]])
-            values = np.empty((len(texts), len(columns)), dtype=np.float32)
-            chunks = [order[i : i + CHUNK] for i in range(0, len(order), CHUNK)]
-            jobs = [[texts[i] for i in chunk] for chunk in chunks]
-            for chunk, computed in zip(chunks, processes.map(compute, jobs), strict=True):
+        # No process waits for the next part to be read from the disk.
+        for ids, chunks, found in _ahead(_begin(battles, processes) for battles in parts):
+            values = np.empty((len(ids), len(columns)), dtype=np.float32)
+            for chunk, computed in zip(chunks, found, strict=True):
                 values[chunk] = computed
                 progress.update(len(chunk))
-            yield View(battles["id"].tolist(), values, columns)
+            yield View(ids, values, columns)
+
+
+def _begin(
+    battles: pd.DataFrame, processes: Workers
+) -> tuple[list[str], list[list[int]], Iterator[np.ndarray]]:
+    """Ids of a part, rows of its chunks, and what is computed of each chunk."""
+    texts: list[Texts] = list(
+        zip(battles["prompt"], battles["response_a"], battles["response_b"], strict=True)
+    )
+    # Rows of one prompt come together, so that a prompt and an answer are read once per chunk.
+    order = sorted(range(len(texts)), key=lambda i: [t or "" for t in texts[i][0]])
+    chunks = [order[i : i + CHUNK] for i in range(0, len(order), CHUNK)]
+    jobs = [[texts[i] for i in chunk] for chunk in chunks]
+    return battles["id"].tolist(), chunks, processes.map(compute, jobs)
+
+
+def _ahead(parts: Iterable[Part]) -> Iterator[Part]:
+    """The parts, each once the next one was taken."""
+    waiting: deque[Part] = deque()
+    for part in parts:
+        waiting.append(part)
+        if len(waiting) > 1:
+            yield waiting.popleft()
+    yield from waiting
 
 
 def compute(rows: list[Texts]) -> np.ndarray:

@@ -267,6 +267,8 @@ class Lexicon:
 
     def count(self, text: Text) -> int:
         """How often the phrases occur in the text, all together."""
+        if self not in text.phrases:
+            return 0
         found = 0
         for phrase in self.found(text):
             word = phrase[1:-1]
@@ -283,7 +285,7 @@ class Lexicon:
 
     def share(self, text: Text) -> float:
         """Occurrences per word."""
-        return self.count(text) / max(1, len(text.words))
+        return self.count(text) / len(text.words) if self in text.phrases else 0.0
 
 
 VOCABULARY: dict[str, list[tuple[Lexicon, str]]] = {}

@@ -193,8 +193,10 @@ def test_a_killed_process_costs_nothing(capsys):
 
     thread = threading.Thread(target=kill)
     thread.start()
-    found = features.extract(battles, workers=2)
+    # Two parts are begun when it happens.
+    views = features.stream([battles[:300], battles[300:600], battles[600:]], 900, workers=2)
+    found = np.concatenate([view.values for view in views])
     thread.join()
-    assert np.array_equal(found.values, wanted.values, equal_nan=True)
-    assert "a process was killed" in capsys.readouterr().out
+    assert np.array_equal(found, wanted.values, equal_nan=True)
+    assert capsys.readouterr().out.count("a process was killed") == 1
     assert not multiprocessing.active_children()

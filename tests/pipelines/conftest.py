@@ -1,10 +1,12 @@
-"""A run with a model, which tests of several files begin with; each file has its own."""
+"""Runs that tests of several files begin with; each file has its own."""
 
 import pytest
 from battle_files import lmsys
+from planted import save_shallow_model
 from tiny import save_tiny_model
+from tuned_runs import QUICK, extracted
 
-from pipelines import extract, submit, train_meta
+from pipelines import extract, finetune, submit, train_meta
 
 
 @pytest.fixture(scope="module")
@@ -22,4 +24,17 @@ def trained(tmp_path_factory, model_folder):
     assert extract.command([*argv, "--backbone", str(model_folder)]) == 0
     assert train_meta.command(["--run", str(run), "--trials", "2", "--bags", "1"]) == 0
     assert submit.command(["--run", str(run)]) == 0
+    return run
+
+
+@pytest.fixture(scope="module")
+def toy_folder(tmp_path_factory):
+    return save_shallow_model(tmp_path_factory.mktemp("models") / "toy")
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory, toy_folder):
+    """A run with judges of a shallow model."""
+    run = extracted(tmp_path_factory.mktemp("run"), toy_folder)
+    assert finetune.command(["--run", str(run), *QUICK]) == 0
     return run

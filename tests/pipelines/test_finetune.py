@@ -2,59 +2,33 @@
 
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from planted import save_shallow_model
 from safetensors.numpy import load_file
 from test_commands import lmsys
+from tuned_runs import QUICK, extracted
 
 from arena.battle import CLASSES
 from arena.errors import UserError
 from arena.groups import fold_of, held_out
 from arena.run import Run
 from arena.views import View
-from embeddings import backbone, crossfit, lower, planning, reading
-from embeddings.config import load_config
-from embeddings.costs import Tokens
 from embeddings.recipe import FOR_TRAINING, Recipe
 from embeddings.training import CHECKPOINT, WEIGHTS, Trainer
 from meta.evidence import read_evidence
 from pipelines import extract, finetune
 
 ROOT = Path(__file__).resolve().parents[2]
-QUICK = ["--folds", "2", "--rank", "4", "--max-tokens", "256", "--batch", "8", "--lr", "1e-3"]
-
-
-@pytest.fixture(scope="module")
-def model_folder(tmp_path_factory):
-    return save_shallow_model(tmp_path_factory.mktemp("models") / "toy")
-
-
-def extracted(folder, model, n=24):
-    """A run that extract.py made, with a test set."""
-    train, test = lmsys(folder / "train.csv", n), lmsys(folder / "test.csv", 5, 1, labelled=False)
-    run = folder / "run"
-    argv = ["--train", str(train), "--test", str(test), "--run", str(run)]
-    assert extract.command([*argv, "--backbone", str(model)]) == 0
-    return run
-
-
-@pytest.fixture(scope="module")
-def tuned(tmp_path_factory, model_folder):
-    run = extracted(tmp_path_factory.mktemp("run"), model_folder)
-    assert finetune.command(["--run", str(run), *QUICK]) == 0
-    return run
 
 
 @pytest.fixture
@@ -131,9 +105,9 @@ def test_a_value_that_failed_is_not_gone_on_with(tuned, bad, capsys, monkeypatch
     assert finetune.command(argv) == 0
 
 
-def test_another_backbone_has_its_own_recipe(tuned, model_folder, tmp_path, monkeypatch):
+def test_another_backbone_has_its_own_recipe(tuned, toy_folder, tmp_path, monkeypatch):
     yaml = tmp_path / "other.yaml"
-    yaml.write_text(f"source: {model_folder}\nfinetune:\n  epochs: 3\n  rank: 5\n")
+    yaml.write_text(f"source: {toy_folder}\nfinetune:\n  epochs: 3\n  rank: 5\n")
     (tmp_path / "run").mkdir()
     record = Run(tuned).read_record()
     last = {**record["finetune"]["logits-toy"], "folds": 7}
@@ -143,7 +117,7 @@ def test_another_backbone_has_its_own_recipe(tuned, model_folder, tmp_path, monk
     shutil.copytree(tuned / "battles", tmp_path / "run" / "battles")
     found = []
     monkeypatch.setattr(finetune, "plan", lambda _, asked: found.append(asked) or [])
-    same, other = ["--backbone", str(model_folder)], ["--backbone", str(yaml), "--batch", "3"]
+    same, other = ["--backbone", str(toy_folder)], ["--backbone", str(yaml), "--batch", "3"]
     for argv in ([], same, other):
         argv = ["--run", str(tmp_path / "run"), "--view", "logits-b", "--dry-run", *argv]
         assert finetune.command(argv) == 0
@@ -244,90 +218,6 @@ def test_where_nothing_is_trained_an_option_of_training_is_refused(tuned, capsys
     assert "so --rank, --lr, --teacher have no effect" in capsys.readouterr().err
 
 
-def test_dry_run_prints_the_plan_and_writes_nothing(tuned, capsys):
-    before = {p: p.stat().st_mtime_ns for p in tuned.rglob("*")}
-    argv = ["--run", str(tuned), "--view", "logits-toy", "--dry-run", "--top-layers", "1"]
-    assert finetune.command(argv) == 0
-    out = capsys.readouterr().out
-    assert before == {p: p.stat().st_mtime_ns for p in tuned.rglob("*")}
-    for word in ("steps", "tokens", "TFLOP", "A100 40 GB", "GiB", "disk", "max_tokens=256"):
-        assert word in out
-
-
-@pytest.mark.parametrize(
-    "extra",
-    [
-        [],
-        ["--predict-tokens", "200"],
-        ["--epochs", "2", "--top-layers", "1", "--folds", "1"],
-        ["--pool", "last", "--predict-tokens", "200"],
-        ["--average-adapters"],
-        ["--folds", "3", "--average-adapters", "--predict-tokens", "200", "--top-layers", "1"],
-        ["--epochs", "0", "--predict-tokens", "200"],
-        ["--epochs", "0", "--pool", "last"],
-    ],
-    ids=" ".join,
-)
-def test_the_plan_counts_what_a_run_reads(tuned, extra, tmp_path, monkeypatch):
-    read = dict.fromkeys(("learned", "frozen", "asked", "lower"), 0)
-    fill, step, sound, planned = reading.fill, Trainer._step, finetune.read_sound, []
-
-    def long_answers(run):
-        tables = sound(run)
-        for table in tables.values():
-            table["response_a"] = [[4 * text for text in turns] for turns in table["response_a"]]
-        return tables
-
-    def filling(store, todo, *how):
-        name = {"frozen": "frozen", "lower": "lower"}.get(store.folder.name.split("-")[0], "asked")
-        # What a judge of no epoch says it makes of states that are read already.
-        if name != "asked" or "0" not in extra:
-            read[name] += sum(len(s.ids) for s in todo)
-        fill(store, todo, *how)
-
-    def stepping(self, samples):
-        read["learned"] += sum(len(s.sequence.ids) for s in samples)
-        return step(self, samples)
-
-    def counting(*tables, **how):
-        planned.append(asdict(Tokens.of(*tables[:4], tables[5], **how)))
-        return []
-
-    run = shutil.copytree(tuned, tmp_path / "run", ignore=shutil.ignore_patterns("finetune"))
-    settings = ["--max-tokens", "130", "--folds", "2"]
-    if "0" not in extra:
-        settings += ["--rank", "2", "--batch", "8"]
-    argv = ["--run", str(run), "--view", "logits-new", *settings, *extra]
-    monkeypatch.setattr(finetune, "read_sound", long_answers)
-    monkeypatch.setattr(finetune, "estimate_finetuning", counting)
-    assert finetune.command([*argv, "--dry-run"]) == 0
-    monkeypatch.setattr(crossfit, "fill", filling)
-    monkeypatch.setattr(lower, "fill", filling)
-    monkeypatch.setattr(Trainer, "_step", stepping)
-    assert finetune.command(argv) == 0
-    assert planned == [read]
-    assert read["frozen"] > 0
-    assert (read["asked"] == 0) == ("0" in extra)
-
-
-def test_a_model_that_is_not_here_is_planned_with_another_tokenizer(
-    tuned, model_folder, capsys, monkeypatch
-):
-    def no_hub(*_, **__):
-        raise ConnectionError
-
-    def stand_in(name):
-        return load_config(str(model_folder) if name == extract.DEFAULT_BACKBONE else name)
-
-    monkeypatch.setattr(backbone, "snapshot_download", no_hub)
-    monkeypatch.setattr(planning, "load_config", stand_in)
-    assert finetune.command(["--run", str(tuned), "--backbone", "gemma2-9b", "--dry-run"]) == 0
-    out = capsys.readouterr().out
-    assert "counted with the tokenizer of toy" in out
-    assert "sizes guessed from 9.2 G parameters" in out
-    assert re.search(r"A100 40 GB: .* [\d.]+ GiB", out)
-
-
 @pytest.mark.parametrize(
     ("argv", "complaint"),
     [
@@ -370,9 +260,9 @@ def judges(run):
 
 
 @pytest.mark.exhaustive
-def test_killed_twice_gives_the_same_bits(tmp_path, model_folder):
+def test_killed_twice_gives_the_same_bits(tmp_path, toy_folder):
     yaml = tmp_path / "exact.yaml"
-    yaml.write_text(f"source: {model_folder}\ndtype: float32\n")
+    yaml.write_text(f"source: {toy_folder}\ndtype: float32\n")
     for name in ("calm", "killed"):
         (tmp_path / name).mkdir()
     calm, run = (extracted(tmp_path / n, yaml, n=120) for n in ("calm", "killed"))

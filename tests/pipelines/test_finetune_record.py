@@ -4,8 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from planted import save_shallow_model
-from test_finetune import QUICK, extracted
+from tuned_runs import QUICK
 
 from arena.forecasts import one_hot
 from arena.groups import held_out
@@ -18,14 +17,6 @@ from embeddings.orders import view_values
 from embeddings.recipe import Recipe
 from embeddings.training import RECORD, Examples
 from pipelines import finetune, verdict
-
-
-@pytest.fixture(scope="module")
-def tuned(tmp_path_factory):
-    model = save_shallow_model(tmp_path_factory.mktemp("models") / "toy")
-    run = extracted(tmp_path_factory.mktemp("run"), model)
-    assert finetune.command(["--run", str(run), *QUICK]) == 0
-    return run
 
 
 def seconds(run, key):
