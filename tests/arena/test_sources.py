@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import tempfile
 import time
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -211,6 +212,21 @@ def test_a_web_address_is_read(tmp_path):
         with pytest.raises(UserError, match="is not there"):
             read_battles(f"{address}/other.csv", labelled=True)
         server.shutdown()
+
+
+def test_what_is_copied_is_copied_once_and_gone_in_the_end(tmp_path, monkeypatch):
+    content = as_csv([cells(i) for i in range(3)]).encode()
+    with fsspec.open("memory://battles.csv.gz", "wb") as file:
+        file.write(gzip.compress(content))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with sources.open_source("memory://battles.csv.gz", NAMES) as stream:
+        fsspec.filesystem("memory").rm("battles.csv.gz")
+        first, again = list(stream.rows), list(stream.rows)
+        # What came, and what it holds.
+        assert len(list(tmp_path.iterdir())) == 2
+    assert [row.cells["id"] for row in first] == ["0", "1", "2"]
+    assert first == again
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_made_to_fill_the_memory_is_one_line(tmp_path, monkeypatch):
