@@ -62,7 +62,7 @@ class Backbone:
             states: final states, (n, d).
         """
         head = self.model.lm_head
-        return self._capped(head(states.to(head.weight.dtype)))
+        return self._after_head(head(states.to(head.weight.dtype)))
 
     def exact_logits(self, states: torch.Tensor, tokens: Sequence[int]) -> torch.Tensor:
         """Logits of a few tokens, float32 (n, tokens): bfloat16 tells no 16 from 16.06.
@@ -76,11 +76,40 @@ class Backbone:
         found = states.float() @ head.weight[list(tokens)].float().T
         if head.bias is not None:
             found = found + head.bias[list(tokens)].float()
-        return self._capped(found)
+        return self._after_head(found)
 
-    def _capped(self, logits: torch.Tensor) -> torch.Tensor:
-        """Gemma-2 squashes its logits after the head (Gemma Team 2024, section 2)."""
-        cap = getattr(self.model.config, "final_logit_softcapping", None)
+    def check_head(self) -> None:
+        """Compare logits of two tokens with those that the whole model gives.
+
+        Not for a model that will be trained: the pass may change its weights (bitsandbytes).
+
+        Raises:
+            UserError: the model does to its logits what is not known here.
+        """
+        tokens = torch.tensor([[0, 1]], device=self.device)
+        with torch.inference_mode():
+            own = self.model(tokens).logits[0].float()
+            states = self.decoder(tokens).last_hidden_state[0]
+            apart = (self.logits(states).float() - own).abs().max()
+        # What is not finite is no matter of the head.
+        if apart > 0.05 * own.abs().max():
+            raise UserError(
+                f"backbone {self.config.name}: {type(self.model).__name__} changes its logits "
+                "after `lm_head` in a way that is not known here: take another backbone"
+            )
+
+    def _after_head(self, logits: torch.Tensor) -> torch.Tensor:
+        """What the model does to its head's logits.
+
+        Cohere multiplies them, Granite divides them (``transformers``' modeling files), Gemma-2
+        squashes them (Gemma Team 2024, section 2).
+        """
+        config = self.model.config
+        if config.model_type.startswith("cohere"):
+            logits = logits * config.logit_scale
+        if config.model_type.startswith("granite"):
+            logits = logits / config.logits_scaling
+        cap = getattr(config, "final_logit_softcapping", None)
         return logits if cap is None else torch.tanh(logits / cap) * cap
 
 

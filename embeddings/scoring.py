@@ -119,8 +119,9 @@ class Scorer:
             engine: what runs the decoder, ``torch`` or ``openvino``.
 
         Raises:
-            UserError: the engine cannot run this model.
+            UserError: the engine cannot run this model, or its head is not known here.
         """
+        backbone.check_head()
         self.backbone, self.end_token, self.opening = backbone, end_token, opening
         self.numbers = layer_numbers(backbone.config.layers, len(backbone.decoder.layers))
         self.engine = make_engine(engine, backbone, self.numbers, opening)

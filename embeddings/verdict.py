@@ -78,6 +78,7 @@ def ask_backbone(tables: Sequence[Pairs], config: BackboneConfig, folder: Path) 
     todo = said.lacking(distinct(*tables))
     if todo:
         backbone = load_backbone(config)
+        backbone.check_head()
 
         def read(batch: Sequence[Packed]) -> list[torch.Tensor]:
             return read_letters(backbone, letters, batch)

@@ -103,9 +103,12 @@ EXTRA = {
 def tiny_tokenizer(architecture="llama", **changes):
     """A byte-level BPE tokenizer with the architecture's special tokens and chat template.
 
+    Of an architecture that is not in ``ARCHITECTURES`` those of Llama.
+
     ``<|im_start|>`` is an added token that nobody declared special, as in Yi 1.5, and so is
     ``<tool_call>``, which no template writes.
     """
+    architecture = architecture if architecture in ARCHITECTURES else "llama"
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
@@ -128,7 +131,7 @@ def save_tiny_model(folder, architecture="llama", **changes) -> Path:
     tokenizer = tiny_tokenizer(architecture)
     config = AutoConfig.for_model(
         architecture,
-        **{**SIZES, **EXTRA[architecture], **changes},
+        **{**SIZES, **EXTRA.get(architecture, {}), **changes},
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,

@@ -7,9 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tiny import ARCHITECTURES, tiny_battles
+from tiny import ARCHITECTURES, save_tiny_model, tiny_battles
 
+from arena.errors import UserError
 from embeddings.backbone import load_backbone
+from embeddings.config import load_config
 from embeddings.depths import layer_numbers
 from embeddings.planning import pack_battles
 from embeddings.scoring import QUANTITIES, Scorer, _of_tokens, slot_names
@@ -194,6 +196,31 @@ def test_logits_are_capped_as_gemma2_caps_them(readers):
     assert found == pytest.approx(means[0], abs=1e-5)
     assert found == pytest.approx(plain[positions, wanted].mean(), abs=1e-5)
     assert abs(found - means[1]) > 0.1
+
+
+SCALED = {"cohere": {"logit_scale": 0.25}, "granite": {"logits_scaling": 4.0}}
+
+
+@pytest.mark.parametrize("architecture", SCALED)
+def test_logits_are_scaled_as_the_model_scales_them(architecture, tmp_path):
+    folder = save_tiny_model(tmp_path / architecture, architecture, **SCALED[architecture])
+    reader = Reader(load_config(str(folder)), "llama")
+    item = reader.items()[0]
+    positions, wanted = item.content - 1, item.ids[item.content]
+    _, plain = reader.plain(item.ids.tolist())
+    found = table(reader.scorer.score([item])[1])["mean"][0]
+    assert found == pytest.approx(plain[positions, wanted].mean(), abs=1e-5)
+    letters = [5, 6, 7]
+    states = reader.backbone.decoder(torch.tensor([item.ids.tolist()])).last_hidden_state[0]
+    exact = torch.log_softmax(reader.backbone.exact_logits(states, letters), dim=1)
+    among = torch.log_softmax(torch.tensor(plain)[:, letters], dim=1)
+    np.testing.assert_allclose(exact.detach(), among, atol=1e-5)
+
+
+def test_a_model_that_changes_its_logits_otherwise_is_refused(tmp_path):
+    folder = save_tiny_model(tmp_path / "x", "hyperclovax", logits_scaling=4.0)
+    with pytest.raises(UserError, match="HyperCLOVAXForCausalLM changes its logits after"):
+        Reader(load_config(str(folder)), "llama")
 
 
 def test_an_item_does_not_depend_on_its_mates(reader):
