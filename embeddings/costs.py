@@ -37,12 +37,11 @@ from embeddings.planning import (
     CPU_MFU,
     duration,
     gemm_speed,
+    on_cards,
     parameters_of,
 )
 from embeddings.recipe import Recipe
 from embeddings.training import steps_of
-
-A100_MEMORY = 40e9
 
 CPU_TRAINING = 0.7
 """Share of extraction's MFU that training reached on a CPU (SmolLM2-135M, bf16, 8 of 30 layers from
@@ -224,8 +223,7 @@ def estimate_finetuning(
         f"  this machine's CPU: {duration(here)} at {CPU_TRAINING * CPU_MFU[kind]:.0%} (training) "
         f"and {CPU_MFU[kind]:.0%} (reading) of {speed / 1e9:,.0f} GFLOP/s (measured just now)",
         f"  A100 40 GB: {duration(there)} at {A100_MFU[kind]:.0%} of 312 TFLOP/s (assumed, not "
-        f"measured), {memory / 2**30:.1f} GiB"
-        + (f", which does not fit: {thrift}" if memory > A100_MEMORY else ""),
+        f"measured), {on_cards(memory, config, f': {thrift}')}",
     ]
     if tokens.lower:
         width = shape.width * (4 if config.dtype == "float32" else 2)

@@ -41,6 +41,8 @@ OPENVINO_MFU = 0.75
 A100_FLOPS = 312e12
 """Dense bf16 peak of an A100 (NVIDIA data sheet)."""
 
+A100_MEMORY = 40e9
+
 A100_MFU = {"float32": 0.03, "bfloat16": 0.4, "float16": 0.4, "nf4": 0.25, "int8": 0.2}
 """Assumed, not measured; float32 runs at 19.5 TFLOP/s there."""
 
@@ -277,9 +279,22 @@ def estimate_reading(
         f"{share:.0%} of {speed / 1e9:,.0f} GFLOP/s (matrix products measured just now), "
         f"{here / 2**30:.1f} GiB",
         f"  A100 40 GB: {duration(operations / (A100_MFU[kind] * A100_FLOPS))} at "
-        f"{A100_MFU[kind]:.0%} of 312 TFLOP/s (assumed, not measured), {there / 2**30:.1f} GiB"
-        + (", which does not fit" if there > 40e9 else ""),
+        f"{A100_MFU[kind]:.0%} of 312 TFLOP/s (assumed, not measured), {on_cards(there, config)}",
     ]
+
+
+def on_cards(needed: float, config: BackboneConfig, advice: str = "") -> str:
+    """What a model needs of A100s, for people: two share the layers where its YAML spreads it.
+
+    Args:
+        needed: bytes in all.
+        config: the backbone.
+        advice: what to do where it does not fit.
+    """
+    cards = 2 if config.device_map == "auto" else 1
+    each = f", some {needed / cards / 2**30:.1f} GiB a card on {cards}" if cards > 1 else ""
+    fits = needed / cards <= A100_MEMORY
+    return f"{needed / 2**30:.1f} GiB{each}" + ("" if fits else f", which does not fit{advice}")
 
 
 def duration(seconds: float) -> str:

@@ -14,7 +14,7 @@ from arena.errors import UserError
 from arena.swap import swap_battles
 from embeddings import planning, windows
 from embeddings.config import BackboneConfig
-from embeddings.planning import Counts, estimate, pack_battles, plan
+from embeddings.planning import Counts, estimate, on_cards, pack_battles, plan
 
 CONFIG = BackboneConfig(name="toy", source="no/where", max_tokens=200)
 TOKENIZER = tiny_tokenizer()
@@ -201,6 +201,19 @@ def test_estimate_by_hand(monkeypatch):
     _, _, small = estimate(found, replace(config, parameters=10**9, quantization="nf4"))
     assert not small.endswith("which does not fit")
     assert "at 25% of 312" in small
+
+
+@pytest.mark.parametrize(
+    ("gib", "device_map", "told"),
+    [
+        (30, "", "30.0 GiB"),
+        (50, "", "50.0 GiB, which does not fit: less"),
+        (50, "auto", "50.0 GiB, some 25.0 GiB a card on 2"),
+        (90, "auto", "90.0 GiB, some 45.0 GiB a card on 2, which does not fit: less"),
+    ],
+)
+def test_a_model_that_is_spread_is_two_cards_work(gib, device_map, told):
+    assert on_cards(gib * 2**30, replace(CONFIG, device_map=device_map), ": less") == told
 
 
 def test_estimate_counts_the_parameters_of_a_folder(folders, configs):
