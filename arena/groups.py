@@ -80,13 +80,15 @@ class Groups:
         """Begin with no row."""
         self._prompts, self._pairs = array("Q"), bytearray()
 
-    def add(self, prompt: Turns, a: Turns, b: Turns) -> None:
-        """Take in the next row."""
-        self._prompts.append(int(prompt_hash(prompt, a, b), 16))
-        self._pairs += bytes.fromhex(pair_hash(a, b) or NO_PAIR)
+    def add(self, battles: pd.DataFrame) -> None:
+        """Take in the next rows: their columns prompt, response_a, response_b."""
+        texts = (battles[name] for name in ("prompt", "response_a", "response_b"))
+        for prompt, a, b in zip(*texts, strict=True):
+            self._prompts.append(int(prompt_hash(prompt, a, b), 16))
+            self._pairs += bytes.fromhex(pair_hash(a, b) or NO_PAIR)
 
-    def numbers(self) -> np.ndarray:
-        """Group of each row: the number whose 16 hex digits are its name; uint64 (n,)."""
+    def names(self) -> list[str]:
+        """Group of each row, 16 hex digits."""
         prompts = np.array(self._prompts, dtype=np.uint64)
         pairs = np.frombuffer(bytes(self._pairs), dtype="S16")
         paired = np.flatnonzero(pairs != bytes.fromhex(NO_PAIR))
@@ -97,8 +99,7 @@ class Groups:
         count, component = connected_components(graph, directed=False)
         smallest = np.full(count, np.iinfo(np.uint64).max, dtype=np.uint64)
         np.minimum.at(smallest, component, prompts)
-        found: np.ndarray = smallest[component]
-        return found
+        return [f"{number:016x}" for number in smallest[component].tolist()]
 
 
 def _firsts(values: np.ndarray) -> np.ndarray:
@@ -106,11 +107,6 @@ def _firsts(values: np.ndarray) -> np.ndarray:
     _, first, which = np.unique(values, return_index=True, return_inverse=True)
     found: np.ndarray = first[which]
     return found
-
-
-def group_name(number: int) -> str:
-    """A group's number as its name, 16 hex digits."""
-    return f"{number:016x}"
 
 
 def assign_groups(df: pd.DataFrame) -> pd.Series[str]:
@@ -123,10 +119,8 @@ def assign_groups(df: pd.DataFrame) -> pd.Series[str]:
         16 hex digits per row, in the table's index.
     """
     groups = Groups()
-    for row in zip(df["prompt"], df["response_a"], df["response_b"], strict=True):
-        groups.add(*row)
-    names = list(map(group_name, groups.numbers().tolist()))
-    return pd.Series(names, index=df.index, dtype="str")
+    groups.add(df)
+    return pd.Series(groups.names(), index=df.index, dtype="str")
 
 
 def fold_of(groups: Iterable[str], folds: int) -> np.ndarray:

@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 
 from arena.files import atomic, scratch
-from arena.groups import Groups, group_name
+from arena.groups import Groups
 from arena.parquet import read_groups, write_groups
 from arena.readers import BattleFile, rejected, sound
 from arena.run import SPLITS, Run
@@ -60,17 +60,16 @@ def take_in(battles: BattleFile, path: Path) -> Intake:
             for said in part[SAYS].to_numpy().tolist():
                 content.update(json.dumps(list(map(str, said))).encode())
             texts.add(sound(part))
-            for turns in zip(part["prompt"], part["response_a"], part["response_b"], strict=True):
-                groups.add(*turns)
+            groups.add(part)
             aside.append(rejected(part))
             yield as_arrow(part)
 
     # A row's group is known when all rows are.
     with scratch(path.with_name("ungrouped.parquet")) as ungrouped:
         write_groups(ungrouped, parts())
-        numbers = groups.numbers()
-        write_groups(path, _grouped(ungrouped, list(map(group_name, numbers.tolist()))))
-    return Intake(len(numbers), pd.concat(aside), content.hexdigest(), texts.digest())
+        names = groups.names()
+        write_groups(path, _grouped(ungrouped, names))
+    return Intake(len(names), pd.concat(aside), content.hexdigest(), texts.digest())
 
 
 def _grouped(path: Path, groups: list[str]) -> Iterator[pa.Table]:

@@ -86,11 +86,12 @@ class BattleFile:
             # No id holds a control character.
             name = self._name(row, number) or f"\0{number}"
             names += sha256(name.encode()).digest()[:16]
-        if not names:
+        ids = np.frombuffer(bytes(names), dtype="S16")
+        if not len(ids):
             raise UserError(f"{source} has no rows: give at least one battle")
-        refuse_wrong_encoding(source, foreign, len(names) // 16)
-        _, first = np.unique(np.frombuffer(bytes(names), dtype="S16"), return_index=True)
-        self._repeated = set(np.setdiff1d(np.arange(len(names) // 16), first).tolist())
+        refuse_wrong_encoding(source, foreign, len(ids))
+        _, first = np.unique(ids, return_index=True)
+        self._repeated = set(np.setdiff1d(np.arange(len(ids)), first).tolist())
 
     def parts(self) -> Iterator[pd.DataFrame]:
         """The canonical table in parts of ``GROUP`` rows, its column ``group`` still empty.

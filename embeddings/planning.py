@@ -108,7 +108,7 @@ class Counts:
         self.seen.update(item.key[:16] for item in new)
         lengths = np.array([len(item.ids) for item in new], dtype=np.int64)
         self.lengths += np.histogram(lengths, bins=[*EDGES, np.inf])[0]
-        self.longest = max(self.longest, *lengths[:1].tolist(), 0)
+        self.longest = int(lengths.max(initial=self.longest))
         opening = len(plan.opening)
         self.tokens += (
             lengths.sum() - opening * len(new),

@@ -17,7 +17,7 @@ import numpy as np
 from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
 from features.signals import answer_signal, pair_signal, prompt_signal
-from features.text import Lexicon, Text, once, together
+from features.text import Lexicon, Text, codes, once, together
 
 SAMPLE = 250
 """Characters that langid reads: its cost grows with them, and at 250 it is sure of prose."""
@@ -145,10 +145,9 @@ def scripts(text: Text) -> dict[str, float]:
     """Share of each script among the letters; all zero where there are none."""
     letters = dict.fromkeys(SCRIPTS, 0)
     if text.foreign:
-        data = text.foreign.encode("utf-32-le", "surrogatepass")
-        codes = np.frombuffer(data, dtype=np.uint32)
-        block = np.searchsorted(FIRST, codes, side="right") - 1
-        found = np.bincount(SCRIPT[block[codes <= LAST[block]]], minlength=len(SCRIPTS))
+        points = codes(text.foreign)
+        block = np.searchsorted(FIRST, points, side="right") - 1
+        found = np.bincount(SCRIPT[block[points <= LAST[block]]], minlength=len(SCRIPTS))
         letters = dict(zip(SCRIPTS, found.tolist(), strict=True))
     letters["latin"] += sum(text.ascii_counts[65:91]) + sum(text.ascii_counts[97:123])
     total = max(1, sum(letters.values()))

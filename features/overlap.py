@@ -9,7 +9,7 @@ import numpy as np
 
 from features.diction import STOPWORDS, telling
 from features.signals import answer_signal, pair_signal
-from features.text import Text, once, tokenize
+from features.text import Text, codes, once, tokenize
 from features.verbosity import relative
 
 BUCKETS = 4096
@@ -42,9 +42,9 @@ def opening(text: Text) -> frozenset[str]:
 @once
 def trigrams(text: Text) -> np.ndarray:
     """Square roots of the character trigrams' counts, as a unit vector, float64, (BUCKETS,)."""
-    codes = np.frombuffer(text.spoken.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+    points = codes(text.spoken)
     # Multipliers of a polynomial hash; any odd primes do.
-    hashed = codes[:-2] * 961 + codes[1:-1] * 31 + codes[2:]
+    hashed = points[:-2] * 961 + points[1:-1] * 31 + points[2:]
     counts = np.sqrt(np.bincount(hashed & (BUCKETS - 1), minlength=BUCKETS))
     vector: np.ndarray = counts / max(1e-9, math.sqrt(float(counts @ counts)))
     return vector

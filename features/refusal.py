@@ -133,7 +133,7 @@ def worst_turn(answer: Text, prompt: Text) -> float:
     clipped = len(answer.text) < len(answer.full)
     if not (clipped or any(lexicon.found(answer) for lexicon in SIGNS)):
         return 0.0
-    turns = [*(Text([turn]) for turn in answer.turns[:-1]), answer.final]
+    turns = [*(Text([turn]) for turn in answer.turns[:-1][:10]), answer.final]
     return max(graded(turn)[0] for turn in turns[:10])
 
 

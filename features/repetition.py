@@ -10,7 +10,7 @@ import numpy as np
 from features.diction import telling_counts
 from features.position import shared_prefix
 from features.signals import answer_signal
-from features.text import Text, encode, once
+from features.text import Text, codes, encode, once
 
 MULTIPLIER = np.int64(0x9E3779B97F4A7C15 - 2**64)
 SHORTEST_RUN = 4
@@ -30,9 +30,9 @@ def repeated(items: list[str] | list[tuple[str, ...]]) -> float:
     return 1 - len(set(items)) / len(items) if items else 0.0
 
 
-def repeats(codes: np.ndarray) -> np.ndarray:
-    """Where a character is the one before it; bool, one shorter than ``codes``."""
-    same: np.ndarray = codes[1:] == codes[:-1]
+def repeats(characters: np.ndarray) -> np.ndarray:
+    """Where a character is the one before it; bool, one shorter than ``characters``."""
+    same: np.ndarray = characters[1:] == characters[:-1]
     return same
 
 
@@ -102,8 +102,7 @@ def longest_run(answer: Text, prompt: Text) -> float:
     if text.isascii():
         same = repeats(np.frombuffer(answer.data, dtype=np.uint8))
     else:
-        data = text.encode("utf-32-le", "surrogatepass")
-        same = repeats(np.frombuffer(data, dtype=np.uint32))
+        same = repeats(codes(text))
     # Most texts have no run, and need no more than this look at neighbours.
     if not (same[2:] & same[1:-1] & same[:-2]).any():
         return 0.0

@@ -88,6 +88,11 @@ def decode(data: bytes) -> str:
     return data.decode("utf-8", "surrogatepass")
 
 
+def codes(text: str) -> np.ndarray:
+    """Code points of a text, uint32."""
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+
+
 def outside_ascii(data: bytes) -> str:
     """The characters outside ASCII, in order, of a text as :func:`encode` gives it."""
     return decode(data.translate(None, ASCII))
