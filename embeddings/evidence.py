@@ -101,7 +101,7 @@ def extract(
     tokenizer, texts = load_tokenizer(config), TextsHash()
     read = read or Local(engine).fill
     tables: list[pa.Table] = []
-    lost: list[str] = []
+    lost: list[np.ndarray] = []
 
     def pack(stop: Event, battles: pd.DataFrame) -> Plan:
         texts.add(battles)
@@ -119,8 +119,7 @@ def extract(
                 store.rows(store.require(as_keys(keys)), "likelihood").reshape(-1, len(QUANTITIES))
                 for keys in (packed.key_a, packed.key_b)
             )
-            missing = np.isnan(a).all(axis=1) | np.isnan(b).all(axis=1)
-            lost.extend(packed.ids[i] for i in np.flatnonzero(missing).tolist())
+            lost.append(np.isnan(a).all(axis=1) | np.isnan(b).all(axis=1))
             tables.append(_keys(packed))
             yield likelihood_view(packed.ids, a, b)
 
@@ -128,9 +127,10 @@ def extract(
         store = Writer(folder / "hidden" / name, settings)
         path = folder / "likelihood" / f"{split}.parquet"
         write_views(path, views(plans, store), texts.digest, name)
-    name_the_lost(split, lost, np.ones(len(lost), bool), "hidden and likelihood")
     notes = {"battles": texts.digest(), "source": name, "slots": ",".join(settings["slots"])}
     table = pa.concat_tables(tables).combine_chunks().replace_schema_metadata(notes)
+    ids = table["id"].to_pylist()
+    name_the_lost(split, ids, np.concatenate(lost), "hidden and likelihood")
     write_table(folder / "hidden" / f"{split}.parquet", table)
 
 
