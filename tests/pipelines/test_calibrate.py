@@ -7,7 +7,8 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.special import log_softmax, softmax
+from forecast_files import P, drawn, one_hot, run, table
+from scipy.special import softmax
 
 from arena.battle import CLASSES
 from arena.forecasts import read_forecasts
@@ -15,51 +16,8 @@ from meta.calibrate import METHODS
 from meta.scores import log_loss
 from pipelines import calibrate
 
-P = [f"p_{name}" for name in CLASSES]
 SWAPPED = np.array([1, 0, 2])
 WORDS = np.array(["model_a", "B", "tie (bothbad)"])
-
-
-def drawn(n=1500, seed=0):
-    """True log-probabilities and labels drawn from them."""
-    rng = np.random.default_rng(seed)
-    z = log_softmax(rng.normal(size=(n, 3)), axis=1)
-    return z, (z + rng.gumbel(size=z.shape)).argmax(axis=1)
-
-
-def table(p, y, names=P):
-    """A file's table with ids r0, r1, …, probabilities in ``names`` and 0 / 1 / 2 in label."""
-    frame = pd.DataFrame(p, columns=list(names)).assign(label=y)
-    frame.insert(0, "id", [f"r{i}" for i in range(len(frame))])
-    return frame
-
-
-def run(tmp_path, frame, *argv):
-    """Calibrate a table; the probabilities written, float64 (n, 3)."""
-    path, out = tmp_path / "in.csv", tmp_path / "out.csv"
-    frame.to_csv(path, index=False)
-    assert calibrate.command(["--probs", str(path), "--out", str(out), *argv]) == 0
-    found = pd.read_csv(out, dtype={"id": str}, keep_default_na=False)
-    assert list(found.columns) == ["id", *CLASSES]
-    assert found["id"].tolist() == frame["id"].astype(str).tolist()
-    p = found[list(CLASSES)].to_numpy()
-    assert p.sum(axis=1) == pytest.approx(1)
-    return p
-
-
-def refused(tmp_path, capsys, frame, *argv):
-    """The one line that a table is refused with."""
-    path = tmp_path / "in.csv"
-    if isinstance(frame, pd.DataFrame):
-        frame.to_csv(path, index=False)
-    else:
-        path.write_bytes(frame)
-    assert calibrate.command(["--probs", str(path), *argv]) == 2
-    assert sorted(f.name for f in tmp_path.iterdir()) == ["in.csv"]
-    err = capsys.readouterr().err
-    assert err.count("\n") == 1
-    assert err.startswith("error: ")
-    return err
 
 
 @pytest.mark.parametrize(
@@ -94,10 +52,6 @@ def test_what_is_printed_before_is_the_loss_of_the_file(tmp_path, capsys):
     ).groups()
     assert float(before) == pytest.approx(log_loss(p, y), abs=6e-5)
     assert log_loss(after, y) < float(told) < float(before)
-
-
-def one_hot(y, names=CLASSES):
-    return pd.DataFrame(np.eye(3, dtype=int)[y], columns=list(names))
 
 
 FORMS = {
@@ -245,90 +199,6 @@ def test_drift_of_rounding_is_mended(tmp_path):
     z, y = drawn(300)
     p = run(tmp_path, table(np.exp(z).round(2), y))
     assert p.sum(axis=1) == pytest.approx(1, abs=1e-12)
-
-
-def broken(change):
-    z, y = drawn(60)
-    return change(table(np.exp(z), y))
-
-
-def put(column, value, row=4):
-    def change(frame):
-        frame[column] = frame[column].astype(object)
-        frame.loc[row, column] = value
-        return frame
-
-    return change
-
-
-BROKEN = {
-    "no id": (lambda f: f.drop(columns="id"), "no column id"),
-    "no tie": (lambda f: f.drop(columns=P[2]), f"no column {P[2]}"),
-    "no probabilities": (lambda f: f.drop(columns=P), "no probabilities"),
-    "votes alone": (lambda f: f[["id"]].join(one_hot(f["label"])), "no probabilities|no column"),
-    "no label": (lambda f: f.drop(columns="label"), "no labels: .* label "),
-    "no label in a submission": (
-        lambda f: f.drop(columns="label").rename(columns=dict(zip(P, CLASSES, strict=True))),
-        "no labels",
-    ),
-    "two sets": (
-        lambda f: f.assign(p_a=f[P[0]], p_b=f[P[1]], p_tie=f[P[2]]),
-        "probabilities in .*p_winner_model_a.* and in p_a",
-    ),
-    "soft votes": (
-        lambda f: f.join(f[P].rename(columns=dict(zip(P, CLASSES, strict=True)))),
-        "probabilities in ",
-    ),
-    "two labels that differ": (
-        lambda f: f.join(one_hot((f["label"] + (f.index == 4)) % 3)),
-        r"row 5 \(id r4\): .*different",
-    ),
-    "a word": (put(P[1], "often"), r"row 5 \(id r4\): p_winner_model_b is 'often'"),
-    "empty": (put(P[1], ""), r"row 5 \(id r4\): p_winner_model_b is empty"),
-    "NaN": (put(P[1], "nan"), r"row 5 \(id r4\): p_winner_model_b is 'nan'"),
-    "infinite": (put(P[1], "inf"), r"row 5 \(id r4\): p_winner_model_b is 'inf'"),
-    "negative": (put(P[1], -0.25), r"row 5 \(id r4\): p_winner_model_b is '-0.25'"),
-    "percent": (lambda f: f.assign(**{c: f[c] * 100 for c in P}), r"row 1 \(id r0\).*sum to 100"),
-    "sum": (put(P[0], 0.99), r"row 5 \(id r4\): p_winner_model_a.* sum to "),
-    "bad label": (put("label", "3"), r"row 5 \(id r4\): label is '3'"),
-    "bad word": (put("label", "maybe"), r"row 5 \(id r4\): label is 'maybe'"),
-    "a word and a number": (put("label", "a1"), r"row 5 \(id r4\): label is 'a1'"),
-    "another letter": (put("label", "b\u00e9"), r"row 5 \(id r4\): label is 'b\u00e9'"),
-    "two winners": (
-        lambda f: put(CLASSES[0], 1)(f.join(one_hot(np.ones(60, dtype=int))).drop(columns="label")),
-        r"row 5 \(id r4\): two winners",
-    ),
-    "no winner": (
-        lambda f: put(CLASSES[1], 0)(f.join(one_hot(np.ones(60, dtype=int))).drop(columns="label")),
-        r"row 5 \(id r4\): no winner",
-    ),
-    "duplicate id": (put("id", "r2"), r"row 5 \(id r2\): row 3 has the same id"),
-    "missing id": (put("id", ""), "row 5: the id is missing"),
-    "formula": (put("id", "a;=cmd|' /C calc'!A0"), "row 5: the id is missing, .* or a formula"),
-    "few labels": (lambda f: put("label", "")(f.iloc[:19]), "at least 20"),
-    "no labels known": (lambda f: f.assign(label=-1), "at least 20"),
-    "one group": (lambda f: f.assign(group="x"), "1 groups: at least 20"),
-}
-
-
-@pytest.mark.parametrize("name", BROKEN)
-def test_what_cannot_be_calibrated_is_one_line(name, tmp_path, capsys):
-    change, told = BROKEN[name]
-    assert re.search(told, refused(tmp_path, capsys, broken(change)))
-
-
-def test_damaged_files_are_one_line(tmp_path, capsys):
-    good = broken(lambda f: f).to_csv(index=False).encode()
-    assert "row 1 " in refused(tmp_path, capsys, good.replace(b"\nr0,", b"\nr0,0.5,", 1))
-    assert "UTF-8" in refused(tmp_path, capsys, good.replace(b"\nr3,", b"\nr\xff,"))
-    assert "empty" in refused(tmp_path, capsys, b"")
-    assert "no rows" in refused(tmp_path, capsys, good.split(b"\n")[0] + b"\n")
-    rows = broken(lambda f: f).to_dict("records")
-    for name in ("\ud800", "x\r=1", ";=" * 500_000 + "("):
-        rows[3]["id"] = name
-        lines = "\n".join(json.dumps(row) for row in rows).encode()
-        complaint = "the id is missing, not one line of text, or a formula"
-        assert complaint in refused(tmp_path, capsys, lines)
 
 
 def test_where_it_writes(tmp_path, capsys, plain):
