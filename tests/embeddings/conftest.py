@@ -2,10 +2,12 @@
 
 import pytest
 import torch
+from shards import SETTINGS, items
 from tiny import ARCHITECTURES, save_tiny_model
 
 from embeddings.backbone import load_tokenizer
 from embeddings.config import load_config
+from embeddings.store import Writer
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -37,3 +39,12 @@ def architecture(request):
 @pytest.fixture(scope="session")
 def tokenizer(configs, architecture):
     return load_tokenizer(configs[architecture])
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A store of two shards: items 0 to 2 and 3 to 5."""
+    store = Writer(tmp_path / "store", SETTINGS)
+    store.add(*items(0))
+    store.add(*items(3))
+    return store.folder

@@ -1,64 +1,18 @@
 """Shards are whole or not there, and come back as they were written."""
 
 import json
-import shutil
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
+from shards import SETTINGS, gather, items, key, long, there
 
 from arena.errors import UserError
-from embeddings import store as module
 from embeddings import tensors
-from embeddings.store import Store, Writer, as_keys, check, ragged, settings_hash
-from embeddings.tensors import DamagedError
-
-SETTINGS = {"model": "toy", "slots": ["layer1.mean"]}
-
-
-def key(item):
-    # Zeros at both ends: keys are numbers of a fixed width and no texts.
-    return bytes([*[0] * 30, item, 0])
-
-
-def items(first=0, n=3):
-    """Items ``first``, ``first + 1`` …; every number of an item begins with the item's."""
-    numbers = np.arange(first, first + n)
-    states = (numbers[:, None, None] + np.arange(8).reshape(2, 4) / 16).astype(np.float16)
-    likelihood = (numbers[:, None] + np.array([0.25, np.nan])).astype(np.float32)
-    return [key(i) for i in numbers], {"states": states, "likelihood": likelihood}
-
-
-def long(item):
-    """An item of as many rows as its number, in the dtype that numpy does not have."""
-    return torch.full((item, 2), item + 0.5, dtype=torch.bfloat16)
-
-
-def shard_of(folder, item):
-    """The path of the shard that holds an item."""
-    (path,) = (p for p in folder.glob("*.safetensors") if key(item) in p.read_bytes())
-    return path
-
-
-@pytest.fixture
-def folder(tmp_path):
-    """A store of two shards: items 0 to 2 and 3 to 5."""
-    store = Writer(tmp_path / "store", SETTINGS)
-    store.add(*items(0))
-    store.add(*items(3))
-    return store.folder
-
-
-def gather(folder, numbers, name, column=None):
-    store = Store(folder)
-    return store.rows(store.require(as_keys([key(i) for i in numbers])), name, column)
-
-
-def there(store, numbers):
-    return (store.find(as_keys([key(i) for i in numbers])) >= 0).tolist()
+from embeddings.store import Store, Writer, as_keys, ragged, settings_hash
 
 
 @pytest.mark.parametrize("kind", [Store, Writer])
@@ -145,116 +99,6 @@ def test_what_is_missing_is_said_and_what_to_do(folder, tmp_path):
         gather(folder, [1, 6, 7, 6], "states")
     with pytest.raises(UserError, match=r"lacks evidence of 1 answers: run .*extract\.py"):
         gather(tmp_path / "nowhere", [1], "states")
-
-
-def truncate(path):
-    path.write_bytes(path.read_bytes()[:-10])
-
-
-def flip(path, place=-100):
-    """Change a bit; the keys are the last 96 bytes."""
-    content = bytearray(path.read_bytes())
-    content[place] ^= 1
-    path.write_bytes(content)
-
-
-def flip_key(path):
-    flip(path, -1)
-
-
-def empty(path):
-    path.write_bytes(b"")
-
-
-def exchange(path):
-    """Put in a sound shard of other items."""
-    shutil.copy(shard_of(path.parent, 3), path)
-
-
-def foreign(path):
-    save_file({"weight": torch.zeros(3)}, path)
-
-
-def junk(path):
-    path.write_bytes(bytes(range(256)))
-
-
-DAMAGES = [truncate, flip, flip_key, empty, exchange, foreign, junk]
-
-
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_shard_is_removed_and_said(folder, damage, capsys):
-    path = shard_of(folder, 0)
-    damage(path)
-    store = Writer(folder, SETTINGS)
-    assert not path.exists()
-    assert there(store, [0, 3]) == [False, True]
-    err = capsys.readouterr().err
-    assert str(path) in err
-    assert err.count("\n") == 1
-    store.add(*items())
-    assert gather(folder, [0], "states")[0, 0, 0] == 0
-
-
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_who_reads_is_told_of_a_damaged_shard_and_removes_nothing(folder, damage):
-    path = shard_of(folder, 0)
-    damage(path)
-    with pytest.raises(UserError, match=rf"{path.name} is damaged .*: run .*extract\.py"):
-        gather(folder, [0], "states")
-    assert path.exists()
-
-
-def test_a_shard_is_hashed_once_in_a_process(folder, monkeypatch):
-    calls = []
-    monkeypatch.setattr(module, "_sound", set())
-    read = module.read_tensors
-    monkeypatch.setattr(module, "read_tensors", lambda path: calls.append(path) or read(path))
-    # Who reads a few items does not wait for all shards.
-    gather(folder, [0], "states")
-    assert len(calls) == 1
-    Writer(folder)
-    gather(folder, range(6), "states")
-    assert len(calls) == 2
-    flip(shard_of(folder, 0))
-    Writer(folder)
-    assert len(calls) == 3
-
-
-@pytest.fixture(scope="module", params=["fixed", "ragged"])
-def written(request, tmp_path_factory):
-    store = Writer(tmp_path_factory.mktemp("store"))
-    if request.param == "fixed":
-        store.add(*items())
-    else:
-        store.add([key(1), key(2)], ragged([long(1), long(2)]))
-    (path,) = store.folder.glob("*.safetensors")
-    return path
-
-
-@settings(max_examples=300, deadline=None)
-@given(st.data())
-def test_no_changed_byte_goes_unnoticed(written, tmp_path_factory, data):
-    content = bytearray(written.read_bytes())
-    place = data.draw(st.integers(0, len(content) - 1))
-    content[place] ^= data.draw(st.integers(1, 255))
-    # The header is JSON filled up with spaces; with a tab for one it says the same.
-    begin = 8 + int.from_bytes(content[:8], "little")
-    assume(place >= begin or content[place] not in b"\t\n\r")
-    path = tmp_path_factory.getbasetemp() / written.name
-    path.write_bytes(content)
-    with pytest.raises(DamagedError):
-        check(path)
-
-
-@settings(max_examples=100, deadline=None)
-@given(st.data())
-def test_no_cut_goes_unnoticed(written, tmp_path_factory, data):
-    content = written.read_bytes()
-    path = tmp_path_factory.getbasetemp() / written.name
-    path.write_bytes(content[: data.draw(st.integers(0, len(content) - 1))])
-    with pytest.raises(DamagedError):
-        check(path)
 
 
 def test_what_a_crash_left_is_removed_by_who_writes(folder):
