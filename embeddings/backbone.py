@@ -81,7 +81,8 @@ class Backbone:
     def check_head(self) -> None:
         """Compare logits of two tokens with those that the whole model gives.
 
-        Not for a model that will be trained: the pass may change its weights (bitsandbytes).
+        bitsandbytes rearranges weights in their first pass, which no two threads may do at once: of
+        a model that threads read with, it is this one. Not for a model that will be trained.
 
         Raises:
             UserError: the model does to its logits what is not known here.

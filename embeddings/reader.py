@@ -28,7 +28,6 @@ class AnswerReader:
         self._backbone = load_backbone(config)
         with one_core():
             self._scorer = Scorer(self._backbone, end_token, opening, engine)
-        self._warm = config.quantization == "none"
 
     def read(
         self, items: Sequence[Item], progress: Callable[[Sequence[Item]], None] = lambda _: None
@@ -43,10 +42,6 @@ class AnswerReader:
             Keys and arrays of a shard, for ``embeddings.store.Writer.add``: ``states`` and
             ``likelihood`` as ``Scorer.score`` gives them.
         """
-        if not self._warm and items:
-            # bitsandbytes rearranges the weights in its first pass: no two threads at once.
-            self._scorer.score(items[-1:])
-            self._warm = True
         for part, scored in in_shards(
             items,
             self._scorer.score,

@@ -47,7 +47,7 @@ from arena.views import write_views
 from embeddings.cluster import Cluster
 from embeddings.config import BackboneConfig, load_config
 from embeddings.engine import AUTO, ENGINES, TORCH, choose
-from embeddings.evidence import Fill, estimate, extract, plan, settings_of
+from embeddings.evidence import Fill, Local, estimate, extract, plan, settings_of
 from embeddings.store import settings_hash
 
 DEFAULT_BACKBONE = "smollm2-135m"
@@ -174,8 +174,8 @@ def as_json(config: BackboneConfig) -> Any:
     return json.loads(json.dumps(asdict(config)))
 
 
-def reader(arguments: argparse.Namespace) -> Fill | None:
-    """What reads with the language model: actors of a cluster, or this process (``None``).
+def reader(arguments: argparse.Namespace, runner: str) -> Fill:
+    """What reads with the language model: actors of a cluster, or this process with ``runner``.
 
     Raises:
         UserError: options of a cluster without one.
@@ -186,7 +186,7 @@ def reader(arguments: argparse.Namespace) -> Fill | None:
         raise UserError(
             "--ray-address and --actors go with --engine ray: add it, or leave them out"
         )
-    return None
+    return Local(runner).fill
 
 
 def check_training(run: Run, config: BackboneConfig, runner: str) -> None:
@@ -213,7 +213,7 @@ def make_evidence(
     taken: Intake,
     config: BackboneConfig,
     runner: str,
-    read: Fill | None,
+    read: Fill,
 ) -> None:
     """Write the views of a split's battles."""
     start = time.monotonic()
@@ -268,12 +268,12 @@ def print_plan(split: str, battles: BattleFile, config: BackboneConfig, runner: 
 
 def main(arguments: argparse.Namespace) -> None:
     """Read, validate, extract."""
-    read_by = reader(arguments)
     files = sources(arguments)
     run = run_of(arguments, files)
     record = run.read_record()
     config = backbone(arguments, record)
     runner = engine(arguments, record, config)
+    read_by = reader(arguments, runner)
     with opened(files, arguments.limit) as battles:
         if arguments.dry_run:
             for split, file in battles.items():

@@ -5,6 +5,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+import bitsandbytes
 import numpy as np
 import pytest
 import torch
@@ -16,7 +17,7 @@ from arena.views import Column, View
 from embeddings import reader
 from embeddings.backbone import load_backbone
 from embeddings.config import load_config
-from embeddings.evidence import HiddenStates, extract, likelihood_view
+from embeddings.evidence import HiddenStates, Local, extract, likelihood_view
 from embeddings.planning import pack_battles
 from embeddings.scoring import QUANTITIES, Scorer
 
@@ -116,6 +117,19 @@ def test_as_many_cores_as_may_be_give_the_same_bytes(calm, tmp_path, config):
     finally:
         torch.set_num_threads(threads)
     assert files(tmp_path) == files(calm)
+
+
+def test_both_splits_are_read_by_one_model(calm, tmp_path, config, monkeypatch):
+    loads = []
+    monkeypatch.setattr(reader, "load_backbone", lambda c: loads.append(c) or load_backbone(c))
+    read = Local().fill
+    for split in ("test", "train"):
+        battles = BATTLES[:3] if split == "test" else BATTLES
+        extract([battles], len(battles), config, tmp_path, split, read=read)
+    assert loads == [config]
+    for name in ("hidden", "likelihood"):
+        path = f"{name}/train.parquet"
+        assert (tmp_path / path).read_bytes() == (calm / path).read_bytes()
 
 
 def test_what_is_written(calm):
@@ -304,11 +318,21 @@ def test_the_number_of_cores_changes_no_byte(calm, config, tmp_path, counted):
 
 @pytest.mark.usefixtures("two_threads")
 @pytest.mark.parametrize("quantization", ["nf4", "int8"])
-def test_quantized_weights_are_rearranged_by_one_thread(config, tmp_path, counted, quantization):
+def test_quantized_weights_are_rearranged_by_one_thread(
+    config, tmp_path, monkeypatch, quantization
+):
+    layer = {"nf4": bitsandbytes.nn.Linear4bit, "int8": bitsandbytes.nn.Linear8bitLt}[quantization]
+    passes, forward = {}, layer.forward
+
+    def counting(self, x):
+        passes.setdefault(self, []).append(threading.current_thread())
+        return forward(self, x)
+
+    monkeypatch.setattr(layer, "forward", counting)
     quantized = replace(config, quantization=quantization)
     extract_all(FEW, quantized, tmp_path / "two", "train")
-    assert counted.threads[0] is threading.current_thread()
-    assert threading.current_thread() not in counted.threads[1:]
+    assert {threads[0] for threads in passes.values()} == {threading.current_thread()}
+    assert all(len(set(threads)) > 1 for threads in passes.values())
     torch.set_num_threads(1)
     extract_all(FEW, quantized, tmp_path / "one", "train")
     assert files(tmp_path / "one") == files(tmp_path / "two")
