@@ -2,15 +2,16 @@
 
     python benchmarks/second_stage.py --rival-python /path/to/venv/bin/python
     python benchmarks/second_stage.py --quick
-    python benchmarks/second_stage.py --run runs/lmsys --rival-python ...
+    python benchmarks/second_stage.py --run runs/lmsys --rival-python ... --preset best_quality
 
-AutoGluon wants versions of its own, so it lives in another virtual environment
-(``pip install "autogluon.tabular[lightgbm]"``); without ``--rival-python`` it is left out. It gets
-the rows in one order, one time limit after the other until its log loss is as low as ours without
-tuning, and as many threads. Ours is what ``train_meta.py`` does for one fusion: five folds, early
-stopping on each, the choice of a calibrator. By default the design is synthetic, 57,477 rows by 500
-columns with a planted signal, whose best possible log loss is printed; with ``--run`` it is the
-run's views that never saw a label, and the first fold is held out.
+AutoGluon wants versions of its own, so it lives in another virtual environment (``pip install
+"autogluon.tabular[lightgbm,catboost,xgboost,fastai]"``; it takes the models that are there);
+without ``--rival-python`` it is left out. It gets the rows in one order, one time limit after the
+other until its log loss is as low as ours without tuning, and as many threads. Ours is what
+``train_meta.py`` does for one fusion: five folds, early stopping on each, the choice of a
+calibrator. By default the design is synthetic, 57,477 rows by 500 columns with a planted signal,
+whose best possible log loss is printed; with ``--run`` it is the run's views that never saw a
+label, and the first fold is held out.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -89,19 +91,21 @@ def ours(train: Design, held: Design, trials: int, bags: int) -> tuple[float, fl
     return time.perf_counter() - start, loss
 
 
-def rival(python: Path, train: Design, held: Design, goal: float, most: int) -> None:
+def rival(
+    python: Path, train: Design, held: Design, goal: float, limits: Sequence[int], preset: str
+) -> None:
     """Give AutoGluon more and more time until it is as good, and print each."""
     with tempfile.TemporaryDirectory() as name:
         data = Path(name) / "design.npz"
         arrays = {"train": train[0].values, "labels": train[1], "held": held[0].values}
         np.savez(data, **arrays)
-        for limit in (limit for limit in LIMITS if limit <= most):
+        for limit in limits:
             out = Path(name) / "found.npy"
-            command = [python, RIVAL, data, out, str(limit), str(os.cpu_count())]
+            command = [python, RIVAL, data, out, str(limit), str(os.cpu_count()), preset]
             done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
             said = json.loads(done.stdout.splitlines()[-1])
             loss = log_loss(np.load(out), held[1])
-            what = f"AutoGluon {said['version']}, limit {limit} s ({said['best']})"
+            what = f"AutoGluon {said['version']} {preset}, {limit} s ({said['best']})"
             report(what, said["seconds"], loss)
             if loss <= goal:
                 return
@@ -110,7 +114,7 @@ def rival(python: Path, train: Design, held: Design, goal: float, most: int) -> 
 
 def report(what: str, seconds: float, loss: float) -> None:
     """Print a line."""
-    print(f"{what:58} {seconds:8.1f} s   log loss {loss:.4f}", flush=True)
+    print(f"{what:64} {seconds:8.1f} s   log loss {loss:.4f}", flush=True)
 
 
 def take(design: Design, rows: np.ndarray) -> Design:
@@ -126,7 +130,10 @@ def main() -> None:
     p.add_argument("--columns", type=int, default=500, help="columns (500)")
     p.add_argument("--trials", type=int, default=5, help="of the tuned variant (5); 0: none")
     p.add_argument("--quick", action="store_true", help="3,000 rows, 100 columns, 2 trials")
-    p.add_argument("--most", type=int, default=LIMITS[-1], help="seconds that AutoGluon gets")
+    p.add_argument(
+        "--limits", type=int, nargs="+", default=LIMITS, help=f"seconds for AutoGluon {LIMITS}"
+    )
+    p.add_argument("--preset", default="medium_quality", help="AutoGluon's (its default)")
     p.add_argument("--rival-python", type=Path, help="interpreter of an environment with AutoGluon")
     arguments = p.parse_args()
     if arguments.quick:
@@ -150,7 +157,7 @@ def main() -> None:
     seconds, goal = ours(train, held, 0, 1)
     report("ours, no tuning, one booster a fold", seconds, goal)
     if arguments.rival_python:
-        rival(arguments.rival_python, train, held, goal, arguments.most)
+        rival(arguments.rival_python, train, held, goal, arguments.limits, arguments.preset)
     report("ours, no tuning, three boosters a fold", *ours(train, held, 0, 3))
     if arguments.trials:
         what = f"ours, {arguments.trials} trials, three boosters a fold"

@@ -1,6 +1,6 @@
 """AutoGluon on a design matrix, run by benchmarks/second_stage.py in an environment of its own.
 
-python second_stage_rival.py DESIGN.npz FOUND.npy SECONDS THREADS
+python second_stage_rival.py DESIGN.npz FOUND.npy SECONDS THREADS PRESET
 """
 
 import json
@@ -14,7 +14,7 @@ import pandas as pd
 from autogluon.tabular import TabularPredictor
 
 
-def main(design: str, out: str, limit: int, threads: int) -> None:
+def main(design: str, out: str, limit: int, threads: int, preset: str) -> None:
     """Train within ``limit`` seconds, write the held-out probabilities, print seconds as JSON."""
     with np.load(design) as found:
         train, labels, held = (found[name] for name in ("train", "labels", "held"))
@@ -23,7 +23,7 @@ def main(design: str, out: str, limit: int, threads: int) -> None:
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         predictor = TabularPredictor("label", eval_metric="log_loss", path=folder, verbosity=0)
-        predictor.fit(table, time_limit=limit, num_cpus=threads, num_gpus=0)
+        predictor.fit(table, presets=preset, time_limit=limit, num_cpus=threads, num_gpus=0)
         probabilities = predictor.predict_proba(pd.DataFrame(held, columns=names))
         seconds = time.perf_counter() - start
         best = predictor.model_best
@@ -32,4 +32,4 @@ def main(design: str, out: str, limit: int, threads: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), sys.argv[5])

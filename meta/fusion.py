@@ -8,13 +8,14 @@ from pathlib import Path
 
 import lightgbm as lgb
 import numpy as np
+from scipy.special import softmax
 from sqlalchemy.engine import URL
 
 from arena.battle import SEED
 from arena.errors import UserError
 from arena.views import View, join
-from meta.calibrate import Calibrator, choose
-from meta.gbm import BothOrders, cross_validate, raw_scores, raw_scores_as_given
+from meta.calibrate import Calibrator, choose, worth_keeping
+from meta.gbm import BASELINE, BothOrders, cross_validate, raw_scores, raw_scores_as_given
 from meta.tune import tune
 
 
@@ -93,21 +94,45 @@ def fit_fusion(
         views: the training rows' views, supervised ones out of fold.
         labels: int (n,).
         folds: int (n,), inner folds; they serve early stopping, tuning and calibration.
-        groups: prompt group of each row (n,), the unit of the calibrator's standard errors.
-        trials: Optuna trials; 0 keeps the baseline parameters.
+        groups: prompt group of each row (n,), the unit of standard errors.
+        trials: Optuna trials, whose best must be surely better than the baseline; 0 keeps that.
         bags: boosters a fold, of different seeds, averaged.
         storage: SQLite file of the study, or a database for several processes.
         progress: called for each finished trial, and once at the end.
     """
     design = join(views)
     data = BothOrders(design, labels)
-    params = tune(data, folds, trials, storage, progress)
+    params = surely_better(data, folds, groups, tune(data, folds, trials, storage, progress))
     found = cross_validate(data, folds, params, seeds=range(SEED, SEED + bags))
     calibrator, losses = choose(found.raw, labels, folds, groups)
     progress()
     return Fusion(
         tuple(views), tuple(design.names), found.boosters, params, calibrator, losses, len(labels)
     )
+
+
+def surely_better(
+    data: BothOrders, folds: np.ndarray, groups: np.ndarray, tuned: dict[str, float]
+) -> dict[str, float]:
+    """The tuned parameters where their gain passes :func:`worth_keeping`, else the baseline.
+
+    The best of some trials owes part of its log loss to luck, the more the fewer the rows
+    (docs/LOG.md, 2026-11-27). So it meets the baseline at the learning rate of the kept model.
+
+    Args:
+        data: the training rows, n.
+        folds: int (n,), inner folds.
+        groups: prompt group of each row, (n,).
+        tuned: LightGBM parameters.
+    """
+    if tuned == BASELINE:
+        return tuned
+    candidates = {"baseline": dict(BASELINE), "tuned": tuned}
+    found = {
+        name: softmax(cross_validate(data, folds, params).raw, axis=1)
+        for name, params in candidates.items()
+    }
+    return candidates[worth_keeping(found, data.labels, groups)]
 
 
 def sets_of_views(names: Sequence[str]) -> dict[str, tuple[str, ...]]:
