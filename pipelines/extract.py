@@ -174,19 +174,22 @@ def as_json(config: BackboneConfig) -> Any:
     return json.loads(json.dumps(asdict(config)))
 
 
-def reader(arguments: argparse.Namespace, runner: str) -> Fill:
+@contextmanager
+def reading(arguments: argparse.Namespace, runner: str) -> Iterator[Fill]:
     """What reads with the language model: actors of a cluster, or this process with ``runner``.
 
     Raises:
         UserError: options of a cluster without one.
     """
     if arguments.engine == RAY:
-        return Cluster(arguments.ray_address or "", arguments.actors or 0).fill
-    if arguments.ray_address or arguments.actors:
+        with Cluster(arguments.ray_address or "", arguments.actors or 0) as cluster:
+            yield cluster.fill
+    elif arguments.ray_address or arguments.actors:
         raise UserError(
             "--ray-address and --actors go with --engine ray: add it, or leave them out"
         )
-    return Local(runner).fill
+    else:
+        yield Local(runner).fill
 
 
 def check_training(run: Run, config: BackboneConfig, runner: str) -> None:
@@ -273,8 +276,7 @@ def main(arguments: argparse.Namespace) -> None:
     record = run.read_record()
     config = backbone(arguments, record)
     runner = engine(arguments, record, config)
-    read_by = reader(arguments, runner)
-    with opened(files, arguments.limit) as battles:
+    with reading(arguments, runner) as read, opened(files, arguments.limit) as battles:
         if arguments.dry_run:
             for split, file in battles.items():
                 print_plan(split, file, config, runner)
@@ -289,7 +291,7 @@ def main(arguments: argparse.Namespace) -> None:
                 record_inputs(run, arguments, files, taken, config, runner)
                 write_rejected(run, taken)
             for split, found in taken.items():
-                make_evidence(run, split, found, config, runner, read_by)
+                make_evidence(run, split, found, config, runner, read)
     print(f"evidence in {run.views}; next: python pipelines/train_meta.py --run {run.folder}")
 
 
