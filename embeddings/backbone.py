@@ -91,7 +91,8 @@ class Backbone:
         with torch.inference_mode():
             own = self.model(tokens).logits[0].float()
             states = self.decoder(tokens).last_hidden_state[0]
-            apart = (self.logits(states).float() - own).abs().max()
+            # On several cards the whole model's logits come back to the first, these do not.
+            apart = (self.logits(states).float().to(own.device) - own).abs().max()
         # What is not finite is no matter of the head.
         if apart > 0.05 * own.abs().max():
             raise UserError(

@@ -7,13 +7,15 @@ checkpointing a second forward pass: 4 or 6 operations per weight and token. Lef
 not counted: the one is a look-up, the other is not used. All over a share (MFU) of the device's
 speed.
 
-Memory, on the GPU: weights, at the bytes of ``planning.BYTES_A_WEIGHT``; LoRA at 10 bytes a
-parameter (float32 weights and gradients, two 8-bit moments); activations per token and trained
-layer of 34 d bytes (Korthikanti et al. 2022, equation 2, without the attention matrices, which
-fused kernels do not store) and 3 (6 d + f) bytes for the inputs of LoRA (bf16 and a dropout mask, d
-the hidden and f the intermediate size); where attention is not fused (Gemma-2's soft-capping), 10
-bytes a head for each token that a token sees. With gradient checkpointing only one layer has these,
-and each layer 2 d. What CUDA itself takes, one or two GiB, comes on top.
+Memory, on the GPU: weights, at the bytes of ``planning.BYTES_A_WEIGHT``; LoRA at 14 bytes a
+parameter (float32 weights, their gradients, those of a micro-batch, two 8-bit moments); activations
+per token and trained layer of 34 d bytes (Korthikanti et al. 2022, equation 2, without the
+attention matrices, which fused kernels do not store) and 3 (6 d + f) bytes for the inputs of LoRA
+(bf16 and a dropout mask, d the hidden and f the intermediate size); where attention is not fused
+(Gemma-2's soft-capping), 14 bytes a head for each token that a token sees. With gradient
+checkpointing only one layer has these, and each layer 2 d; in int8 also 2 (3 d + f), since
+bitsandbytes keeps the inputs of its products where checkpointing does not see them. What CUDA
+itself takes, one or two GiB, comes on top.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from arena.errors import UserError
 from embeddings.backbone import model_folder
 from embeddings.config import BackboneConfig
 from embeddings.depths import Span
+from embeddings.joint import STATES
 from embeddings.pairs import Pairs, distinct
 from embeddings.planning import (
     A100_FLOPS,
@@ -40,6 +43,7 @@ from embeddings.planning import (
     on_cards,
     parameters_of,
 )
+from embeddings.probe import FOLDS
 from embeddings.recipe import Recipe
 from embeddings.training import steps_of
 
@@ -158,13 +162,27 @@ def gpu_memory(
     """
     kind = config.dtype if config.quantization == "none" else config.quantization
     layer = 34 * shape.width + 3 * (6 * shape.width + shape.inner)
-    layer += 10 * shape.unfused_heads * longest
+    layer += 14 * shape.unfused_heads * longest
     weights = (parameters_of(config) or shape.weights) * BYTES_A_WEIGHT[kind]
     if recipe.epochs == 0:
         return weights + max(config.batch_tokens, longest) * layer
     tokens = max(recipe.batch_tokens, longest)
     kept = 2 * shape.width * trained + layer if recipe.gradient_checkpointing else layer * trained
-    return weights + 10 * recipe.rank * shape.projections * trained + tokens * kept
+    if recipe.gradient_checkpointing and kind == "int8":
+        kept += 2 * (3 * shape.width + shape.inner) * trained
+    return weights + 14 * recipe.rank * shape.projections * trained + tokens * kept
+
+
+def probe_memory(recipe: Recipe, shape: Shape, battles: int) -> float:
+    """Bytes that the probe takes from which a head starts: all states, and those of two folds.
+
+    Args:
+        recipe: which states the head reads.
+        shape: of the backbone.
+        battles: that a judge learns from, in both orders.
+    """
+    states = len(recipe.depths) * (len(STATES) if recipe.pool == "answers" else 1)
+    return 2 * battles * states * shape.width * 4 * (1 + (FOLDS - 1) / FOLDS)
 
 
 def estimate_finetuning(
@@ -194,6 +212,7 @@ def estimate_finetuning(
     span = Span.of(recipe, shape.layers)
     trained = span.end - span.begin
     top, lower = trained / shape.layers, span.begin / shape.layers
+    learned = [int((~out).sum()) for out in left_out]
     a_token = 6 if recipe.gradient_checkpointing else 4
     training = a_token * top * shape.weights * tokens.learned
     read = tokens.frozen + tokens.asked
@@ -211,9 +230,9 @@ def estimate_finetuning(
         f"(longest sequence {longest:,}), {predict.tokens:,} in prediction; truncated "
         f"{(train.cut > 0).mean() if len(train.cut) else 0.0:.1%}",
         *(
-            f"  judge {k + 1} of {len(left_out)}: {int((~out).sum()):,} battles, "
-            f"{steps_of(int((~out).sum()), recipe):,} steps; leaves out {int(out.sum()):,}"
-            for k, out in enumerate(left_out)
+            f"  judge {k + 1} of {len(left_out)}: {rows:,} battles, {steps_of(rows, recipe):,} "
+            f"steps; leaves out {len(train.ids) - rows:,}"
+            for k, rows in enumerate(learned)
         ),
         f"  training {a_token} x {top * shape.weights / 1e9:.2f} G weights x {tokens.learned:,} "
         f"tokens = {training / 1e12:,.0f} TFLOP; reading 2 x weights x {read:,} tokens"
@@ -224,6 +243,8 @@ def estimate_finetuning(
         f"and {CPU_MFU[kind]:.0%} (reading) of {speed / 1e9:,.0f} GFLOP/s (measured just now)",
         f"  A100 40 GB: {duration(there)} at {A100_MFU[kind]:.0%} of 312 TFLOP/s (assumed, not "
         f"measured), {on_cards(memory, config, f': {thrift}')}",
+        "  before a judge is loaded, the probe that its head starts from: "
+        f"{probe_memory(recipe, shape, max(learned, default=0)) / 2**30:.1f} GiB on one card",
     ]
     if tokens.lower:
         width = shape.width * (4 if config.dtype == "float32" else 2)

@@ -26,6 +26,7 @@ from embeddings import pairs, probe
 from embeddings.backbone import fingerprint, load_backbone, model_config, model_folder
 from embeddings.config import BackboneConfig
 from embeddings.depths import Span
+from embeddings.examples import Examples
 from embeddings.joint import AGAIN
 from embeddings.judge import Judge, average, token_ids
 from embeddings.lower import fill_lower
@@ -36,7 +37,7 @@ from embeddings.recipe import Recipe
 from embeddings.store import Writer, as_keys, settings_hash
 from embeddings.template import TEMPLATE_VERSION
 from embeddings.tensors import DamagedError, read_tensors, write_tensors
-from embeddings.training import TRAINING_VERSION, WEIGHTS, Examples, Trainer
+from embeddings.training import TRAINING_VERSION, WEIGHTS, Trainer
 
 SETTINGS, MEMBERS = "settings.json", "mean of"
 
@@ -121,8 +122,11 @@ class Judges:
         if _is_whole(folder / WEIGHTS):
             print(f"{what}: trained already, in {folder}", flush=True)
             return folder
+        # Before the model is there: a probe takes twice its states' memory.
+        found = self._probe(examples)
+        _free()
         judge = Judge(load_backbone(self.config), self.recipe)
-        judge.start(self._probe(examples, judge.where))
+        judge.start(found)
         Trainer(judge, examples, self.recipe, folder, self._inputs).run(self.every, what)
         del judge
         _free()
@@ -188,8 +192,9 @@ class Judges:
         folder = self.folder / f"{name}-{settings_hash({**self.reads, **settings})}"
         return Writer(folder, again=AGAIN)
 
-    def _probe(self, examples: Examples, where: torch.device) -> probe.Probe:
-        """The probe of these examples, in both orders."""
+    def _probe(self, examples: Examples) -> probe.Probe:
+        """The probe of these examples, in both orders, fitted on the GPU if there is one."""
+        where = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         table = examples.pairs
         targets = np.concatenate([examples.targets, examples.targets[:, SWAP]])
         found = probe.fit(

@@ -5,6 +5,7 @@ A depth is a number of layers: 0 is the decoder's input, the number of its layer
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -69,6 +70,8 @@ class Span:
 def keep(decoder: Any, kept: slice) -> None:
     """Drop all other layers of a decoder."""
     decoder.layers = decoder.layers[kept]
+    # A layer in nf4 refers to itself (bitsandbytes' Params4bit.module).
+    gc.collect()
     decoder.config.num_hidden_layers = len(decoder.layers)
     # Gemma-2 and Qwen2 look up the mask of layer i by its place.
     if getattr(decoder.config, "layer_types", None):

@@ -1,8 +1,9 @@
 """What runs a backbone's decoder: PyTorch, or OpenVINO on a CPU (``openvino_engine.py``).
 
 An engine gives the states of the kept layers and the final ones of sequences that all begin with
-the template's opening. The opening is read once, and stands before every sequence as keys and
-values.
+the template's opening. On a CPU the opening is read once, and stands before every sequence as keys
+and values. On a GPU it is read with each sequence: behind a cache attention needs a mask, with
+which PyTorch has no flash attention, and the keys and values of all layers are kept.
 """
 
 from __future__ import annotations
@@ -58,16 +59,17 @@ class TorchEngine:
             numbers: layers whose states are kept, from 1.
             opening: tokens with which every sequence begins, int32; may be empty.
         """
-        self.backbone, self.numbers, self.opening = backbone, numbers, opening
+        cached = opening if backbone.device.type == "cpu" else opening[:0]
+        self.backbone, self.numbers, self.opening = backbone, numbers, cached
         self._between = Between(
             backbone.decoder, [n for n in numbers if n < len(backbone.decoder.layers)]
         )
         self._keys_and_values: list[tuple[torch.Tensor, torch.Tensor]] = []
         self.opening_states: list[torch.Tensor] = []
-        if len(opening):
+        if len(cached):
             cache = DynamicCache(config=backbone.model.config)
             with torch.inference_mode():
-                self.opening_states = self._run([opening], cache)
+                self.opening_states = self._run([cached], cache)
             self._keys_and_values = [(layer.keys, layer.values) for layer in cache.layers]
 
     def states(self, sequences: Sequence[np.ndarray]) -> list[torch.Tensor]:
@@ -97,17 +99,11 @@ class TorchEngine:
     ) -> list[torch.Tensor]:
         """One pass of the decoder over sequences that stand behind ``cache``.
 
-        Padding stands on the right and is masked; attention looks left, so content cannot see it.
+        Padding stands on the right: attention looks left, so content cannot see it.
         """
-        longest = max(map(len, sequences))
-        before = cache.get_seq_length() if cache is not None else 0
-        ids = torch.zeros((len(sequences), longest), dtype=torch.long)
-        mask = torch.zeros((len(sequences), before + longest), dtype=torch.long)
-        for row, sequence in enumerate(sequences):
-            ids[row, : len(sequence)] = torch.from_numpy(sequence.astype(np.int64))
-            mask[row, : before + len(sequence)] = 1
-        device = self.backbone.device
-        return self.decode(ids.to(device), mask.to(device) if len(sequences) > 1 else None, cache)
+        ids = [torch.from_numpy(sequence.astype(np.int64)) for sequence in sequences]
+        padded = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True)
+        return self.decode(padded.to(self.backbone.device), None, cache)
 
     def decode(
         self, ids: torch.Tensor, mask: torch.Tensor | None, cache: DynamicCache | None
@@ -120,10 +116,17 @@ class TorchEngine:
             cache: what stands before.
         """
         decoder = self.backbone.decoder
-        final = decoder(
-            input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=cache is not None
-        ).last_hidden_state
-        states = {**self._between.take(), len(decoder.layers): final}
+        try:
+            final = decoder(
+                input_ids=ids,
+                attention_mask=mask,
+                past_key_values=cache,
+                use_cache=cache is not None,
+            ).last_hidden_state
+        finally:
+            # Of a pass for which memory did not suffice nothing may stay.
+            between = self._between.take()
+        states = {**between, len(decoder.layers): final}
         return [*(states[n] for n in self.numbers), final]
 
 

@@ -94,6 +94,10 @@ class Judge(nn.Module):
             if trained:
                 # Master weights: bfloat16 has 8 bits, and a step of 1e-4 would round to nothing.
                 parameter.data = parameter.data.float()
+        for module in self.model.modules():
+            if self.autocasts and hasattr(module, "lora_A"):
+                # Autocast casts by itself; by way of float32 it is the same and takes longer.
+                module.cast_input_dtype_enabled = False
         if recipe.gradient_checkpointing:
             self.model.activation_checkpointing_enable({"use_reentrant": False})
 
@@ -134,8 +138,12 @@ class Judge(nn.Module):
             # The cache is one for all threads, and holds parts of their graphs.
             cache_enabled=False,
         ):
-            last = self.model.get_decoder()(**{name: padded}, use_cache=False).last_hidden_state
-        kept = {0: padded, **self.between.take(), self.reads[-1]: last}
+            try:
+                last = self.model.get_decoder()(**{name: padded}, use_cache=False).last_hidden_state
+            finally:
+                # Of a pass for which memory did not suffice nothing may stay.
+                between = self.between.take()
+        kept = {0: padded, **between, self.reads[-1]: last}
         by_depth = [kept[depth].to(self.where) for depth in self.reads]
         return torch.cat([self._pool(batch, states) for states in by_depth], dim=1)
 

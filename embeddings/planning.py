@@ -22,7 +22,7 @@ from embeddings.backbone import load_tokenizer, safetensors_header
 from embeddings.config import BackboneConfig, load_config
 from embeddings.engine import TORCH
 from embeddings.packing import PROMPT, Packer
-from embeddings.scoring import Item
+from embeddings.scoring import CHUNK, GPU_CHUNK, Item
 from embeddings.template import Encoder, conversation_template
 from embeddings.windows import windows
 
@@ -267,9 +267,9 @@ def estimate_reading(
     weights = parameters * BYTES_A_WEIGHT[kind]
     # 12 d^2 a layer and some 30 layers: d is about sqrt(parameters / 400) in models of all sizes.
     hidden = (parameters / 400) ** 0.5
-    head = 3 * 128 * 256_000 * 4.0
-    here = weights + longest * hidden * 24 * 2 + head
-    there = weights + config.batch_tokens * hidden * 24 * 2 + head
+    logits = 3 * 256_000 * 4.0
+    here = weights + longest * hidden * 24 * 2 + CHUNK * logits
+    there = weights + config.batch_tokens * hidden * 24 * 2 + GPU_CHUNK * logits
     speed = gemm_speed(torch.float32 if kind == "float32" else torch.bfloat16)
     share = CPU_MFU[kind] if engine == TORCH else OPENVINO_MFU
     return [

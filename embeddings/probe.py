@@ -47,24 +47,27 @@ def fit(states: torch.Tensor, targets: torch.Tensor, groups: Sequence[str]) -> P
     """Fit a probe; its ridge penalty is chosen by cross-validation over prompt groups.
 
     Args:
-        states: float32 (n, f); rows that are not finite are left out.
+        states: float32 (n, f) of float16's range, changed here, since there may be no room for a
+            copy. Rows that are not finite are left out.
         targets: probabilities of A, B and tie, float32 (n, 3).
         groups: prompt group of each row, n.
 
     Raises:
         UserError: no row is finite.
     """
-    sound = torch.isfinite(states).all(dim=1)
+    # Of float16's range, sums do not overflow; asked one by one they would take a copy.
+    sound = torch.isfinite(states.sum(dim=1))
     if not sound.any():
         raise UserError(
             f"none of the {len(states):,} sequences to learn from has finite states: say dtype: "
             "float32 in the backbone's YAML, or take another backbone"
         )
-    states, targets = states[sound], targets[sound]
+    if not sound.all():
+        states, targets = states[sound], targets[sound]
     folds = fold_of([g for g, s in zip(groups, sound.tolist(), strict=True) if s], FOLDS)
     mean, scale = states.mean(dim=0), states.std(dim=0, correction=0)
     scale[scale == 0] = 1
-    even = (states - mean) / scale
+    even = states.sub_(mean).div_(scale)
     penalty = _choose(even, targets, folds)
     weight, bias = _solve(even, targets, penalty)
     return Probe(mean, scale, weight, bias, penalty)

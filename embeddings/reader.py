@@ -25,9 +25,10 @@ class AnswerReader:
         Raises:
             UserError: the backbone cannot be had, or the engine cannot run it.
         """
-        self._backbone = load_backbone(config)
+        backbone = load_backbone(config)
+        self._budget = backbone.batch_tokens
         with one_core():
-            self._scorer = Scorer(self._backbone, end_token, opening, engine)
+            self._scorer = Scorer(backbone, end_token, opening, engine)
 
     def read(
         self, items: Sequence[Item], progress: Callable[[Sequence[Item]], None] = lambda _: None
@@ -47,8 +48,13 @@ class AnswerReader:
             self._scorer.score,
             size=SHARD_ITEMS,
             length=lambda item: item.longest,
-            budget=self._backbone.batch_tokens,
+            budget=self._budget,
             progress=progress,
+            lowered=self._lower,
         ):
             states, likelihood = (np.concatenate(found) for found in zip(*scored, strict=True))
             yield [item.key for item in part], {"states": states, "likelihood": likelihood}
+
+    def _lower(self, budget: int) -> None:
+        """Read in smaller batches from now on, in other windows too."""
+        self._budget = budget

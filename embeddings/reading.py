@@ -48,6 +48,7 @@ def in_shards(
     budget: int,
     progress: Callable[[Sequence[Item]], None],
     limit: str = "max_tokens in the backbone's YAML",
+    lowered: Callable[[int], None] = lambda _: None,
 ) -> Iterator[tuple[Sequence[Item], list[Found]]]:
     """Read ``size`` items after the other in their order, and yield them with what was found.
 
@@ -63,6 +64,7 @@ def in_shards(
         budget: tokens of a batch on a GPU, 0 on a CPU.
         progress: called with each batch that is done.
         limit: what makes sequences shorter, for people.
+        lowered: told the budget that goes on from there.
 
     A GPU that runs out of memory gets half the budget from there on.
 
@@ -80,13 +82,18 @@ def in_shards(
             while done < len(part):
                 lengths = [length(item) for item in part[done:]]
                 grouped = [part[done:][s] for s in batches(lengths, budget)]
+                short = False
                 try:
                     for batch, answer in zip(grouped, pool.map(read, grouped), strict=True):
                         found.append(answer)
                         done += len(batch)
                         progress(batch)
                 except torch.OutOfMemoryError:
+                    short = True
+                if short:
+                    # The error is gone, and what its frames held.
                     budget = _less(budget, max(lengths), limit)
+                    lowered(budget)
             yield part, found
 
 

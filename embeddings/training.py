@@ -13,11 +13,11 @@ at a time, since all threads draw from one generator.)
 
 from __future__ import annotations
 
+import gc
 import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +29,8 @@ from arena.battle import SEED
 from arena.errors import UserError
 from arena.files import read_json, write_json
 from arena.progress import Progress
-from arena.swap import SWAP
-from embeddings import pairs
+from embeddings.examples import Examples, Sample
 from embeddings.judge import Inputs, Judge
-from embeddings.pairs import Pairs
 from embeddings.reading import batches, threads_of_one_core
 from embeddings.recipe import Recipe
 from embeddings.tensors import DamagedError, read_tensors, write_tensors
@@ -43,50 +41,6 @@ CLIP = 1.0
 """Largest norm of the gradient."""
 
 WEIGHTS, CHECKPOINT, RECORD = "weights.safetensors", "checkpoint.safetensors", "training.json"
-
-
-@dataclass(frozen=True)
-class Examples:
-    """Battles to learn from.
-
-    Attributes:
-        pairs: packed, n.
-        targets: probabilities of the votes or soft labels, float32 (n, 3).
-        groups: prompt group of each, n.
-        teacher: a teacher's probabilities, float32 (n, 3), or none.
-    """
-
-    pairs: Pairs
-    targets: np.ndarray
-    groups: list[str]
-    teacher: np.ndarray | None = None
-
-    def take(self, rows: np.ndarray) -> Examples:
-        """The examples at positions ``rows`` (integers)."""
-        teacher = None if self.teacher is None else self.teacher[rows]
-        groups = [self.groups[row] for row in rows]
-        return Examples(self.pairs.take(rows), self.targets[rows], groups, teacher)
-
-    def both_orders(self, rows: np.ndarray) -> list[_Sample]:
-        """Each row and its swapped twin, longest first."""
-        found = []
-        for row in rows:
-            t = None if self.teacher is None else self.teacher[row]
-            u = None if t is None else t[SWAP]
-            target = self.targets[row]
-            found += [
-                _Sample(self.pairs.ids[row], self.pairs.forward[row], target, t),
-                _Sample(self.pairs.ids[row], self.pairs.swapped[row], target[SWAP], u),
-            ]
-        return sorted(found, key=lambda s: -len(s.sequence.ids))
-
-
-@dataclass(frozen=True)
-class _Sample:
-    id: str
-    sequence: pairs.Sequence
-    target: np.ndarray
-    teacher: np.ndarray | None
 
 
 def losses(
@@ -159,7 +113,7 @@ class Trainer:
         self.budget = 0 if self.on_cpu else recipe.batch_tokens
         self.parameters = list(judge.trained.values())
         self.optimizer = self._optimizer()
-        self.map: Callable[..., Iterable[tuple[float, Sequence[torch.Tensor]]]] = map
+        self.map: Callable[..., Iterable[tuple[float, list[torch.Tensor]]]] = map
         self.step, self.seconds = 0, 0.0
         self.losses: list[float] = []
         self.left_out: set[str] = set()
@@ -233,9 +187,10 @@ class Trainer:
         # It takes seconds to load and speaks while it does: nothing for --help.
         import bitsandbytes
 
-        return bitsandbytes.optim.PagedAdamW8bit(groups, weight_decay=r.weight_decay)
+        # Not the paged one: it never gives its memory back, and each fold has its own.
+        return bitsandbytes.optim.AdamW8bit(groups, weight_decay=r.weight_decay)
 
-    def _step(self, samples: list[_Sample]) -> float:
+    def _step(self, samples: list[Sample]) -> float:
         """One optimizer step; returns its mean loss."""
         loss = self._gradients(samples)
         while loss is None:
@@ -248,6 +203,7 @@ class Trainer:
                 )
             self.budget //= 2
             print(f"out of GPU memory: going on with --batch-tokens {self.budget}", flush=True)
+            gc.collect()
             torch.cuda.empty_cache()
             loss = self._gradients(samples)
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, CLIP)
@@ -262,7 +218,7 @@ class Trainer:
         self.optimizer.step()
         return loss
 
-    def _gradients(self, samples: list[_Sample]) -> float | None:
+    def _gradients(self, samples: list[Sample]) -> float | None:
         """Accumulate the step's gradients micro-batch by micro-batch; ``None``: out of memory."""
         self.optimizer.zero_grad()
         torch.manual_seed(SEED + self.step)
@@ -278,13 +234,14 @@ class Trainer:
                         parameter.grad = gradient
                     else:
                         parameter.grad += gradient
+                # The loop would hold them through the next pass.
+                gradients.clear()
+                del gradient
         except torch.OutOfMemoryError:
             return None
         return total if read else math.nan
 
-    def _finite(
-        self, parts: Sequence[list[_Sample]]
-    ) -> Iterator[tuple[float, Sequence[torch.Tensor]]]:
+    def _finite(self, parts: Sequence[list[Sample]]) -> Iterator[tuple[float, list[torch.Tensor]]]:
         """What ``_part`` gives, without samples whose loss is not finite: each is said once."""
         for part, found in zip(parts, self.map(self._part, parts), strict=True):
             if math.isfinite(found[0]):
@@ -295,12 +252,12 @@ class Trainer:
                 self.left_out.add(part[0].id)
                 print(f"no finite loss, left out of training: id {part[0].id!a}", file=sys.stderr)
 
-    def _part(self, samples: list[_Sample]) -> tuple[float, Sequence[torch.Tensor]]:
+    def _part(self, samples: list[Sample]) -> tuple[float, list[torch.Tensor]]:
         """Summed loss of a micro-batch, and its gradients."""
         loss = self._loss(samples).sum()
-        return float(loss.detach()), torch.autograd.grad(loss, self.parameters)
+        return float(loss.detach()), list(torch.autograd.grad(loss, self.parameters))
 
-    def _loss(self, samples: list[_Sample]) -> torch.Tensor:
+    def _loss(self, samples: list[Sample]) -> torch.Tensor:
         logits = self.judge([s.sequence for s in samples], self.inputs)
         targets = torch.from_numpy(np.stack([s.target for s in samples])).to(logits.device)
         taught = [s.teacher for s in samples if s.teacher is not None]
@@ -330,6 +287,11 @@ class Trainer:
             tensors, state = read_tensors(path)
         except DamagedError as error:
             print(f"{path} is damaged ({error}): removed, training begins anew", file=sys.stderr)
+            path.unlink()
+            return
+        eight_bits = any(name.endswith("/state1") for name in tensors)
+        if eight_bits == isinstance(self.optimizer, torch.optim.AdamW):
+            print(f"{path} is of another device: removed, training begins anew", file=sys.stderr)
             path.unlink()
             return
         self.step, self.seconds = state["step"], state["seconds"]

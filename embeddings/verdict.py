@@ -106,7 +106,7 @@ def read_letters(
         total = backbone.logits(last).float().logsumexp(dim=1)
         said = [backbone.exact_logits(last, tokens).logsumexp(dim=1) - total for tokens in letters]
         found = torch.stack(said, dim=1)
-    return [found[row : row + 1].cpu() for row in range(len(batch))]
+    return list(torch.split(found.cpu(), 1))
 
 
 def ask_endpoint(

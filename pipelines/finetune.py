@@ -47,13 +47,14 @@ from embeddings.backbone import load_tokenizer
 from embeddings.costs import estimate_finetuning
 from embeddings.crossfit import Judges, crossfit, unseen
 from embeddings.evidence import name_the_lost
+from embeddings.examples import Examples
 from embeddings.joint import VIEW as JOINT
 from embeddings.joint import write_joint
 from embeddings.pairs import Pairs, pack_pairs
 from embeddings.planning import counting_tokenizer
 from embeddings.recipe import Recipe
 from embeddings.store import settings_hash
-from embeddings.training import Examples, seconds_of
+from embeddings.training import seconds_of
 from meta.scores import log_loss
 from pipelines.asked import NONE, Asked, resolve, seconds_before
 from pipelines.extract import DEFAULT_BACKBONE

@@ -7,9 +7,9 @@ from tiny import save_tiny_model, tiny_battles
 
 from arena.forecasts import one_hot
 from embeddings.backbone import load_tokenizer
+from embeddings.examples import Examples
 from embeddings.pairs import pack_pairs
 from embeddings.recipe import Recipe
-from embeddings.training import Examples
 
 WORDS = ["the", "cat", "dog", "runs", "green"]
 QUICK = Recipe(max_tokens=256, rank=8, lr=1e-2, head_lr=1e-2, batch=8, dropout=0.1)

@@ -9,7 +9,14 @@ from planted import planted
 from arena.errors import UserError
 from embeddings.backbone import load_backbone, load_tokenizer
 from embeddings.config import BackboneConfig
-from embeddings.costs import Shape, Tokens, estimate_finetuning, gpu_memory, shape_of
+from embeddings.costs import (
+    Shape,
+    Tokens,
+    estimate_finetuning,
+    gpu_memory,
+    probe_memory,
+    shape_of,
+)
 from embeddings.judge import Judge
 from embeddings.pairs import pack_pairs
 from embeddings.recipe import Recipe
@@ -44,13 +51,21 @@ def test_without_a_configuration_the_sizes_are_guessed_or_asked_for(tmp_path):
 @pytest.mark.parametrize(
     ("config", "recipe", "shape", "longest", "expected"),
     [
-        ({}, {}, {}, 200, 2e9 + 10 * 80_000 + 500 * 61_000),
-        ({"quantization": "nf4"}, {}, {}, 200, 0.6e9 + 10 * 80_000 + 500 * 61_000),
-        ({}, {}, {}, 800, 2e9 + 10 * 80_000 + 800 * 61_000),
+        ({}, {}, {}, 200, 2e9 + 14 * 80_000 + 500 * 61_000),
+        ({"quantization": "nf4"}, {}, {}, 200, 0.6e9 + 14 * 80_000 + 500 * 61_000),
+        ({}, {}, {}, 800, 2e9 + 14 * 80_000 + 800 * 61_000),
         # 200 bytes of each layer's input, and one layer.
-        ({}, {"gradient_checkpointing": True}, {}, 200, 2e9 + 800_000 + 500 * (2_000 + 6_100)),
-        # 10 bytes a head and token that a token sees.
-        ({}, {}, {"unfused_heads": 8}, 200, 2e9 + 800_000 + 500 * 10 * (6_100 + 16_000)),
+        ({}, {"gradient_checkpointing": True}, {}, 200, 2e9 + 14 * 80_000 + 500 * (2_000 + 6_100)),
+        # And in int8 the inputs of each layer's products.
+        (
+            {"quantization": "int8"},
+            {"gradient_checkpointing": True},
+            {},
+            200,
+            1.1e9 + 14 * 80_000 + 500 * (2_000 + 6_100 + 12_000),
+        ),
+        # 14 bytes a head and token that a token sees.
+        ({}, {}, {"unfused_heads": 8}, 200, 2e9 + 14 * 80_000 + 500 * 10 * (6_100 + 22_400)),
         # Nothing is trained: weights, and one layer of a batch that the backbone's YAML allows.
         ({"batch_tokens": 2_000}, {"epochs": 0}, {}, 200, 2e9 + 2_000 * 6_100),
     ],
@@ -61,6 +76,13 @@ def test_memory_on_a_gpu(config, recipe, shape, longest, expected):
         *(10, longest),
     )
     assert found == pytest.approx(expected)
+
+
+def test_memory_of_a_probe():
+    recipe = replace(RECIPE, pool="answers", read_layers="0.5,1")
+    # Two depths of four states of 100 float32 each, two orders, all and two thirds of them.
+    assert probe_memory(recipe, SHAPE, 30) == pytest.approx(60 * 8 * 400 * 5 / 3)
+    assert probe_memory(replace(RECIPE, pool="last"), SHAPE, 30) == pytest.approx(60 * 400 * 5 / 3)
 
 
 def test_the_plan_says_what_it_counts(configs):
@@ -80,5 +102,6 @@ def test_the_plan_says_what_it_counts(configs):
     assert f"lower layers once for {pairs.tokens:,}" in lines
     # One layer of four, at rank 4.
     assert f"LoRA {4 * 1024:,} parameters" in lines
+    assert "the probe that its head starts from: 0.0 GiB on one card" in lines
     # bfloat16 states of 64 numbers.
     assert f"{pairs.tokens:,} tokens x 128 bytes" in lines

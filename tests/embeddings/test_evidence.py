@@ -15,7 +15,7 @@ from arena.errors import UserError
 from arena.swap import swap_battles
 from arena.views import Column, View
 from embeddings import reader
-from embeddings.backbone import load_backbone
+from embeddings.backbone import load_backbone, load_tokenizer
 from embeddings.config import load_config
 from embeddings.evidence import HiddenStates, Local, extract, likelihood_view
 from embeddings.planning import pack_battles
@@ -130,6 +130,26 @@ def test_both_splits_are_read_by_one_model(calm, tmp_path, config, monkeypatch):
     for name in ("hidden", "likelihood"):
         path = f"{name}/train.parquet"
         assert (tmp_path / path).read_bytes() == (calm / path).read_bytes()
+
+
+def test_a_budget_that_was_lowered_stays_so_in_the_next_window(config, monkeypatch):
+    items = pack_battles(FEW, config, load_tokenizer(config), "").items
+    length = max(item.longest for item in items)
+    reading = reader.AnswerReader(config, 0, np.empty(0, dtype=np.int32))
+    reading._budget = 2 * length
+    score, failed = reading._scorer.score, []
+
+    def short_of_memory(batch):
+        if len(batch) * batch[0].longest > length:
+            failed.append(batch)
+            raise torch.OutOfMemoryError("CUDA out of memory (simulated)")
+        return score(batch)
+
+    monkeypatch.setattr(reading._scorer, "score", short_of_memory)
+    once = [keys for keys, _ in reading.read(items)]
+    seen = len(failed)
+    assert [keys for keys, _ in reading.read(items)] == once
+    assert len(failed) == seen > 0
 
 
 def test_what_is_written(calm):

@@ -1,6 +1,7 @@
 """Batches of a budget lose nothing, and what is read is stored shard by shard."""
 
 import hashlib
+import weakref
 
 import numpy as np
 import pytest
@@ -101,6 +102,24 @@ def test_a_gpu_out_of_memory_gets_half_the_budget_and_loses_nothing(tmp_path, ca
     assert capsys.readouterr().err.count("going on with batches of 20 tokens") == 1
     store = Writer(tmp_path)
     assert all(torch.equal(store.get(s.key), double([s])[0]) for s in todo)
+
+
+def test_what_a_failed_pass_held_is_gone_before_the_next(tmp_path):
+    class Activations:
+        pass
+
+    failed = []
+
+    def read(batch):
+        assert all(held() is None for held in failed)
+        if len(batch) > 1:
+            activations = Activations()
+            failed.append(weakref.ref(activations))
+            raise torch.OutOfMemoryError("CUDA out of memory (simulated)")
+        return double(batch)
+
+    fill(Writer(tmp_path), [sequence(9), sequence(3)], read, "reading", 20)
+    assert len(failed) == 1
 
 
 def test_a_sequence_that_memory_does_not_suffice_for_is_one_line(tmp_path):

@@ -122,7 +122,7 @@ def test_each_learning_rate_moves_its_own_parameters(config, tmp_path, lr, head_
 
 
 def eight_bits(self):
-    """What a GPU would take, but for the paging."""
+    """What a GPU would take."""
     groups = torch.optim.AdamW(list(self.judge.trained.values())).param_groups
     for group in groups:
         group["peak"] = 1e-2
@@ -163,6 +163,19 @@ def test_stopped_and_resumed_gives_the_same_bits(config, tmp_path, monkeypatch, 
         monkeypatch.setattr(Trainer, "_optimizer", eight_bits)
     # LoRA matrices of 4,096 numbers and more: bitsandbytes keeps smaller ones in 32 bits.
     check_resumed(config, tmp_path, replace(SMALL, rank=64), monkeypatch)
+
+
+def test_a_checkpoint_of_another_device_is_no_checkpoint(config, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(Trainer, "_step", dies_in_step(3))
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_optimizer", eight_bits)
+        begun = trainer(config, tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        begun.run(2, "x")
+    assert (tmp_path / CHECKPOINT).exists()
+    assert trainer(config, tmp_path).step == 0
+    assert "of another device" in capsys.readouterr().err
+    assert not (tmp_path / CHECKPOINT).exists()
 
 
 @pytest.mark.slow

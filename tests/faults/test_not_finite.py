@@ -19,8 +19,8 @@ from embeddings.backbone import load_tokenizer
 from embeddings.config import load_config
 from embeddings.crossfit import Judges, crossfit
 from embeddings.evidence import HiddenStates, extract
+from embeddings.examples import Examples
 from embeddings.pairs import pack_pairs
-from embeddings.training import Examples
 from meta.learned.hidden import HiddenProbes
 from pipelines import verdict
 from pipelines.extract import command as extract_command

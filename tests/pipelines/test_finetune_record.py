@@ -13,9 +13,10 @@ from arena.views import View
 from embeddings.backbone import load_tokenizer
 from embeddings.config import load_config
 from embeddings.crossfit import Judges
+from embeddings.examples import Examples
 from embeddings.orders import view_values
 from embeddings.recipe import Recipe
-from embeddings.training import RECORD, Examples
+from embeddings.training import RECORD
 from pipelines import finetune, verdict
 
 
