@@ -8,14 +8,12 @@ from pathlib import Path
 
 import lightgbm as lgb
 import numpy as np
-from scipy.special import softmax
 from sqlalchemy.engine import URL
 
-from arena.battle import SEED
 from arena.errors import UserError
 from arena.views import View, join
-from meta.calibrate import Calibrator, choose, worth_keeping
-from meta.gbm import BASELINE, BothOrders, cross_validate, raw_scores, raw_scores_as_given
+from meta.calibrate import Calibrator, choose
+from meta.gbm import BothOrders, cross_validate, raw_scores, raw_scores_as_given
 from meta.tune import tune
 
 
@@ -26,7 +24,8 @@ class Fusion:
     views: tuple[str, ...]
     columns: tuple[str, ...]
     boosters: list[lgb.Booster]
-    params: dict[str, float]
+    params: list[dict[str, float]]
+    """LightGBM's, of each booster of a fold."""
     calibrator: Calibrator
     calibration: dict[str, float]
     """Cross-fitted log loss of each calibration method on the training rows."""
@@ -95,44 +94,22 @@ def fit_fusion(
         labels: int (n,).
         folds: int (n,), inner folds; they serve early stopping, tuning and calibration.
         groups: prompt group of each row (n,), the unit of standard errors.
-        trials: Optuna trials, whose best must be surely better than the baseline; 0 keeps that.
-        bags: boosters a fold, of different seeds, averaged.
+        trials: Optuna trials; 0 keeps the baseline parameters.
+        bags: boosters a fold, averaged: each has a seed of its own and the parameters of one of
+            the best trials, since the very best of few rows is best by luck.
         storage: SQLite file of the study, or a database for several processes.
         progress: called for each finished trial, and once at the end.
     """
     design = join(views)
     data = BothOrders(design, labels)
-    params = surely_better(data, folds, groups, tune(data, folds, trials, storage, progress))
-    found = cross_validate(data, folds, params, seeds=range(SEED, SEED + bags))
+    tried = tune(data, folds, trials, storage, progress)
+    params = [tried[member % len(tried)] for member in range(bags)]
+    found = cross_validate(data, folds, params)
     calibrator, losses = choose(found.raw, labels, folds, groups)
     progress()
     return Fusion(
         tuple(views), tuple(design.names), found.boosters, params, calibrator, losses, len(labels)
     )
-
-
-def surely_better(
-    data: BothOrders, folds: np.ndarray, groups: np.ndarray, tuned: dict[str, float]
-) -> dict[str, float]:
-    """The tuned parameters where their gain passes :func:`worth_keeping`, else the baseline.
-
-    The best of some trials owes part of its log loss to luck, the more the fewer the rows
-    (docs/LOG.md, 2026-11-27). So it meets the baseline at the learning rate of the kept model.
-
-    Args:
-        data: the training rows, n.
-        folds: int (n,), inner folds.
-        groups: prompt group of each row, (n,).
-        tuned: LightGBM parameters.
-    """
-    if tuned == BASELINE:
-        return tuned
-    candidates = {"baseline": dict(BASELINE), "tuned": tuned}
-    found = {
-        name: softmax(cross_validate(data, folds, params).raw, axis=1)
-        for name, params in candidates.items()
-    }
-    return candidates[worth_keeping(found, data.labels, groups)]
 
 
 def sets_of_views(names: Sequence[str]) -> dict[str, tuple[str, ...]]:

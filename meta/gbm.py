@@ -141,24 +141,23 @@ def mean_of_orders(
 def cross_validate(
     data: BothOrders,
     folds: np.ndarray,
-    params: Mapping[str, float],
-    seeds: Sequence[int] = (SEED,),
+    bag: Sequence[Mapping[str, float]],
     after_fold: Callable[[int, np.ndarray, np.ndarray], None] | None = None,
 ) -> CrossValidated:
-    """Train one booster a fold and seed, each stopped early on the fold it leaves out.
+    """Train a bag of boosters a fold, each stopped early on the fold it leaves out.
 
     Args:
         data: the training rows.
         folds: int (n,); rows of one prompt group share a fold.
-        params: LightGBM parameters over ``FIXED``.
-        seeds: one booster of every fold for each; their raw scores are averaged.
+        bag: LightGBM parameters over ``FIXED``, one booster of every fold for each, with a seed of
+            its own; their raw scores are averaged.
         after_fold: called with the number of folds done, the positions of the fold's rows and
             their raw scores; may raise to stop (a pruned trial does).
     """
     raw = np.zeros((len(data.labels), 3))
     boosters: list[lgb.Booster] = []
     names = np.unique(folds)
-    workers = min(os.cpu_count() or 1, len(names) * len(seeds))
+    workers = min(os.cpu_count() or 1, len(names) * len(bag))
     # LightGBM's number of threads is one for the whole process, and buffers of a training are made
     # for the number at its start: a call with another number meanwhile makes it write beyond them.
     threads = threads_inside(2 * len(data.labels), workers)
@@ -170,9 +169,9 @@ def cross_validate(
             raise lgb.callback.EarlyStopException(0, [])
 
     def fit(job: tuple[int, int]) -> lgb.Booster:
-        fold, seed = job
+        fold, member = job
         return lgb.train(
-            {**FIXED, **params, "seed": seed, "num_threads": threads},
+            {**FIXED, **bag[member], "seed": SEED + member, "num_threads": threads},
             data.subset(np.flatnonzero(folds != fold), threads),
             MAX_ROUNDS,
             valid_sets=[data.subset(np.flatnonzero(folds == fold), threads)],
@@ -180,13 +179,13 @@ def cross_validate(
         )
 
     with ThreadPoolExecutor(workers) as pool:
-        fitted = pool.map(fit, product(names, seeds))
+        fitted = pool.map(fit, product(names, range(len(bag))))
         try:
             for done, fold in enumerate(names, start=1):
                 held = np.flatnonzero(folds == fold)
-                bag = [next(fitted) for _ in seeds]
-                raw[held] = raw_scores(bag, data.view.take(held), threads)
-                boosters += bag
+                found = [next(fitted) for _ in bag]
+                raw[held] = raw_scores(found, data.view.take(held), threads)
+                boosters += found
                 if after_fold is not None:
                     after_fold(done, held, raw[held])
         finally:

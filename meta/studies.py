@@ -70,13 +70,16 @@ class Study:
         objective: Callable[[optuna.Trial], float],
         wanted: int,
         progress: Callable[[], None] = lambda: None,
-    ) -> dict[str, float]:
-        """Run trials until ``wanted`` are done, by whomever; return the best one's parameters.
+    ) -> list[dict[str, float]]:
+        """Run trials until ``wanted`` are done, by whomever.
 
         Args:
             objective: what a trial does; what it returns is minimized.
             wanted: trials in all, those of before among them.
             progress: called once for each trial that is done.
+
+        Returns:
+            Parameters of the trials that were not pruned, the best first.
         """
         while (done := self._count(FINISHED)) < wanted:
             if self.shared and self._count((*FINISHED, TrialState.RUNNING)) >= wanted:
@@ -85,8 +88,8 @@ class Study:
                 self._run(objective, wanted)
             for _ in range(self._count(FINISHED) - done):
                 progress()
-        found: dict[str, float] = self._study.best_params
-        return found
+        whole = self._trials((TrialState.COMPLETE,))
+        return [t.params for t in sorted(whole, key=lambda t: (t.value, t.number))]
 
     def _trials(self, states: Sequence[TrialState] | None = None) -> list[FrozenTrial]:
         found: list[FrozenTrial] = self._study.get_trials(deepcopy=False, states=states)

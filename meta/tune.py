@@ -67,18 +67,18 @@ def tune(
     trials: int,
     storage: Path | URL,
     progress: Callable[[], None] = lambda: None,
-) -> dict[str, float]:
-    """Return the best parameters of a study of ``trials`` trials, the baseline among them.
+) -> list[dict[str, float]]:
+    """Parameters that a study of ``trials`` trials tried, the baseline among them, the best first.
 
     A study of the same data goes on where it stopped. Each trial's sampler is seeded by the
     trial's number, so an interrupted study and an undisturbed one agree. Processes that share a
     database share the trials of their common studies, wait for each other's last ones, and return
-    the same parameters.
+    the same parameters. Trials that were pruned are left out.
 
     Args:
         data: the training rows, and nothing that will be scored.
         folds: int (n,), inner folds.
-        trials: how many trials in all; 0 returns the baseline.
+        trials: how many trials in all; 0 returns the baseline alone.
         storage: SQLite file that keeps the studies and belongs to this process alone, or a
             database that others may use at the same time.
         progress: called once for each finished trial.
@@ -87,7 +87,7 @@ def tune(
         UserError: the file or database cannot be used, or its disk is full.
     """
     if trials <= 0:
-        return dict(BASELINE)
+        return [dict(BASELINE)]
     try:
         return _tune(data, folds, trials, storage, progress)
     except (StorageInternalError, SQLAlchemyError) as error:
@@ -129,7 +129,7 @@ def _tune(
     trials: int,
     storage: Path | URL,
     progress: Callable[[], None],
-) -> dict[str, float]:
+) -> list[dict[str, float]]:
     study = Study(storage, fingerprint(data, folds), BASELINE)
 
     def objective(trial: optuna.Trial) -> float:
@@ -143,7 +143,7 @@ def _tune(
             if trial.should_prune():
                 raise optuna.TrialPruned
 
-        found = cross_validate(data, folds, {**_suggest(trial), **QUICK}, after_fold=after_fold)
+        found = cross_validate(data, folds, [{**_suggest(trial), **QUICK}], after_fold)
         return log_loss(softmax(found.raw, axis=1), data.labels)
 
-    return {**BASELINE, **study.fill(objective, trials, progress)}
+    return [{**BASELINE, **found} for found in study.fill(objective, trials, progress)]

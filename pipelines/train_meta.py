@@ -43,7 +43,6 @@ from meta import audit, bundle
 from meta.audit.exchange import exchange_gap
 from meta.evidence import Evidence, labels_of, read_evidence, without_seen
 from meta.fusion import sets_of_views
-from meta.gbm import BASELINE
 from meta.predictions import Predictions
 from meta.report.figures import BAYES, figures, table
 from meta.report.mistakes import confident_mistakes, importance, reasons_unseen, some_rows
@@ -200,8 +199,6 @@ def train(run: Run, arguments: argparse.Namespace) -> None:
     if simulated:
         print("the votes of the sample are SIMULATED: these figures say nothing about people")
     print(table(found))
-    if settings.trials > 0 and meta.params == BASELINE:
-        print("tuning found no parameters that are surely better: the model has the default ones")
     if part := part_scored(found):
         print(part)
     print("\n".join(audit.failures([audit.Finding(**f) for f in found["audit"]])))

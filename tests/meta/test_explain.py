@@ -26,7 +26,7 @@ def trained():
     view = join({VIEW: View(style.ids, style.values, columns)})
     data = BothOrders(view, evidence.battles["label"].to_numpy(dtype=np.int64))
     folds = np.arange(len(view.ids)) // 2 % 3
-    return cross_validate(data, folds, {**BASELINE, "min_data_in_leaf": 10}).boosters, view
+    return cross_validate(data, folds, [{**BASELINE, "min_data_in_leaf": 10}]).boosters, view
 
 
 def test_contributions_add_up_to_the_log_odds(trained):

@@ -1,48 +1,23 @@
 """What a second stage is made of."""
 
-import pytest
-from scipy.special import softmax
 from toys import toy_evidence
 
 from meta import fusion as module
 from meta.evidence import labels_of
-from meta.fusion import fit_fusion, surely_better
-from meta.gbm import BASELINE, BothOrders, cross_validate
-from meta.scores import log_loss
-
-POOR = {**BASELINE, "lambda_l2": 1e5}
-"""Trees of these parameters say next to nothing."""
+from meta.fusion import fit_fusion
+from meta.gbm import BASELINE
 
 
-@pytest.fixture(scope="module")
-def toy():
-    """View, labels, folds, groups."""
-    evidence = toy_evidence(400)
-    battles = evidence.battles
+def test_each_booster_of_a_bag_has_one_of_the_best_trials(tmp_path, monkeypatch):
+    best = [{**BASELINE, "num_leaves": leaves} for leaves in (5, 7)]
+    monkeypatch.setattr(module, "tune", lambda *_: best)
+    evidence = toy_evidence(120)
+    battles, study = evidence.battles, tmp_path / "study.db"
     folds = battles.index.to_numpy() // 2 % 3
-    return evidence.tables["style"], labels_of(battles), folds, battles["group"].to_numpy()
-
-
-@pytest.mark.parametrize("baseline", [BASELINE, POOR])
-@pytest.mark.parametrize("tuned", [BASELINE, POOR])
-def test_the_best_trial_is_kept_where_it_is_surely_better(
-    toy, baseline, tuned, tmp_path, monkeypatch
-):
-    view, *rest = toy
-    monkeypatch.setattr(module, "BASELINE", baseline)
-    monkeypatch.setattr(module, "tune", lambda *_: dict(tuned))
-    study = tmp_path / "study.db"
-    fusion = fit_fusion({"style": view}, *rest, trials=1, bags=1, storage=study)
-    assert fusion.params == (BASELINE if BASELINE in (baseline, tuned) else POOR)
-
-
-def test_a_gain_that_may_be_luck_is_not_enough(toy):
-    view, labels, folds, groups = toy
-    data = BothOrders(view, labels)
-
-    def loss(params):
-        return log_loss(softmax(cross_validate(data, folds, params).raw, axis=1), labels)
-
-    best = min(({**BASELINE, "lambda_l2": x} for x in (3.0, 4.0, 6.0, 8.0)), key=loss)
-    assert loss(best) < loss(BASELINE)
-    assert surely_better(data, folds, groups, best) == BASELINE
+    fusion = fit_fusion(
+        *(evidence.tables, labels_of(battles), folds, battles["group"].to_numpy()),
+        **{"trials": 2, "bags": 3, "storage": study},
+    )
+    assert fusion.params == [best[0], best[1], best[0]]
+    assert [b.params["num_leaves"] for b in fusion.boosters] == [5, 7, 5] * 3
+    assert len({b.params["seed"] for b in fusion.boosters}) == 3

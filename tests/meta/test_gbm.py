@@ -21,22 +21,22 @@ def folds_of(data):
 
 
 def test_prediction_is_equivariant(data):
-    found = cross_validate(data, folds_of(data), SMALL)
+    found = cross_validate(data, folds_of(data), [SMALL])
     raw = raw_scores(found.boosters, data.view)
     swapped = raw_scores(found.boosters, data.view.swap())
     assert np.abs(raw[:, [1, 0, 2]] - swapped).max() < 1e-12
 
 
 def test_the_mean_of_both_orders_is_the_prediction(data):
-    boosters = cross_validate(data, folds_of(data), SMALL).boosters
+    boosters = cross_validate(data, folds_of(data), [SMALL]).boosters
     given, swapped = (raw_scores_as_given(boosters, v) for v in (data.view, data.view.swap()))
     assert (given + swapped[:, [1, 0, 2]]) / 2 == pytest.approx(raw_scores(boosters, data.view))
     assert np.abs(given - swapped[:, [1, 0, 2]]).max() > 1e-3
 
 
 def test_same_seed_gives_the_same_model(data):
-    first = cross_validate(data, folds_of(data), SMALL)
-    second = cross_validate(data, folds_of(data), SMALL)
+    first = cross_validate(data, folds_of(data), [SMALL])
+    second = cross_validate(data, folds_of(data), [SMALL])
     assert np.array_equal(first.raw, second.raw)
     assert first.boosters[0].model_to_string() == second.boosters[0].model_to_string()
 
@@ -53,7 +53,7 @@ def test_a_study_goes_on_where_it_stopped(data, tmp_path):
 
 
 def test_no_trials_is_the_baseline(data, tmp_path):
-    assert tune(data, folds_of(data), 0, tmp_path / "none.db") == BASELINE
+    assert tune(data, folds_of(data), 0, tmp_path / "none.db") == [BASELINE]
 
 
 def test_all_that_runs_beside_a_training_has_its_number_of_threads(data, monkeypatch):
@@ -73,6 +73,6 @@ def test_all_that_runs_beside_a_training_has_its_number_of_threads(data, monkeyp
 
     monkeypatch.setattr(lgb, "train", trains)
     monkeypatch.setattr(lgb.Booster, "predict", predicts)
-    cross_validate(data, folds_of(data), SMALL)
+    cross_validate(data, folds_of(data), [SMALL])
     assert len(found) == 4 * (3 + 2)
     assert set(found) == {2}

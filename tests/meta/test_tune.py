@@ -104,7 +104,7 @@ def test_a_sound_study_stays(data, tmp_path):
     tune(*data, 1, storage)
     set_aside_damaged(storage)
     assert [path.name for path in tmp_path.iterdir()] == ["study.db"]
-    assert np.isfinite(list(tune(*data, 1, storage).values())).all()
+    assert np.isfinite(list(tune(*data, 1, storage)[0].values())).all()
 
 
 def test_any_path_holds_the_studies(data, tmp_path):
