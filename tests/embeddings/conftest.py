@@ -1,12 +1,17 @@
 """Tiny models, saved once for all tests of the room."""
 
+import threading
+
 import pytest
 import torch
+from extracted import BATTLES, SHARD, extract_all
 from shards import SETTINGS, items
 from tiny import ARCHITECTURES, save_tiny_model
 
+from embeddings import reader
 from embeddings.backbone import load_tokenizer
 from embeddings.config import load_config
+from embeddings.scoring import Scorer
 from embeddings.store import Writer
 
 
@@ -48,3 +53,51 @@ def folder(tmp_path):
     store.add(*items(0))
     store.add(*items(3))
     return store.folder
+
+
+@pytest.fixture(scope="module")
+def small_shards():
+    """Few battles make several shards."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reader, "SHARD_ITEMS", SHARD)
+        yield
+
+
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory, configs, small_shards):
+    """The evidence of all battles, made without interruption."""
+    folder = tmp_path_factory.mktemp("calm")
+    extract_all(BATTLES, configs["llama"], folder, "train")
+    return folder
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """How many items were read, in which threads, on how many cores each.
+
+    Raises KeyboardInterrupt where ``stop`` items were read already.
+    """
+
+    class Count:
+        items, stop, threads, cores = 0, 1 << 30, (), ()
+
+    score = Scorer.score
+
+    def counting(self, items):
+        if Count.items >= Count.stop:
+            raise KeyboardInterrupt
+        Count.items += len(items)
+        Count.threads += (threading.current_thread(),)
+        Count.cores += (torch.get_num_threads(),)
+        return score(self, items)
+
+    monkeypatch.setattr(Scorer, "score", counting)
+    return Count
+
+
+@pytest.fixture
+def two_threads():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(threads)

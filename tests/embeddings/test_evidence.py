@@ -1,57 +1,23 @@
 """Evidence: made once, whole after any interruption, and exact under a swap."""
 
 import shutil
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
-import bitsandbytes
 import numpy as np
 import pytest
-import torch
+from extracted import BATTLES, FEW, SHARD, extract_all, files
 from tiny import tiny_battles
 
 from arena.errors import UserError
 from arena.swap import swap_battles
 from arena.views import Column, View
-from embeddings import reader
-from embeddings.backbone import load_backbone, load_tokenizer
+from embeddings.backbone import load_backbone
 from embeddings.config import load_config
-from embeddings.evidence import HiddenStates, Local, extract, likelihood_view
+from embeddings.evidence import HiddenStates, likelihood_view
 from embeddings.planning import pack_battles
 from embeddings.scoring import QUANTITIES, Scorer
 
-SHARD = 8
-"""Items of a shard here, so that few battles make several."""
-
-WORDS = ["the", "cat", "dog", "runs", "green", "because", "however", "1", "list"]
-
-
-def text(rng, most):
-    return " ".join(rng.choice(WORDS, rng.integers(1, most)))
-
-
-def random_battles(n):
-    """Battles whose answers all differ, one of them empty."""
-    rng = np.random.default_rng(0)
-    rows = [(text(rng, 9), f"{i} {text(rng, 25)}", f"no {i}, {text(rng, 25)}") for i in range(n)]
-    return tiny_battles(("Why?", "", "Because."), *rows[1:])
-
-
-BATTLES = random_battles(10)
-FEW = BATTLES[:3]
-
-
-def extract_all(battles, *arguments):
-    extract([battles], len(battles), *arguments)
-
-
-def files(folder):
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
+pytestmark = pytest.mark.usefixtures("small_shards")
 
 
 def states(folder, split="train"):
@@ -64,92 +30,9 @@ def stores(folder):
     return sorted(path.name for path in (folder / "hidden").iterdir() if path.is_dir())
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _small_shards():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reader, "SHARD_ITEMS", SHARD)
-        yield
-
-
 @pytest.fixture(scope="module")
 def config(configs):
     return configs["llama"]
-
-
-@pytest.fixture(scope="module")
-def calm(tmp_path_factory, config):
-    """The evidence of all battles, made without interruption."""
-    folder = tmp_path_factory.mktemp("calm")
-    extract_all(BATTLES, config, folder, "train")
-    return folder
-
-
-@pytest.fixture
-def counted(monkeypatch):
-    """How many items were read, in which threads, on how many cores each.
-
-    Raises KeyboardInterrupt where ``stop`` items were read already.
-    """
-
-    class Count:
-        items, stop, threads, cores = 0, 1 << 30, (), ()
-
-    score = Scorer.score
-
-    def counting(self, items):
-        if Count.items >= Count.stop:
-            raise KeyboardInterrupt
-        Count.items += len(items)
-        Count.threads += (threading.current_thread(),)
-        Count.cores += (torch.get_num_threads(),)
-        return score(self, items)
-
-    monkeypatch.setattr(Scorer, "score", counting)
-    return Count
-
-
-def test_as_many_cores_as_may_be_give_the_same_bytes(calm, tmp_path, config):
-    threads = torch.get_num_threads()
-    torch.set_num_threads(3)
-    try:
-        extract_all(BATTLES, config, tmp_path, "train")
-        assert torch.get_num_threads() == 3
-    finally:
-        torch.set_num_threads(threads)
-    assert files(tmp_path) == files(calm)
-
-
-def test_both_splits_are_read_by_one_model(calm, tmp_path, config, monkeypatch):
-    loads = []
-    monkeypatch.setattr(reader, "load_backbone", lambda c: loads.append(c) or load_backbone(c))
-    read = Local().fill
-    for split in ("test", "train"):
-        battles = BATTLES[:3] if split == "test" else BATTLES
-        extract([battles], len(battles), config, tmp_path, split, read=read)
-    assert loads == [config]
-    for name in ("hidden", "likelihood"):
-        path = f"{name}/train.parquet"
-        assert (tmp_path / path).read_bytes() == (calm / path).read_bytes()
-
-
-def test_a_budget_that_was_lowered_stays_so_in_the_next_window(config, monkeypatch):
-    items = pack_battles(FEW, config, load_tokenizer(config), "").items
-    length = max(item.longest for item in items)
-    reading = reader.AnswerReader(config, 0, np.empty(0, dtype=np.int32))
-    reading._budget = 2 * length
-    score, failed = reading._scorer.score, []
-
-    def short_of_memory(batch):
-        if len(batch) * batch[0].longest > length:
-            failed.append(batch)
-            raise torch.OutOfMemoryError("CUDA out of memory (simulated)")
-        return score(batch)
-
-    monkeypatch.setattr(reading._scorer, "score", short_of_memory)
-    once = [keys for keys, _ in reading.read(items)]
-    seen = len(failed)
-    assert [keys for keys, _ in reading.read(items)] == once
-    assert len(failed) == seen > 0
 
 
 def test_what_is_written(calm):
@@ -316,46 +199,6 @@ def test_states_that_were_never_made(tmp_path, calm):
     min(folder.rglob("*.safetensors")).unlink()
     with pytest.raises(UserError, match=r"lacks evidence of \d+ answers: run .*extract\.py"):
         HiddenStates.read(folder, "train")
-
-
-@pytest.fixture
-def two_threads():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.mark.usefixtures("two_threads")
-def test_the_number_of_cores_changes_no_byte(calm, config, tmp_path, counted):
-    extract_all(BATTLES, config, tmp_path, "train")
-    assert files(tmp_path) == files(calm)
-    assert len(set(counted.threads)) == 2
-    assert set(counted.cores) == {1}
-    with ThreadPoolExecutor(1) as pool:
-        assert pool.submit(torch.get_num_threads).result() == torch.get_num_threads() == 2
-
-
-@pytest.mark.usefixtures("two_threads")
-@pytest.mark.parametrize("quantization", ["nf4", "int8"])
-def test_quantized_weights_are_rearranged_by_one_thread(
-    config, tmp_path, monkeypatch, quantization
-):
-    layer = {"nf4": bitsandbytes.nn.Linear4bit, "int8": bitsandbytes.nn.Linear8bitLt}[quantization]
-    passes, forward = {}, layer.forward
-
-    def counting(self, x):
-        passes.setdefault(self, []).append(threading.current_thread())
-        return forward(self, x)
-
-    monkeypatch.setattr(layer, "forward", counting)
-    quantized = replace(config, quantization=quantization)
-    extract_all(FEW, quantized, tmp_path / "two", "train")
-    assert {threads[0] for threads in passes.values()} == {threading.current_thread()}
-    assert all(len(set(threads)) > 1 for threads in passes.values())
-    torch.set_num_threads(1)
-    extract_all(FEW, quantized, tmp_path / "one", "train")
-    assert files(tmp_path / "one") == files(tmp_path / "two")
 
 
 @pytest.mark.slow
