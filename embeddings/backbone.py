@@ -203,6 +203,11 @@ def load_tokenizer(config: BackboneConfig) -> Any:
         raise _user_error(config, "tokenizer", error) from error
 
 
+def default_device() -> torch.device:
+    """The GPU if there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def load_backbone(config: BackboneConfig, device: str | None = None) -> Backbone:
     """Load a model, quantized as ``config`` says, in eval mode.
 
@@ -218,7 +223,7 @@ def load_backbone(config: BackboneConfig, device: str | None = None) -> Backbone
     """
     tokenizer = load_tokenizer(config)
     folder = model_folder(config)
-    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    place = torch.device(device) if device else default_device()
     spread = config.device_map == "auto" and place.type == "cuda"
     try:
         model = AutoModelForCausalLM.from_pretrained(  # nosec B615 -- a local folder

@@ -31,7 +31,7 @@ from arena.errors import UserError
 from embeddings.backbone import model_folder
 from embeddings.config import BackboneConfig
 from embeddings.depths import Span
-from embeddings.joint import STATES
+from embeddings.head import states_of
 from embeddings.pairs import Pairs, distinct
 from embeddings.planning import (
     A100_FLOPS,
@@ -181,7 +181,7 @@ def probe_memory(recipe: Recipe, shape: Shape, battles: int) -> float:
         shape: of the backbone.
         battles: that a judge learns from, in both orders.
     """
-    states = len(recipe.depths) * (len(STATES) if recipe.pool == "answers" else 1)
+    states = states_of(recipe, len(recipe.depths))
     return 2 * battles * states * shape.width * 4 * (1 + (FOLDS - 1) / FOLDS)
 
 

@@ -23,7 +23,13 @@ from arena.files import read_json, write_json
 from arena.swap import SWAP
 from arena.views import View
 from embeddings import pairs, probe
-from embeddings.backbone import fingerprint, load_backbone, model_config, model_folder
+from embeddings.backbone import (
+    default_device,
+    fingerprint,
+    load_backbone,
+    model_config,
+    model_folder,
+)
 from embeddings.config import BackboneConfig
 from embeddings.depths import Span
 from embeddings.examples import Examples
@@ -193,8 +199,8 @@ class Judges:
         return Writer(folder, again=AGAIN)
 
     def _probe(self, examples: Examples) -> probe.Probe:
-        """The probe of these examples, in both orders, fitted on the GPU if there is one."""
-        where = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        """The probe of these examples, in both orders."""
+        where = default_device()
         table = examples.pairs
         targets = np.concatenate([examples.targets, examples.targets[:, SWAP]])
         found = probe.fit(

@@ -9,13 +9,15 @@ import gc
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from arena.errors import UserError
 from embeddings.backbone import Backbone
 from embeddings.recipe import Recipe
+
+Given = TypeVar("Given")
 
 
 def layer_numbers(fractions: Sequence[float], layers: int) -> list[int]:
@@ -88,11 +90,16 @@ class Between:
         for depth in depths:
             decoder.layers[depth - 1].register_forward_hook(self._keep(depth))
 
-    def take(self) -> dict[int, torch.Tensor]:
-        """The states (n, tokens, d) by depth; they are not kept."""
-        found = {int(depth): states for depth, states in vars(self._seen).items()}
-        vars(self._seen).clear()
-        return found
+    def during(self, run: Callable[[], Given]) -> tuple[Given, dict[int, torch.Tensor]]:
+        """What ``run`` gives, and the states (n, tokens, d) by depth of the pass that it makes.
+
+        Nothing of them is kept, of a pass for which memory did not suffice neither.
+        """
+        try:
+            given = run()
+            return given, {int(depth): states for depth, states in vars(self._seen).items()}
+        finally:
+            vars(self._seen).clear()
 
     def _keep(self, depth: int) -> Callable[..., None]:
         def hook(_: Any, __: Any, output: Any) -> None:

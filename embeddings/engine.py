@@ -116,16 +116,15 @@ class TorchEngine:
             cache: what stands before.
         """
         decoder = self.backbone.decoder
-        try:
-            final = decoder(
+        given, between = self._between.during(
+            lambda: decoder(
                 input_ids=ids,
                 attention_mask=mask,
                 past_key_values=cache,
                 use_cache=cache is not None,
-            ).last_hidden_state
-        finally:
-            # Of a pass for which memory did not suffice nothing may stay.
-            between = self._between.take()
+            )
+        )
+        final = given.last_hidden_state
         states = {**between, len(decoder.layers): final}
         return [*(states[n] for n in self.numbers), final]
 

@@ -8,8 +8,14 @@ import torch
 from torch import nn
 
 from arena.battle import CLASSES
+from embeddings.joint import STATES
 from embeddings.probe import Probe
 from embeddings.recipe import Recipe
+
+
+def states_of(recipe: Recipe, depths: int) -> int:
+    """How many states a head reads of a sequence, of so many depths."""
+    return depths * (len(STATES) if recipe.pool == "answers" else 1)
 
 
 class Head(nn.Module):

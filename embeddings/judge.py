@@ -22,8 +22,7 @@ from arena.errors import UserError
 from embeddings import pairs
 from embeddings.backbone import Backbone
 from embeddings.depths import Between, Span
-from embeddings.head import Head, unscaled
-from embeddings.joint import STATES
+from embeddings.head import Head, states_of, unscaled
 from embeddings.probe import Probe
 from embeddings.recipe import Recipe
 from embeddings.tensors import read_tensors, write_tensors
@@ -77,8 +76,7 @@ class Judge(nn.Module):
         torch.manual_seed(SEED)
         width = backbone.model.get_input_embeddings().embedding_dim
         self.pool = recipe.pool
-        states = len(self.reads) * (len(STATES) if self.pool == "answers" else 1)
-        self.head = Head(recipe, states, width).to(backbone.device)
+        self.head = Head(recipe, states_of(recipe, len(self.reads)), width).to(backbone.device)
         self.model = inject_adapter_in_model(
             LoraConfig(
                 r=recipe.rank,
@@ -138,12 +136,10 @@ class Judge(nn.Module):
             # The cache is one for all threads, and holds parts of their graphs.
             cache_enabled=False,
         ):
-            try:
-                last = self.model.get_decoder()(**{name: padded}, use_cache=False).last_hidden_state
-            finally:
-                # Of a pass for which memory did not suffice nothing may stay.
-                between = self.between.take()
-        kept = {0: padded, **between, self.reads[-1]: last}
+            given, between = self.between.during(
+                lambda: self.model.get_decoder()(**{name: padded}, use_cache=False)
+            )
+        kept = {0: padded, **between, self.reads[-1]: given.last_hidden_state}
         by_depth = [kept[depth].to(self.where) for depth in self.reads]
         return torch.cat([self._pool(batch, states) for states in by_depth], dim=1)
 

@@ -283,15 +283,16 @@ class Trainer:
         write_tensors(path, tensors, state)
 
     def _restore(self, path: Path) -> None:
+        trouble = ""
         try:
             tensors, state = read_tensors(path)
+            eight_bits = any(name.endswith("/state1") for name in tensors)
+            if eight_bits == isinstance(self.optimizer, torch.optim.AdamW):
+                trouble = "of another device"
         except DamagedError as error:
-            print(f"{path} is damaged ({error}): removed, training begins anew", file=sys.stderr)
-            path.unlink()
-            return
-        eight_bits = any(name.endswith("/state1") for name in tensors)
-        if eight_bits == isinstance(self.optimizer, torch.optim.AdamW):
-            print(f"{path} is of another device: removed, training begins anew", file=sys.stderr)
+            trouble = f"damaged ({error})"
+        if trouble:
+            print(f"{path} is {trouble}: removed, training begins anew", file=sys.stderr)
             path.unlink()
             return
         self.step, self.seconds = state["step"], state["seconds"]

@@ -14,10 +14,8 @@ def test_each_booster_of_a_bag_has_one_of_the_best_trials(tmp_path, monkeypatch)
     evidence = toy_evidence(120)
     battles, study = evidence.battles, tmp_path / "study.db"
     folds = battles.index.to_numpy() // 2 % 3
-    fusion = fit_fusion(
-        *(evidence.tables, labels_of(battles), folds, battles["group"].to_numpy()),
-        **{"trials": 2, "bags": 3, "storage": study},
-    )
+    labels, groups = labels_of(battles), battles["group"].to_numpy()
+    fusion = fit_fusion(evidence.tables, labels, folds, groups, trials=2, bags=3, storage=study)
     assert fusion.params == [best[0], best[1], best[0]]
     assert [b.params["num_leaves"] for b in fusion.boosters] == [5, 7, 5] * 3
     assert len({b.params["seed"] for b in fusion.boosters}) == 3
