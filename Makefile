@@ -13,8 +13,7 @@ demo: .venv/.demo
 	$(PY) pipelines/evaluate.py
 
 test: .venv/.test lint
-	$(PY) -m pytest --numprocesses auto --dist loadfile
-	$(PY) -m pytest -m slow
+	$(PY) -m pytest -m "not exhaustive" --numprocesses auto --dist loadfile
 
 exhaustive: .venv/.test
 	$(PY) -m pytest -m exhaustive
