@@ -13,7 +13,7 @@ demo: .venv/.demo
 	$(PY) pipelines/evaluate.py
 
 test: .venv/.test lint
-	$(PY) -m pytest -m "not exhaustive" --numprocesses auto --dist loadfile
+	$(PY) -m pytest -m "not exhaustive" --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 exhaustive: .venv/.test
 	$(PY) -m pytest -m exhaustive

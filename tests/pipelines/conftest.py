@@ -1,4 +1,6 @@
-"""Runs that tests of several files begin with; each file has its own."""
+"""Runs that tests of several files begin with: made once, each file has its own copy."""
+
+import shutil
 
 import pytest
 from battle_files import lmsys
@@ -9,14 +11,13 @@ from tuned_runs import QUICK, extracted
 from pipelines import extract, finetune, submit, train_meta
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def model_folder(tmp_path_factory):
     return save_tiny_model(tmp_path_factory.mktemp("model"))
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory, model_folder):
-    """A run with a model and a test set."""
+@pytest.fixture(scope="session")
+def trained_once(tmp_path_factory, model_folder):
     folder = tmp_path_factory.mktemp("run")
     train, test = lmsys(folder / "train.csv"), lmsys(folder / "test.csv", 12, 1, labelled=False)
     run = folder / "run"
@@ -28,13 +29,24 @@ def trained(tmp_path_factory, model_folder):
 
 
 @pytest.fixture(scope="module")
+def trained(tmp_path_factory, trained_once):
+    """A run with a model and a test set, beside the files it is of."""
+    return shutil.copytree(trained_once.parent, tmp_path_factory.mktemp("own") / "files") / "run"
+
+
+@pytest.fixture(scope="session")
 def toy_folder(tmp_path_factory):
     return save_shallow_model(tmp_path_factory.mktemp("models") / "toy")
 
 
-@pytest.fixture(scope="module")
-def tuned(tmp_path_factory, toy_folder):
-    """A run with judges of a shallow model."""
+@pytest.fixture(scope="session")
+def tuned_once(tmp_path_factory, toy_folder):
     run = extracted(tmp_path_factory.mktemp("run"), toy_folder)
     assert finetune.command(["--run", str(run), *QUICK]) == 0
     return run
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory, tuned_once):
+    """A run with judges of a shallow model."""
+    return shutil.copytree(tuned_once, tmp_path_factory.mktemp("own") / "run")
