@@ -7,7 +7,7 @@ checkpointing a second forward pass: 4 or 6 operations per weight and token. Lef
 not counted: the one is a look-up, the other is not used. All over a share (MFU) of the device's
 speed.
 
-Memory, on the GPU: weights, at the bytes of ``planning.BYTES_A_WEIGHT``; LoRA at 14 bytes a
+Memory, on the GPU: weights, at the bytes of ``reading_costs.BYTES_A_WEIGHT``; LoRA at 14 bytes a
 parameter (float32 weights, their gradients, those of a micro-batch, two 8-bit moments); activations
 per token and trained layer of 34 d bytes (Korthikanti et al. 2022, equation 2, without the
 attention matrices, which fused kernels do not store) and 3 (6 d + f) bytes for the inputs of LoRA
@@ -25,15 +25,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from transformers import AutoConfig
 
-from arena.errors import UserError
-from embeddings.backbone import model_folder
 from embeddings.config import BackboneConfig
 from embeddings.depths import Span
 from embeddings.head import states_of
 from embeddings.pairs import Pairs, distinct
-from embeddings.planning import (
+from embeddings.probe import FOLDS
+from embeddings.reading_costs import (
     A100_FLOPS,
     A100_MFU,
     BYTES_A_WEIGHT,
@@ -41,67 +39,14 @@ from embeddings.planning import (
     duration,
     gemm_speed,
     on_cards,
-    parameters_of,
 )
-from embeddings.probe import FOLDS
 from embeddings.recipe import Recipe
+from embeddings.shape import Shape, parameters_of, shape_of
 from embeddings.training import steps_of
 
 CPU_TRAINING = 0.7
 """Share of extraction's MFU that training reached on a CPU (SmolLM2-135M, bf16, 8 of 30 layers from
 the cache: .13 s for 216 tokens, .32 s for 512, on 2 cores; measured for this project)."""
-
-
-@dataclass(frozen=True)
-class Shape:
-    """The sizes of a backbone that its costs depend on."""
-
-    layers: int
-    width: int
-    inner: int
-    projections: int
-    """Inputs and outputs of a layer's linear projections, summed: LoRA's size over its rank."""
-    weights: float
-    """Weights of all layers together, without embedding and head."""
-    unfused_heads: int
-    """Attention heads whose score matrices are stored; 0 where a fused kernel does the work."""
-    note: str = ""
-
-
-def shape_of(config: BackboneConfig) -> Shape:
-    """Sizes from the model's own configuration, else guessed from its number of parameters.
-
-    Raises:
-        UserError: there is neither.
-    """
-    try:
-        folder = model_folder(config, weights=False)
-        # Without the word, transformers asks on the terminal whether code may run.
-        found = AutoConfig.from_pretrained(folder, trust_remote_code=False)  # nosec B615 -- a folder
-        c = found.get_text_config()
-    except (UserError, OSError, ValueError) as error:
-        parameters = parameters_of(config)
-        if not parameters:
-            raise UserError(
-                f"backbone {config.name}: give `parameters` in its YAML for an estimate"
-            ) from error
-        # 12 d^2 weights a layer and some 33 layers, as in ``planning.estimate``.
-        width = round((parameters / 400) ** 0.5)
-        note = f"sizes guessed from {parameters / 1e9:.1f} G parameters: no config.json at hand"
-        return Shape(33, width, 4 * width, 20 * width, 0.95 * parameters, 0, note)
-    head = getattr(c, "head_dim", None) or c.hidden_size // c.num_attention_heads
-    queries = c.num_attention_heads * head
-    keys = (getattr(c, "num_key_value_heads", None) or c.num_attention_heads) * head
-    d, f = c.hidden_size, c.intermediate_size
-    capped = getattr(c, "attn_logit_softcapping", None) is not None
-    return Shape(
-        layers=c.num_hidden_layers,
-        width=d,
-        inner=f,
-        projections=2 * (d + queries) + 2 * (d + keys) + 3 * (d + f),
-        weights=c.num_hidden_layers * (2 * d * queries + 2 * d * keys + 3 * d * f),
-        unfused_heads=c.num_attention_heads if capped else 0,
-    )
 
 
 @dataclass(frozen=True)

@@ -24,13 +24,13 @@ from embeddings.backbone import fingerprint, load_tokenizer, model_config, model
 from embeddings.config import BackboneConfig
 from embeddings.depths import layer_numbers
 from embeddings.engine import TORCH
-from embeddings.planning import Plan, estimate, pack_battles, plan
+from embeddings.planning import Plan, pack_battles, plan
 from embeddings.reader import AnswerReader
 from embeddings.scoring import QUANTITIES, SCORING_VERSION, Item, slot_names
 from embeddings.store import EXTRACT, Store, Writer, as_keys, settings_hash
 from embeddings.template import TEMPLATE_VERSION
 
-__all__ = ["HiddenStates", "Plan", "estimate", "extract", "likelihood_view", "plan"]
+__all__ = ["HiddenStates", "Plan", "extract", "likelihood_view", "plan"]
 
 
 NAMED = 10

@@ -1,11 +1,10 @@
-"""What an extraction will read, and what it will cost, before any of it is read."""
+"""What an extraction will read, packed and counted before any of it is read."""
 
 from __future__ import annotations
 
 import hashlib
-import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from concurrent.futures import CancelledError
 from dataclasses import dataclass, field, replace
 from threading import Event
@@ -13,38 +12,17 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
 from arena.battle import Turns
 from arena.errors import UserError
-from arena.files import expanded
-from embeddings.backbone import load_tokenizer, safetensors_header
+from embeddings.backbone import load_tokenizer
 from embeddings.config import BackboneConfig, load_config
-from embeddings.engine import TORCH
 from embeddings.packing import PROMPT, Packer
-from embeddings.scoring import CHUNK, GPU_CHUNK, Item
+from embeddings.scoring import Item
 from embeddings.template import Encoder, conversation_template
 from embeddings.windows import windows
 
 EDGES = (0, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
-
-BYTES_A_WEIGHT = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "int8": 1.1, "nf4": 0.6}
-"""int8 and nf4 leave embeddings and norms in 16 bits and add scales."""
-
-CPU_MFU = {"float32": 0.78, "bfloat16": 0.55, "float16": 0.55, "nf4": 0.45, "int8": 0.23}
-"""Share of the GEMM speed in the compute dtype that extraction reached with SmolLM2-135M, one
-sequence at a time, on 2 cores with AVX512-BF16 (measured for this project, not float16)."""
-
-OPENVINO_MFU = 0.75
-"""The same of OpenVINO, in bfloat16 and float32 (``benchmarks/extraction.py``)."""
-
-A100_FLOPS = 312e12
-"""Dense bf16 peak of an A100 (NVIDIA data sheet)."""
-
-A100_MEMORY = 40e9
-
-A100_MFU = {"float32": 0.03, "bfloat16": 0.4, "float16": 0.4, "nf4": 0.25, "int8": 0.2}
-"""Assumed, not measured; float32 runs at 19.5 TFLOP/s there."""
 
 
 @dataclass(frozen=True)
@@ -236,99 +214,3 @@ def pack_battles(
         turns=np.array([len(turns) for turns in battles["prompt"]], dtype=np.int64),
         cut=np.array(cut, dtype=np.int64).reshape(-1, 2),
     )
-
-
-def estimate(counts: Counts, config: BackboneConfig, engine: str = TORCH) -> list[str]:
-    """What an extraction will take, see ``estimate_reading``."""
-    return estimate_reading(int(counts.tokens.sum()), counts.longest, config, engine)
-
-
-def estimate_reading(
-    tokens: int, longest: int, config: BackboneConfig, engine: str = TORCH
-) -> list[str]:
-    """Seconds and memory that reading will take, here and on an A100 40 GB, for people.
-
-    Time is 2 x parameters x tokens floating-point operations (Kaplan et al. 2020, forward pass)
-    over a share (MFU) of the device's matrix-product speed. Memory is parameters x bytes a weight,
-    plus activations (24 vectors of the hidden size a token of the largest batch, in 16 bits, and
-    three float32 copies of one chunk of logits).
-
-    Args:
-        tokens: to be read in all.
-        longest: tokens of the longest sequence.
-        config: the backbone.
-        engine: what will run it on the CPU, ``torch`` or ``openvino``.
-    """
-    parameters = parameters_of(config)
-    if not parameters:
-        return ["  no estimate: `parameters` is not in the backbone's YAML"]
-    kind = config.dtype if config.quantization == "none" else config.quantization
-    operations = 2.0 * parameters * tokens
-    weights = parameters * BYTES_A_WEIGHT[kind]
-    # 12 d^2 a layer and some 30 layers: d is about sqrt(parameters / 400) in models of all sizes.
-    hidden = (parameters / 400) ** 0.5
-    logits = 3 * 256_000 * 4.0
-    here = weights + longest * hidden * 24 * 2 + CHUNK * logits
-    there = weights + config.batch_tokens * hidden * 24 * 2 + GPU_CHUNK * logits
-    speed = gemm_speed(torch.float32 if kind == "float32" else torch.bfloat16)
-    share = CPU_MFU[kind] if engine == TORCH else OPENVINO_MFU
-    return [
-        f"  {config.name}: {parameters / 1e9:.2f} G parameters, {kind}; "
-        f"2 x parameters x tokens = {operations / 1e12:,.0f} TFLOP",
-        f"  this machine's CPU: {duration(operations / (share * speed))} at "
-        f"{share:.0%} of {speed / 1e9:,.0f} GFLOP/s (matrix products measured just now), "
-        f"{here / 2**30:.1f} GiB",
-        f"  A100 40 GB: {duration(operations / (A100_MFU[kind] * A100_FLOPS))} at "
-        f"{A100_MFU[kind]:.0%} of 312 TFLOP/s (assumed, not measured), {on_cards(there, config)}",
-    ]
-
-
-def on_cards(needed: float, config: BackboneConfig, advice: str = "") -> str:
-    """What a model needs of A100s, for people: two share the layers where its YAML spreads it.
-
-    Args:
-        needed: bytes in all.
-        config: the backbone.
-        advice: what to do where it does not fit.
-    """
-    cards = 2 if config.device_map == "auto" else 1
-    each = f", some {needed / cards / 2**30:.1f} GiB a card on {cards}" if cards > 1 else ""
-    fits = needed / cards <= A100_MEMORY
-    return f"{needed / 2**30:.1f} GiB{each}" + ("" if fits else f", which does not fit{advice}")
-
-
-def duration(seconds: float) -> str:
-    """Seconds in the unit that people would say."""
-    if seconds < 120:
-        return f"{seconds:,.0f} s"
-    if seconds < 2 * 3600:
-        return f"{seconds / 60:,.0f} min"
-    return f"{seconds / 3600:,.1f} h"
-
-
-def parameters_of(config: BackboneConfig) -> int:
-    """Parameters as the YAML has them, else as a local folder's safetensors headers count them."""
-    folder = expanded(config.source)
-    if config.parameters or not folder.is_dir():
-        return config.parameters
-    total = 0
-    for path in folder.glob("*.safetensors"):
-        tensors = safetensors_header(path)
-        total += sum(_size(entry["shape"]) for entry in tensors.values())
-    return total
-
-
-def _size(shape: Sequence[int]) -> int:
-    return int(np.prod(shape, dtype=np.int64))
-
-
-def gemm_speed(dtype: torch.dtype) -> float:
-    """Floating-point operations per second of matrix products of a small model's shapes."""
-    x, w = torch.randn(512, 576).to(dtype), torch.randn(576, 1536).to(dtype)
-    best = float("inf")
-    for _ in range(5):
-        start = time.perf_counter()
-        for _ in range(10):
-            x @ w
-        best = min(best, time.perf_counter() - start)
-    return 10 * 2 * 512 * 576 * 1536 / best

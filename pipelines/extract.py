@@ -47,7 +47,8 @@ from arena.views import write_views
 from embeddings.cluster import Cluster
 from embeddings.config import BackboneConfig, load_config
 from embeddings.engine import AUTO, ENGINES, TORCH, choose
-from embeddings.evidence import Fill, Local, estimate, extract, plan, settings_of
+from embeddings.evidence import Fill, Local, extract, plan, settings_of
+from embeddings.reading_costs import estimate_reading
 from embeddings.store import settings_hash
 
 DEFAULT_BACKBONE = "smollm2-135m"
@@ -266,7 +267,8 @@ def print_plan(split: str, battles: BattleFile, config: BackboneConfig, runner: 
 
     found = plan(parts(), config)
     print(f"{split}: {rows:,} rows of {battles.source}, {rows - found.battles:,} set aside")
-    print("\n".join([*found.lines(), *estimate(found, config, runner)]))
+    cost = estimate_reading(int(found.tokens.sum()), found.longest, config, runner)
+    print("\n".join([*found.lines(), *cost]))
 
 
 def main(arguments: argparse.Namespace) -> None:

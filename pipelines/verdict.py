@@ -48,7 +48,8 @@ from embeddings.config import BackboneConfig, finetune_entries, load_config
 from embeddings.endpoint import Endpoint
 from embeddings.evidence import name_the_lost
 from embeddings.pairs import Pairs, distinct, pack_with
-from embeddings.planning import counting_tokenizer, estimate_reading
+from embeddings.planning import counting_tokenizer
+from embeddings.reading_costs import estimate_reading
 from embeddings.recipe import Recipe
 from embeddings.store import settings_hash
 from embeddings.transport import API_KEY, one_line

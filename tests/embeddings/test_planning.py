@@ -8,13 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import tiny_battles, tiny_tokenizer
-from transformers import AutoModelForCausalLM
 
 from arena.errors import UserError
 from arena.swap import swap_battles
 from embeddings import planning, windows
 from embeddings.config import BackboneConfig
-from embeddings.planning import Counts, estimate, on_cards, pack_battles, plan
+from embeddings.planning import Counts, pack_battles, plan
 
 CONFIG = BackboneConfig(name="toy", source="no/where", max_tokens=200)
 TOKENIZER = tiny_tokenizer()
@@ -181,51 +180,6 @@ def test_a_table_without_battles_has_a_plan():
     counts = counted(found)
     assert counts.tokens.tolist() == [0, 0]
     assert "battles 0, answers 0" in "\n".join(counts.lines())
-    assert len(estimate(counts, replace(CONFIG, parameters=10**9))) == 3
-
-
-def test_estimate_by_hand(monkeypatch):
-    monkeypatch.setattr(planning, "gemm_speed", lambda dtype: 1e12)
-    found = counted(packed(BATTLES))
-    tokens = int(found.tokens.sum())
-    # 2 x parameters / (share x speed) are 4 seconds a token here.
-    config = replace(CONFIG, parameters=1_100_000_000_000)
-    first, here, there = estimate(found, config)
-    assert "toy: 1100.00 G parameters, bfloat16" in first
-    assert f"= {2.2 * tokens:,.0f} TFLOP" in first
-    assert 120 < 4 * tokens < 7200
-    assert f"{4 * tokens / 60:,.0f} min at 55% of 1,000 GFLOP/s" in here
-    seconds = 2.2e12 * tokens / (0.4 * 312e12)
-    assert f"A100 40 GB: {seconds:,.0f} s at 40% of 312 TFLOP/s (assumed, not measured)" in there
-    assert there.endswith("which does not fit")
-    _, _, small = estimate(found, replace(config, parameters=10**9, quantization="nf4"))
-    assert not small.endswith("which does not fit")
-    assert "at 25% of 312" in small
-
-
-@pytest.mark.parametrize(
-    ("gib", "device_map", "told"),
-    [
-        (30, "", "30.0 GiB"),
-        (50, "", "50.0 GiB, which does not fit: less"),
-        (50, "auto", "50.0 GiB, some 25.0 GiB a card on 2"),
-        (90, "auto", "90.0 GiB, some 45.0 GiB a card on 2, which does not fit: less"),
-    ],
-)
-def test_a_model_that_is_spread_is_two_cards_work(gib, device_map, told):
-    assert on_cards(gib * 2**30, replace(CONFIG, device_map=device_map), ": less") == told
-
-
-def test_estimate_counts_the_parameters_of_a_folder(folders, configs):
-    model = AutoModelForCausalLM.from_pretrained(folders["llama"])
-    parameters = sum(weight.numel() for weight in model.parameters())
-    assert len(estimate(counted(packed(BATTLES)), configs["llama"])) == 3
-    assert planning.parameters_of(configs["llama"]) == parameters
-
-
-def test_without_parameters_there_is_no_estimate():
-    (line,) = estimate(counted(packed(BATTLES)), CONFIG)
-    assert "no estimate: `parameters` is not in the backbone's YAML" in line
 
 
 def no_hub(config):
@@ -268,5 +222,3 @@ def test_a_plan_of_parts_is_the_plan_of_the_whole(configs, monkeypatch):
     assert found.lines() == whole.lines()
     for name, value in vars(whole).items():
         assert np.array_equal(getattr(found, name), value), name
-    monkeypatch.setattr(planning, "gemm_speed", lambda dtype: 1e12)
-    assert estimate(found, config) == estimate(whole, config)
