@@ -11,7 +11,8 @@ from arena.errors import UserError
 from arena.run import Run
 from embeddings.config import BackboneConfig, finetune_entries
 from embeddings.recipe import FOR_TRAINING, Recipe
-from pipelines.extract import DEFAULT_BACKBONE, backbone
+from pipelines.extract import backbone
+from pipelines.record import DEFAULT_BACKBONE
 
 NONE = "none"
 """Takes back a file or option that the run's last fine-tuning had."""

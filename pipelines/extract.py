@@ -13,14 +13,11 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
-import platform
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, replace
-from importlib.metadata import version
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +47,15 @@ from embeddings.engine import AUTO, ENGINES, TORCH, choose
 from embeddings.evidence import Fill, Local, extract, plan, settings_of
 from embeddings.reading_costs import estimate_reading
 from embeddings.store import settings_hash
+from pipelines.record import (
+    DEFAULT_BACKBONE,
+    as_json,
+    costs_before,
+    record_costs,
+    record_inputs,
+)
 
-DEFAULT_BACKBONE = "smollm2-135m"
 RAY = "ray"
-VERSIONS = ("torch", "transformers", "bitsandbytes", "lightgbm", "scikit-learn", "optuna")
 
 
 def sources(arguments: argparse.Namespace) -> dict[str, str]:
@@ -105,16 +107,6 @@ def engine(arguments: argparse.Namespace, record: dict[str, Any], config: Backbo
     return found
 
 
-def code() -> str:
-    """Hash of the project's own sources, by which a run can be traced to what made it."""
-    root = Path(__file__).resolve().parents[1]
-    h = hashlib.sha256()
-    for room in ("arena", "features", "embeddings", "meta", "pipelines"):
-        for path in sorted((root / room).rglob("*.py")):
-            h.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
-    return h.hexdigest()[:16]
-
-
 def sound_parts(run: Run, split: str) -> Iterator[pd.DataFrame]:
     """The sound battles of a split from the disk, so that they need not fit into memory."""
     return map(sound, read_battles_groups(run.battles(split)))
@@ -137,42 +129,6 @@ def write_style(run: Run, split: str, taken: Intake) -> None:
         return
     write_views(path, features.stream(sound_parts(run, split), taken.sound), taken.texts)
     run.update_record(style={split: stamp()})
-
-
-def record_inputs(
-    run: Run,
-    arguments: argparse.Namespace,
-    files: dict[str, str],
-    taken: dict[str, Intake],
-    config: BackboneConfig,
-    runner: str,
-) -> None:
-    """Write what was asked, of what, by which code, into ``run.json``."""
-    before = run.read_record().get("backbone", {}).get("asked", DEFAULT_BACKBONE)
-    run.update_record(
-        inputs={
-            s: {
-                "file": f,
-                "rows": taken[s].rows,
-                "sha256": taken[s].content,
-                "sample": not getattr(arguments, s),
-            }
-            for s, f in files.items()
-        },
-        backbone={
-            "asked": str(arguments.backbone or before),
-            "quantization": config.quantization,
-            "engine": runner,
-            "config": as_json(config),
-        },
-        code=code(),
-        versions={"python": platform.python_version(), **{p: version(p) for p in VERSIONS}},
-    )
-
-
-def as_json(config: BackboneConfig) -> Any:
-    """A configuration as ``run.json`` gives it back."""
-    return json.loads(json.dumps(asdict(config)))
 
 
 @contextmanager
@@ -218,19 +174,31 @@ def make_evidence(
     config: BackboneConfig,
     runner: str,
     read: Fill,
+    before: dict[str, Any],
 ) -> None:
-    """Write the views of a split's battles."""
+    """Write the views of a split's battles, and what the longest call took for that.
+
+    Args:
+        run: the run.
+        split: which battles.
+        taken: what is known of them.
+        config: the backbone.
+        runner: what runs it.
+        read: what reads with it.
+        before: of ``costs_before``.
+    """
     start = time.monotonic()
     write_style(run, split, taken)
     middle, peak = time.monotonic(), peak_mib()
     extract(sound_parts(run, split), taken.sound, config, run.views, split, runner, read)
-    run.update_record(
-        seconds={
+    costs: dict[str, dict[str, float]] = {
+        "seconds": {
             f"style_{split}": round(middle - start, 3),
             f"language_model_{split}": round(time.monotonic() - middle, 3),
         },
-        peak_mib={f"style_{split}": round(peak), f"language_model_{split}": round(peak_mib())},
-    )
+        "peak_mib": {f"style_{split}": round(peak), f"language_model_{split}": round(peak_mib())},
+    }
+    record_costs(run, costs, before)
 
 
 @contextmanager
@@ -293,7 +261,8 @@ def main(arguments: argparse.Namespace) -> None:
                 record_inputs(run, arguments, files, taken, config, runner)
                 write_rejected(run, taken)
             for split, found in taken.items():
-                make_evidence(run, split, found, config, runner, read)
+                before = costs_before(record, run, split)
+                make_evidence(run, split, found, config, runner, read, before)
     print(f"evidence in {run.views}; next: python pipelines/train_meta.py --run {run.folder}")
 
 

@@ -57,7 +57,7 @@ from embeddings.store import settings_hash
 from embeddings.training import seconds_of
 from meta.scores import log_loss
 from pipelines.asked import NONE, Asked, resolve, seconds_before
-from pipelines.extract import DEFAULT_BACKBONE
+from pipelines.record import DEFAULT_BACKBONE
 
 
 def read_sound(run: Run) -> dict[str, pd.DataFrame]:

@@ -56,8 +56,9 @@ from embeddings.transport import API_KEY, one_line
 from embeddings.verdict import ask_backbone, ask_endpoint, packing, verdict_view
 from meta.scores import log_loss
 from pipelines.asked import seconds_before
-from pipelines.extract import DEFAULT_BACKBONE, backbone
+from pipelines.extract import backbone
 from pipelines.finetune import read_sound
+from pipelines.record import DEFAULT_BACKBONE
 
 VIEW = re.compile(r"verdict(-[\w.-]+)?")
 

@@ -10,6 +10,7 @@ from battle_files import lmsys
 from safetensors.numpy import load_file, save_file
 
 from arena.parquet import read_notes, read_table, write_table
+from arena.run import Run
 from arena.views import View
 from embeddings.config import load_config
 from embeddings.evidence import settings_of
@@ -41,6 +42,20 @@ def test_another_model_of_the_same_width_for_the_test_set_alone_is_refused(
     assert extract.command([*argv, str(other)]) == 2
     assert "were read by another backbone" in capsys.readouterr().err
     assert (run / "run.json").read_bytes() == before
+
+
+def test_a_call_that_finds_all_done_does_not_hide_what_it_took(trained, tmp_path):
+    run = Run(shutil.copytree(trained, tmp_path / "run"))
+    argv = ["--run", str(run.folder), "--train", str(trained.parent / "train.csv")]
+    run.update_record(seconds={"style_train": 1e6}, peak_mib={"language_model_train": 1e6})
+    assert extract.command(argv) == 0
+    record = run.read_record()
+    assert record["seconds"]["style_train"] == record["peak_mib"]["language_model_train"] == 1e6
+    # Another backbone costs what it costs.
+    assert extract.command([*argv, "--quantization", "nf4"]) == 0
+    record = run.read_record()
+    assert record["seconds"]["style_train"] < 1e3
+    assert record["peak_mib"]["language_model_train"] < 1e5
 
 
 def test_a_model_folder_that_was_moved_is_still_the_same(trained, tmp_path, model_folder):
