@@ -201,6 +201,6 @@ ALL: dict[str, Callable[[Backbone, Sequence[np.ndarray]], Rival]] = {
     "feature-extraction pipeline": feature_extraction,
     "sentence-transformers encode": sentence_transformers,
     "naive padded loop": naive_loop,
-    "plain OpenVINO, padded": plain_openvino,
-    "llama.cpp server, 4-bit": llama_cpp,
+    "plain OpenVINO (padded)": plain_openvino,
+    "llama.cpp server (4-bit)": llama_cpp,
 }

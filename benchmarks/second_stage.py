@@ -11,7 +11,7 @@ other until its log loss is as low as ours without tuning, and as many threads. 
 ``train_meta.py`` does for one fusion: five folds, early stopping on each, the choice of a
 calibrator. By default the design is synthetic, 57,477 rows by 500 columns with a planted signal,
 whose best possible log loss is printed; with ``--run`` it is the run's views that never saw a
-label, and the first fold is held out.
+label, and one fold of six is held out (``--fold``).
 """
 
 from __future__ import annotations
@@ -126,6 +126,7 @@ def main() -> None:
     """Compare."""
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument("--run", metavar="DIR", help="a run's design instead of a synthetic one")
+    p.add_argument("--fold", type=int, default=0, help="of the run, held out: 0 to 5 (0)")
     p.add_argument("--rows", type=int, default=ROWS, help=f"training rows ({ROWS})")
     p.add_argument("--columns", type=int, default=500, help="columns (500)")
     p.add_argument("--trials", type=int, default=5, help="of the tuned variant (5); 0: none")
@@ -140,7 +141,7 @@ def main() -> None:
         arguments.rows, arguments.columns, arguments.trials = 3_000, 100, 2
     if arguments.run:
         design = of_run(arguments.run)
-        unseen = fold_of(design[2], FOLDS + 1) == 0
+        unseen = fold_of(design[2], FOLDS + 1) == arguments.fold
     else:
         design, truth = planted(arguments.rows + HELD, arguments.columns)
         unseen = np.arange(len(truth)) >= arguments.rows
