@@ -102,7 +102,11 @@ def rival(
         for limit in limits:
             out = Path(name) / "found.npy"
             command = [python, RIVAL, data, out, str(limit), str(os.cpu_count()), preset]
-            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+            done = subprocess.run(command, check=False, capture_output=True, text=True)
+            if done.returncode:
+                reason = (done.stderr.strip() or "no word").splitlines()[-1]
+                print(f"AutoGluon {preset}, {limit} s: no model ({reason})", flush=True)
+                continue
             said = json.loads(done.stdout.splitlines()[-1])
             loss = log_loss(np.load(out), held[1])
             what = f"AutoGluon {said['version']} {preset}, {limit} s ({said['best']})"
