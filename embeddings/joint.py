@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from arena.parquet import write_table
-from embeddings.evidence import HiddenStates, read_index
+from embeddings.hidden import HiddenStates, read_index
 from embeddings.pairs import Pairs
 from embeddings.store import Store
 

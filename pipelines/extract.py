@@ -44,7 +44,8 @@ from arena.views import write_views
 from embeddings.cluster import Cluster
 from embeddings.config import BackboneConfig, load_config
 from embeddings.engine import AUTO, ENGINES, TORCH, choose
-from embeddings.evidence import Fill, Local, extract, plan, settings_of
+from embeddings.evidence import Fill, Local, extract, settings_of
+from embeddings.planning import plan
 from embeddings.reading_costs import estimate_reading
 from embeddings.store import settings_hash
 from pipelines.record import (

@@ -16,7 +16,7 @@ import pandas as pd
 from arena.errors import UserError
 from arena.run import Run
 from arena.views import Column, View
-from embeddings.evidence import HiddenStates
+from embeddings.hidden import HiddenStates
 from meta.learned import Learned, Model, register
 from meta.logistic import SymmetricLogistic
 

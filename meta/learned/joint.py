@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from arena.run import Run
-from embeddings.evidence import HiddenStates
+from embeddings.hidden import HiddenStates
 from embeddings.joint import VIEW, read_joint
 from meta.learned import register
 from meta.learned.hidden import HiddenProbes

@@ -13,7 +13,8 @@ from arena.swap import swap_battles
 from arena.views import Column, View
 from embeddings.backbone import load_backbone
 from embeddings.config import load_config
-from embeddings.evidence import HiddenStates, likelihood_view
+from embeddings.evidence import likelihood_view
+from embeddings.hidden import HiddenStates
 from embeddings.planning import pack_battles
 from embeddings.scoring import QUANTITIES, Scorer
 

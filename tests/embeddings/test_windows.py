@@ -16,7 +16,8 @@ from arena.views import View
 from embeddings import reader
 from embeddings import windows as module
 from embeddings.backbone import load_tokenizer
-from embeddings.evidence import HiddenStates, extract
+from embeddings.evidence import extract
+from embeddings.hidden import HiddenStates
 from embeddings.planning import pack_battles
 from embeddings.scoring import Scorer
 from embeddings.windows import packed_ahead, windows

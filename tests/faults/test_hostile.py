@@ -18,7 +18,7 @@ from arena.run import Run
 from arena.tables import read_battles_table, texts_hash, write_battles
 from arena.views import Column, View
 from embeddings.config import finetune_entries, load_config
-from embeddings.evidence import HiddenStates
+from embeddings.hidden import HiddenStates
 from embeddings.store import Store, Writer
 from embeddings.tensors import DamagedError, read_tensors
 from meta import bundle

@@ -18,8 +18,9 @@ from arena.views import View
 from embeddings.backbone import load_tokenizer
 from embeddings.config import load_config
 from embeddings.crossfit import Judges, crossfit
-from embeddings.evidence import HiddenStates, extract
+from embeddings.evidence import extract
 from embeddings.examples import Examples
+from embeddings.hidden import HiddenStates
 from embeddings.pairs import pack_pairs
 from meta.learned.hidden import HiddenProbes
 from pipelines import verdict

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from arena.views import Column, View
-from embeddings.evidence import HiddenStates
+from embeddings.hidden import HiddenStates
 from meta.evidence import Evidence
 from meta.learned.hidden import HiddenProbes
 
