@@ -107,7 +107,7 @@ def gpu_memory(
     """
     kind = config.dtype if config.quantization == "none" else config.quantization
     layer = 34 * shape.width + 3 * (6 * shape.width + shape.inner)
-    layer += 14 * shape.unfused_heads * longest
+    layer += shape.score_bytes(longest)
     weights = (parameters_of(config) or shape.weights) * BYTES_A_WEIGHT[kind]
     if recipe.epochs == 0:
         return weights + max(config.batch_tokens, longest) * layer

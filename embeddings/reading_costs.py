@@ -54,7 +54,7 @@ def estimate_reading(
     operations = 2.0 * parameters * tokens
     weights = parameters * BYTES_A_WEIGHT[kind]
     shape = shape_of(config)
-    a_token = 24 * 2 * shape.width + 14 * shape.unfused_heads * longest
+    a_token = 24 * 2 * shape.width + shape.score_bytes(longest)
     logits = 3 * 256_000 * 4.0
     here = weights + longest * a_token + CHUNK * logits
     there = weights + config.batch_tokens * a_token + GPU_CHUNK * logits

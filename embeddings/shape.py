@@ -29,6 +29,10 @@ class Shape:
     """Attention heads whose score matrices are stored; 0 where a fused kernel does the work."""
     note: str = ""
 
+    def score_bytes(self, longest: int) -> int:
+        """Bytes of the scores of a token that sees ``longest``, where attention is not fused."""
+        return 14 * self.unfused_heads * longest
+
 
 def shape_of(config: BackboneConfig) -> Shape:
     """Sizes from the model's own configuration, else guessed from its number of parameters.

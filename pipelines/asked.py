@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from arena.errors import UserError
-from arena.run import Run
 from embeddings.config import BackboneConfig, finetune_entries
 from embeddings.recipe import FOR_TRAINING, Recipe
-from pipelines.extract import backbone
-from pipelines.record import DEFAULT_BACKBONE
+from pipelines.extract import DEFAULT_BACKBONE, backbone
 
 NONE = "none"
 """Takes back a file or option that the run's last fine-tuning had."""
@@ -106,23 +104,3 @@ def _of_the_run(run: str, key: str, kept: str) -> str:
             f"again, or {option} {NONE}"
         )
     return kept if kept == NONE else str(path)
-
-
-def seconds_before(
-    run: Run, command: str, view: str, settings: dict[str, Any], key: str = ""
-) -> float:
-    """Seconds of a view's longest call with these settings; 0 where the last had other settings.
-
-    A call that finds all done must not hide what it took.
-
-    Args:
-        run: the run.
-        command: whose record it is, ``finetune`` or ``verdict``.
-        view: name of the view.
-        settings: what that record holds now.
-        key: of the seconds; by default those of the view.
-    """
-    record = run.read_record()
-    key = key or (view if command == "verdict" else f"{command}_{view}")
-    same = record.get(command, {}).get(view) == settings
-    return float(record.get("seconds", {}).get(key, 0)) if same else 0.0

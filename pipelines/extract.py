@@ -48,14 +48,9 @@ from embeddings.evidence import Fill, Local, extract, settings_of
 from embeddings.planning import plan
 from embeddings.reading_costs import estimate_reading
 from embeddings.store import settings_hash
-from pipelines.record import (
-    DEFAULT_BACKBONE,
-    as_json,
-    costs_before,
-    record_costs,
-    record_inputs,
-)
+from pipelines.record import as_json, asked_before, record_costs, record_inputs
 
+DEFAULT_BACKBONE = "smollm2-135m"
 RAY = "ray"
 
 
@@ -75,14 +70,20 @@ def run_of(arguments: argparse.Namespace, files: dict[str, str]) -> Run:
     return Run(Path("runs") / (name or "unnamed"))
 
 
+def asked_backbone(arguments: argparse.Namespace, record: dict[str, Any]) -> str:
+    """The name of the backbone asked for, else of the run's own, else of the default."""
+    own: str = record.get("backbone", {}).get("asked", DEFAULT_BACKBONE)
+    return arguments.backbone or own
+
+
 def backbone(arguments: argparse.Namespace, record: dict[str, Any]) -> BackboneConfig:
-    """The backbone asked for, else the run's own, else the default.
+    """The backbone of ``asked_backbone``, quantized as asked, else as the run's own.
 
     Raises:
         UserError: its configuration is not sound.
     """
     before = record.get("backbone")
-    asked = arguments.backbone or (before["asked"] if before else DEFAULT_BACKBONE)
+    asked = asked_backbone(arguments, record)
     config = load_config(asked)
     quantization = arguments.quantization
     if quantization is None and before and asked == before["asked"]:
@@ -175,7 +176,7 @@ def make_evidence(
     config: BackboneConfig,
     runner: str,
     read: Fill,
-    before: dict[str, Any],
+    same: bool,
 ) -> None:
     """Write the views of a split's battles, and what the longest call took for that.
 
@@ -186,20 +187,21 @@ def make_evidence(
         config: the backbone.
         runner: what runs it.
         read: what reads with it.
-        before: of ``costs_before``.
+        same: whether an earlier call read the same.
     """
     start = time.monotonic()
     write_style(run, split, taken)
     middle, peak = time.monotonic(), peak_mib()
     extract(sound_parts(run, split), taken.sound, config, run.views, split, runner, read)
-    costs: dict[str, dict[str, float]] = {
-        "seconds": {
+    record_costs(
+        run,
+        same,
+        seconds={
             f"style_{split}": round(middle - start, 3),
             f"language_model_{split}": round(time.monotonic() - middle, 3),
         },
-        "peak_mib": {f"style_{split}": round(peak), f"language_model_{split}": round(peak_mib())},
-    }
-    record_costs(run, costs, before)
+        peak_mib={f"style_{split}": round(peak), f"language_model_{split}": round(peak_mib())},
+    )
 
 
 @contextmanager
@@ -259,11 +261,13 @@ def main(arguments: argparse.Namespace) -> None:
             if run.read_record() != record:
                 raise UserError(f"{run.folder} has changed since: give the same command again")
             with taken_in(run, battles) as taken:
-                record_inputs(run, arguments, files, taken, config, runner)
+                asked = asked_backbone(arguments, record)
+                record_inputs(run, arguments, files, taken, config, runner, asked)
                 write_rejected(run, taken)
+            now = run.read_record()
             for split, found in taken.items():
-                before = costs_before(record, run, split)
-                make_evidence(run, split, found, config, runner, read, before)
+                same = asked_before(record, now, split)
+                make_evidence(run, split, found, config, runner, read, same)
     print(f"evidence in {run.views}; next: python pipelines/train_meta.py --run {run.folder}")
 
 

@@ -56,8 +56,9 @@ from embeddings.recipe import Recipe
 from embeddings.store import settings_hash
 from embeddings.training import seconds_of
 from meta.scores import log_loss
-from pipelines.asked import NONE, Asked, resolve, seconds_before
-from pipelines.record import DEFAULT_BACKBONE
+from pipelines.asked import NONE, Asked, resolve
+from pipelines.extract import DEFAULT_BACKBONE
+from pipelines.record import record_costs
 
 
 def read_sound(run: Run) -> dict[str, pd.DataFrame]:
@@ -168,8 +169,7 @@ def finetune(run: Run, asked: Asked, checkpoint_steps: int) -> None:
     said = {"tokens": recipe.predict_tokens or recipe.max_tokens, "mean": asked.average_adapters}
     source = settings_hash({**said, "judges": [folder.name for folder in folders]})
     settings = asked.record()
-    before = seconds_before(run, "finetune", asked.view, settings)
-    read_before = seconds_before(run, "finetune", asked.view, settings, "joint")
+    same = run.read_record().get("finetune", {}).get(asked.view) == settings
     trained = sum(map(seconds_of, folders))
     # What a check refused or a training could not bear is no setting to go on with.
     run.update_record(finetune={asked.view: settings})
@@ -183,12 +183,11 @@ def finetune(run: Run, asked: Asked, checkpoint_steps: int) -> None:
     name_the_lost("train", view.ids, known & np.isnan(view.values[:, 0]), asked.view)
     view.write(run.views / asked.view / "train.parquet", texts["train"], source)
     # A call that went on with what a killed one had trained counts that, too.
-    seconds = max(time.monotonic() - start - reading, before, trained)
-    run.update_record(
-        seconds={
-            "joint": round(max(reading, read_before), 3),
-            f"finetune_{asked.view}": round(seconds, 3),
-        },
+    seconds = max(time.monotonic() - start - reading, trained)
+    record_costs(
+        run,
+        same,
+        seconds={"joint": round(reading, 3), f"finetune_{asked.view}": round(seconds, 3)},
         peak_mib={f"finetune_{asked.view}": round(peak_mib())},
     )
     rows = np.flatnonzero(np.isfinite(view.values).all(axis=1))

@@ -15,7 +15,6 @@ from arena.intake import Intake
 from arena.run import Run
 from embeddings.config import BackboneConfig
 
-DEFAULT_BACKBONE = "smollm2-135m"
 VERSIONS = ("torch", "transformers", "bitsandbytes", "lightgbm", "scikit-learn", "optuna")
 
 
@@ -41,9 +40,9 @@ def record_inputs(
     taken: dict[str, Intake],
     config: BackboneConfig,
     runner: str,
+    asked: str,
 ) -> None:
     """Write what was asked, of what, by which code, into ``run.json``."""
-    before = run.read_record().get("backbone", {}).get("asked", DEFAULT_BACKBONE)
     run.update_record(
         inputs={
             s: {
@@ -55,7 +54,7 @@ def record_inputs(
             for s, f in files.items()
         },
         backbone={
-            "asked": str(arguments.backbone or before),
+            "asked": asked,
             "quantization": config.quantization,
             "engine": runner,
             "config": as_json(config),
@@ -65,33 +64,32 @@ def record_inputs(
     )
 
 
-def costs_before(record: dict[str, Any], run: Run, split: str) -> dict[str, Any]:
-    """What an earlier call took for a split; nothing where it had other battles or models.
+def asked_before(before: dict[str, Any], now: dict[str, Any], split: str) -> bool:
+    """Whether an earlier call read the same battles of a split with the same backbone.
+
+    Args:
+        before: the run's record before this call.
+        now: the record that has what is asked.
+        split: which battles.
+    """
+    contents = [found.get("inputs", {}).get(split, {}).get("sha256") for found in (before, now)]
+    return len(set(contents)) == 1 and bool(before.get("backbone") == now["backbone"])
+
+
+def record_costs(run: Run, same: bool, **costs: dict[str, float]) -> None:
+    """Write what a call took; where an earlier one was the same and took more, that stays.
 
     A call that finds all done must not hide what it took.
 
     Args:
-        record: of the run, before this call.
-        run: the run, whose record now has what is asked.
-        split: which battles.
-    """
-    now = run.read_record()
-    contents = [found.get("inputs", {}).get(split, {}).get("sha256") for found in (record, now)]
-    same = contents[0] == contents[1] and record.get("backbone") == now["backbone"]
-    return {key: record.get(key, {}) for key in ("seconds", "peak_mib")} if same else {}
-
-
-def record_costs(run: Run, costs: dict[str, dict[str, float]], before: dict[str, Any]) -> None:
-    """Write what a call took, where an earlier one did not take more.
-
-    Args:
         run: the run.
+        same: whether the costs in its record are of the same work.
         costs: ``seconds`` and ``peak_mib`` by step.
-        before: of ``costs_before``.
     """
+    before = run.read_record() if same else {}
     run.update_record(
         **{
-            kind: {key: max(cost, before.get(kind, {}).get(key, 0)) for key, cost in of.items()}
+            kind: {step: max(cost, before.get(kind, {}).get(step, 0)) for step, cost in of.items()}
             for kind, of in costs.items()
         }
     )

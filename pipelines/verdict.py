@@ -55,10 +55,9 @@ from embeddings.store import settings_hash
 from embeddings.transport import API_KEY, one_line
 from embeddings.verdict import ask_backbone, ask_endpoint, packing, verdict_view
 from meta.scores import log_loss
-from pipelines.asked import seconds_before
-from pipelines.extract import backbone
+from pipelines.extract import DEFAULT_BACKBONE, backbone
 from pipelines.finetune import read_sound
-from pipelines.record import DEFAULT_BACKBONE
+from pipelines.record import record_costs
 
 VIEW = re.compile(r"verdict(-[\w.-]+)?")
 
@@ -217,9 +216,9 @@ def answer(run: Run, tables: dict[str, pd.DataFrame], asked: Asked, folder: Path
         name_the_lost(split, view.ids, np.isnan(view.values[:, 0]), asked.view)
         path = run.views / asked.view / f"{split}.parquet"
         view.write(path, texts_hash(tables[split]), source)
-    before = seconds_before(run, "verdict", asked.view, asked.record())
-    seconds = round(max(time.monotonic() - start, before), 3)
-    run.update_record(verdict={asked.view: asked.record()}, seconds={asked.view: seconds})
+    same = run.read_record().get("verdict", {}).get(asked.view) == asked.record()
+    run.update_record(verdict={asked.view: asked.record()})
+    record_costs(run, same, seconds={asked.view: round(time.monotonic() - start, 3)})
     say_what_it_is_worth(found["train"], tables["train"]["label"].to_numpy(dtype=np.int64))
     print(
         f"view in {run.views / asked.view}; next: python pipelines/train_meta.py --run {run.folder}"
