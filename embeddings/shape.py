@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from transformers import AutoConfig
+from transformers import AutoConfig, PretrainedConfig
 
 from arena.errors import UserError
 from arena.files import expanded
@@ -44,8 +44,9 @@ def shape_of(config: BackboneConfig) -> Shape:
         folder = model_folder(config, weights=False)
         # Without the word, transformers asks on the terminal whether code may run.
         found = AutoConfig.from_pretrained(folder, trust_remote_code=False)  # nosec B615 -- a folder
-        c = found.get_text_config()
-    except (UserError, OSError, ValueError) as error:
+        return _told(found.get_text_config())
+    # Other architectures have other names for their sizes.
+    except (UserError, OSError, ValueError, AttributeError) as error:
         parameters = parameters_of(config)
         if not parameters:
             raise UserError(
@@ -53,8 +54,13 @@ def shape_of(config: BackboneConfig) -> Shape:
             ) from error
         # 12 d^2 weights a layer and some 33 layers: so in models of all sizes.
         width = round((parameters / 400) ** 0.5)
-        note = f"sizes guessed from {parameters / 1e9:.1f} G parameters: no config.json at hand"
+        guess = f"sizes guessed from {parameters / 1e9:.1f} G parameters"
+        note = f"{guess}: no config.json at hand that has them"
         return Shape(33, width, 4 * width, 20 * width, 0.95 * parameters, 0, note)
+
+
+def _told(c: PretrainedConfig) -> Shape:
+    """Sizes as a configuration has them; AttributeError where it has not."""
     head = getattr(c, "head_dim", None) or c.hidden_size // c.num_attention_heads
     queries = c.num_attention_heads * head
     keys = (getattr(c, "num_key_value_heads", None) or c.num_attention_heads) * head

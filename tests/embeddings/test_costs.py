@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from planted import planted
+from transformers import GPT2Config
 
 from arena.errors import UserError
 from embeddings.backbone import load_backbone, load_tokenizer
@@ -45,6 +46,13 @@ def test_without_a_configuration_the_sizes_are_guessed_or_asked_for(tmp_path):
     assert "sizes guessed from 1.0 G parameters" in shape.note
     with pytest.raises(UserError, match="give `parameters`"):
         shape_of(replace(CONFIG, source=str(tmp_path), parameters=0))
+
+
+def test_sizes_under_other_names_are_guessed(tmp_path):
+    GPT2Config(n_embd=32).save_pretrained(tmp_path)
+    shape = shape_of(replace(CONFIG, source=str(tmp_path)))
+    assert (shape.layers, shape.width) == (33, 1581)
+    assert "no config.json at hand that has them" in shape.note
 
 
 # A layer keeps 34 * 100 + 3 * (6 * 100 + 300) = 6,100 bytes a token; LoRA has 4 * 2,000 a layer.
