@@ -21,7 +21,7 @@ exhaustive: .venv/.test
 lint: .venv/.test
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
-	.venv/bin/bandit -q -c pyproject.toml -r arena features embeddings meta pipelines
+	.venv/bin/bandit -q -c pyproject.toml -r common arena features embeddings meta tiebreak pipelines
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 

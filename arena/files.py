@@ -1,85 +1,335 @@
-"""Files that are either whole or not there."""
+"""Bytes of a file to rows of cells: CSV, parquet or JSONL, local or remote, gzipped or not.
+
+No row is lost here. One that cannot be read keeps its place, with the reason in ``Row.damage``.
+"""
 
 from __future__ import annotations
 
+import codecs
+import gzip
+import itertools
 import json
-import os
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+import shutil
+import zlib
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from tempfile import NamedTemporaryFile
+from typing import IO, Any
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+from fsspec.implementations.local import LocalFileSystem
+
+from arena.csv_records import header_and_records
+from common.errors import UserError
+
+ENCODINGS = (
+    # UTF-32 first: its mark begins with that of UTF-16.
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+
+BATCH = 256
+"""Rows of parquet that are read at a time."""
+
+MOST_UNPACKED, ALWAYS_UNPACKED = 100, 2**28
+"""A gzipped file may be so many times its size, and so many bytes in any case. Text packs to a
+third or a tenth; what packs to a thousandth was made to fill the memory."""
+
+GZIP = b"\x1f\x8b"
+
+PIECE = 2**20
+"""Bytes that are copied at a time."""
+
+NOT_UTF8 = "holds bytes that are not UTF-8"
+
+
+@dataclass
+class Row:
+    """One data row.
+
+    Attributes:
+        cells: column name -> cell; a column that the row lacks is absent.
+        damage: why the row cannot be used, "" where it can.
+    """
+
+    cells: dict[str, Any] = field(default_factory=dict)
+    damage: str = ""
+
+
+class Rows(Iterable[Row]):
+    """The data rows of a file in order, read anew as often as they are asked for."""
+
+    def __init__(self, read: Callable[[], Iterator[Row]]) -> None:
+        """``read`` begins at the first row each time."""
+        self._read = read
+
+    def __iter__(self) -> Iterator[Row]:
+        """Read from the first row on."""
+        return self._read()
+
+
+@dataclass
+class Stream:
+    """A file that is open.
+
+    Attributes:
+        columns: names of all columns in the file.
+        rows: data rows in order; memory holds a few of them at a time.
+    """
+
+    columns: list[str]
+    rows: Iterable[Row]
+
+
+@dataclass
+class Source(Stream):
+    """A file as read, ``rows`` being a list."""
+
+    rows: list[Row]
+
+
+def read_source(source: str, wanted: Collection[str]) -> Source:
+    """Read a file as a whole; see :func:`open_source`.
+
+    Raises:
+        UserError: also where most rows are not UTF-8.
+    """
+    with open_source(source, wanted) as stream:
+        found = Source(stream.columns, list(stream.rows))
+    refuse_wrong_encoding(source, sum(map(is_foreign, found.rows)), len(found.rows))
+    return found
 
 
 @contextmanager
-def scratch(path: Path) -> Iterator[Path]:
-    """Yield the path of a temporary file beside ``path``, which is gone in the end.
+def open_source(source: str, wanted: Collection[str], limit: int | None = None) -> Iterator[Stream]:
+    """Open a file of whatever format, telling it by its content.
 
-    What a kill -9 leaves of it, :func:`remove_unfinished` removes.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-@contextmanager
-def atomic(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; on success flush it to disk and move it into place.
-
-    After a crash or kill -9 ``path`` holds either its old content or the whole new one.
-    """
-    with scratch(path) as temporary:
-        yield temporary
-        with temporary.open("rb") as f:
-            os.fsync(f.fileno())
-        temporary.replace(path)
-
-
-def remove_unfinished(path: Path) -> None:
-    """Remove files that :func:`atomic` left where its process was killed; links are not followed.
+    What is not a plain file of this machine is copied or unpacked to a temporary file.
 
     Args:
-        path: what the file was to be called, or a folder for all below it.
+        source: local path, or any URL that fsspec opens.
+        wanted: columns whose cells are kept.
+        limit: keep the first so many data rows.
+
+    Raises:
+        UserError: the file is not there, empty, or neither CSV nor parquet nor JSONL; for parquet
+            also while its rows are read.
     """
-    if path.is_symlink():
-        return
-    if path.is_dir():
-        name, places = ".+", [(Path(place), files) for place, _, files in os.walk(path)]
-    else:
-        siblings = [found.name for found in path.parent.iterdir()]
-        name, places = re.escape(path.name), [(path.parent, siblings)]
-    pattern = re.compile(rf"\.{name}\.\d+\.tmp", re.DOTALL)
-    for place, files in places:
-        for found in map(place.joinpath, filter(pattern.fullmatch, files)):
-            if found.is_file() and not found.is_symlink():
-                found.unlink(missing_ok=True)
+    with ExitStack() as stack:
+        yield _stream(source, _plain_file(source, stack), wanted, limit)
 
 
-def expanded(path: str) -> Path:
-    """A path with its ``~`` replaced; where that home is not known, as it is."""
-    # Path.expanduser raises where there is no such home.
-    return Path(os.path.expanduser(path))  # noqa: PTH111
+def _stream(source: str, path: Path, wanted: Collection[str], limit: int | None) -> Stream:
+    with path.open("rb") as file:
+        head = file.read(4096)
+        # Blank to the end, however long.
+        if all(piece.isspace() for piece in itertools.chain([head], _pieces(file)) if piece):
+            raise UserError(f"{source} is empty: give a file with a header and at least one row")
+    if head.startswith(b"PAR1"):
+        return _parquet(source, path, wanted, limit)
+    encoding = next((e for mark, e in ENCODINGS if head.startswith(mark)), "utf-8-sig")
+    # Surrogates stand for undecodable bytes, so that only their row is set aside.
+    errors = "surrogateescape" if encoding == "utf-8-sig" else "replace"
+
+    def lines() -> Iterator[str]:
+        with path.open(encoding=encoding, errors=errors, newline="") as text:
+            yield from text
+
+    with path.open(encoding=encoding, errors=errors, newline="") as text:
+        start = text.read(4096).lstrip()
+    if start.startswith("["):
+        raise UserError(
+            f"{source} is one JSON list: give one object a line, e.g. `jq -c '.[]' FILE > NEW`"
+        )
+    if start.startswith("{") or source.removesuffix(".gz").endswith((".jsonl", ".ndjson")):
+        return _jsonl(lines, wanted, limit)
+    return _csv(source, lines, wanted, limit)
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write ``value`` as indented JSON, atomically; NaN and infinity raise ``ValueError``."""
-    with atomic(path) as temporary:
-        text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
-        temporary.write_text(text + "\n", encoding="utf-8")
-
-
-def read_json(path: Path) -> Any:
-    """Read a JSON file."""
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def read_object(path: Path) -> dict[str, Any] | None:
-    """Read a JSON object; ``None`` where the file is damaged or holds something else."""
+def _plain_file(source: str, stack: ExitStack) -> Path:
+    """Where the bytes of a file lie on this machine, unpacked, for as long as ``stack`` is open."""
     try:
-        found = read_json(path)
-    except (ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) else None
+        opened = fsspec.open(source, "rb")
+        with opened as file:
+            path = Path(opened.path)
+            if not (isinstance(opened.fs, LocalFileSystem) and path.is_file()):
+                copy = stack.enter_context(NamedTemporaryFile())  # noqa: SIM115
+                shutil.copyfileobj(file, copy, PIECE)
+                copy.flush()
+                path = Path(copy.name)
+    except FileNotFoundError:
+        raise UserError(f"{source} is not there: check the path or URL") from None
+    except MemoryError:
+        raise
+    except Exception as error:
+        # Every remote filesystem of fsspec raises errors of its own, with no common base.
+        raise UserError(f"{source} cannot be opened ({_what(error)}): check it") from None
+    with path.open("rb") as packed:
+        if packed.read(2) != GZIP:
+            return path
+        packed.seek(0)
+        unpacked = stack.enter_context(NamedTemporaryFile())  # noqa: SIM115
+        try:
+            _unpack(source, packed, path.stat().st_size, unpacked)
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise UserError(f"{source} is damaged gzip ({_what(error)}): get it again") from None
+    return Path(unpacked.name)
+
+
+def _unpack(source: str, packed: IO[bytes], size: int, to: IO[bytes]) -> None:
+    """Write what a gzipped file of ``size`` bytes holds, no further than its limit."""
+    most = max(MOST_UNPACKED * size, ALWAYS_UNPACKED)
+    with gzip.GzipFile(fileobj=packed) as file:
+        for piece in _pieces(file):
+            if to.tell() + len(piece) > most:
+                raise UserError(
+                    f"{source} unpacks to more than {most:,} bytes, {MOST_UNPACKED} times its size "
+                    "or more: if that is right, unpack it and give the unpacked file"
+                )
+            to.write(piece)
+    to.flush()
+
+
+def _pieces(file: IO[bytes] | gzip.GzipFile) -> Iterator[bytes]:
+    return iter(lambda: file.read(PIECE), b"")
+
+
+def _what(error: Exception) -> str:
+    """The first line of an error's message, or its type where it has none."""
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
+
+
+def _wrong_encoding(source: str) -> str:
+    return (
+        f"{source} is not UTF-8 text: give CSV, parquet or JSONL, "
+        "and convert text in another encoding, e.g. `iconv -f LATIN1 -t UTF-8 FILE > NEW`"
+    )
+
+
+def is_foreign(row: Row) -> bool:
+    """Whether a row is damaged by bytes that are not UTF-8."""
+    return row.damage.endswith(NOT_UTF8)
+
+
+def refuse_wrong_encoding(source: str, foreign: int, rows: int) -> None:
+    """Raise ``UserError`` where more than half of a file's rows are foreign."""
+    if 2 * foreign > rows:
+        raise UserError(_wrong_encoding(source))
+
+
+def is_encodable(text: str) -> bool:
+    """Whether a text is free of lone surrogates, which ``surrogateescape`` makes of stray bytes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _parquet(source: str, path: Path, wanted: Collection[str], limit: int | None) -> Stream:
+    def open_file() -> pq.ParquetFile:
+        # Else a column of a group of rows is read whole, and that group may be the file.
+        return pq.ParquetFile(path, buffer_size=PIECE, pre_buffer=False)
+
+    def rows() -> Iterator[Row]:
+        with _sound_parquet(source), open_file() as file:
+            for batch in file.iter_batches(BATCH, columns=kept):
+                yield from _batch(batch)
+
+    with _sound_parquet(source), open_file() as file:
+        columns = list(file.schema_arrow.names)
+    kept = [name for name in columns if name in wanted]
+    return Stream(columns, Rows(lambda: itertools.islice(rows(), limit)))
+
+
+@contextmanager
+def _sound_parquet(source: str) -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise UserError(
+            f"{source} is not a sound parquet file ({_what(error)}): get it again"
+        ) from None
+
+
+def _batch(batch: pa.RecordBatch) -> list[Row]:
+    try:
+        return [Row(cells) for cells in batch.to_pylist()]
+    except UnicodeDecodeError:
+        return [_slow_row(batch, i) for i in range(batch.num_rows)]
+
+
+def _slow_row(batch: pa.RecordBatch, i: int) -> Row:
+    """A row read cell by cell, because a string of its batch is not UTF-8."""
+    row = Row()
+    for name in batch.schema.names:
+        try:
+            row.cells[name] = batch.column(name)[i].as_py()
+        except UnicodeDecodeError:
+            row.damage = f"{name} {NOT_UTF8}"
+    return row
+
+
+def _jsonl(
+    lines: Callable[[], Iterator[str]], wanted: Collection[str], limit: int | None
+) -> Stream:
+    columns: dict[str, None] = {}
+
+    def rows() -> Iterator[Row]:
+        for line in itertools.islice((line for line in lines() if line.strip()), limit):
+            row = Row()
+            try:
+                found = json.loads(line)
+            except (ValueError, RecursionError):
+                row.damage = "the line is not JSON"
+            else:
+                if isinstance(found, dict):
+                    columns.update(dict.fromkeys(found))
+                    row.cells = {name: cell for name, cell in found.items() if name in wanted}
+                    row.damage = "" if is_encodable(line) else f"the line {NOT_UTF8}"
+                else:
+                    row.damage = "the line is not a JSON object"
+            yield row
+
+    # Any line may bring a column.
+    for _ in rows():
+        pass
+    return Stream(list(columns), Rows(rows))
+
+
+def _csv(
+    source: str,
+    lines: Callable[[], Iterator[str]],
+    wanted: Collection[str],
+    limit: int | None,
+) -> Stream:
+    header, _ = header_and_records(lines())
+    columns = [name.strip() for name in header]
+    if any(not is_encodable(name) or any(c < " " for c in name) for name in columns):
+        raise UserError(_wrong_encoding(source))
+    if len(columns) < 2:
+        raise UserError(f"{source} is not a CSV with named columns: give CSV, parquet or JSONL")
+    for name in wanted:
+        if columns.count(name) > 1:
+            raise UserError(f"{source} has more than one column {name}: rename all but one")
+
+    def rows() -> Iterator[Row]:
+        _, records = header_and_records(lines())
+        for cells, damage in itertools.islice(records, limit):
+            yield _row(cells, damage, columns, wanted)
+
+    return Stream(columns, Rows(rows))
+
+
+def _row(cells: list[str], damage: str, columns: list[str], wanted: Collection[str]) -> Row:
+    row = Row({n: c for n, c in zip(columns, cells, strict=False) if n in wanted}, damage)
+    if not damage:
+        foreign = [name for name, cell in row.cells.items() if not is_encodable(cell)]
+        row.damage = f"{foreign[0]} {NOT_UTF8}" if foreign else ""
+    return row

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from arena.battle import TIE, UNKNOWN, A, B, digest
+from arena.schema import TIE, UNKNOWN, A, B, digest
 
 SWAP = np.array([B, A, TIE])
 """Class order after A and B change places."""

@@ -4,10 +4,10 @@
     python benchmarks/calibration.py --quick      one
 
 Each file holds forecasts with known true probabilities and votes drawn from them; the forecasts are
-the truth, or the truth distorted. ``meta.calibrate.choose`` picks and fits a method as calibrate.py
-does. Its excess is exact: the mean of sum p log(p / q) over 20,000 fresh rows, in nats. Two kinds
-of forecasts take turns: logits of a standard normal, and such as people's votes give (sides with a
-deviation of 1.2, ties less likely and less spread).
+the truth, or the truth distorted. ``meta.calibration.choose`` picks and fits a method as
+calibrate.py does. Its excess is exact: the mean of sum p log(p / q) over 20,000 fresh rows, in
+nats. Two kinds of forecasts take turns: logits of a standard normal, and such as people's votes
+give (sides with a deviation of 1.2, ties less likely and less spread).
 
 k parameters that are fitted on n rows by maximum likelihood leave about chi-squared(k) / (2 n),
 whatever the method: k / (2 n) in the mean, and its 98% point in the worst of some 50 files. Both
@@ -30,8 +30,8 @@ import numpy as np
 from scipy.special import log_softmax
 from scipy.stats import chi2
 
-from arena.battle import SEED
-from meta.calibrate import choose
+from arena.schema import SEED
+from meta.calibration import choose
 from pipelines import cli
 
 FRESH = 20_000

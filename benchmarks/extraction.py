@@ -33,14 +33,14 @@ import pandas as pd
 import torch
 
 from arena import sample
-from arena.readers import read_battles
+from arena.reader import read_battles
 from benchmarks import extraction_rivals as rivals
-from embeddings.backbone import load_backbone
-from embeddings.config import load_config
-from embeddings.engine import OPENVINO, choose
-from embeddings.planning import Plan, pack_battles
-from embeddings.reading import in_shards
-from embeddings.scoring import Item, Scorer
+from embeddings.backbone.config import load_config
+from embeddings.backbone.load import load_backbone
+from embeddings.backbone.runtime import OPENVINO, choose
+from embeddings.frozen.scoring import Scorer
+from embeddings.inference import in_shards
+from embeddings.prompts.answers import PackedAnswer, PackedBattles, pack_battles
 from pipelines import cli
 
 BATTLES = 400
@@ -73,7 +73,7 @@ class Entry:
     """Floating-point operations that it needs."""
 
 
-def chosen(packed: Plan, n: int) -> list[Item]:
+def chosen(packed: PackedBattles, n: int) -> list[PackedAnswer]:
     """``n`` answers at even steps of the lengths, longest first."""
     steps = np.linspace(0, len(packed.items) - 1, min(n, len(packed.items))).round().astype(int)
     return [packed.items[i] for i in steps]
@@ -97,7 +97,7 @@ class Work:
         weights = sum(w.numel() for w in self.linear)
         return self.layers * (2.0 * length * weights + 4.0 * self.wide * pairs)
 
-    def likelihoods(self, item: Item, opening: int) -> float:
+    def likelihoods(self, item: PackedAnswer, opening: int) -> float:
         """The head, and the answer's beginning without the prompt."""
         rows = len(item.content) + 1 + item.bare_length
         bare = self.read(len(item.bare) - opening, opening) if len(item.bare) else 0.0
@@ -121,15 +121,15 @@ class Work:
         )
 
 
-def ours(scorer: Scorer, items: Sequence[Item], work: Work) -> list[Entry]:
+def ours(scorer: Scorer, items: Sequence[PackedAnswer], work: Work) -> list[Entry]:
     """Our reading by one engine: states with likelihoods as extract.py does, and states alone."""
     opening = len(scorer.opening)
 
-    def states(batch: Sequence[Item]) -> list[torch.Tensor]:
+    def states(batch: Sequence[PackedAnswer]) -> list[torch.Tensor]:
         with torch.inference_mode():
             return scorer.engine.states([item.ids for item in batch])
 
-    def run(read: Callable[[Sequence[Item]], object]) -> None:
+    def run(read: Callable[[Sequence[PackedAnswer]], object]) -> None:
         shards = in_shards(
             items,
             read,

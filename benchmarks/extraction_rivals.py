@@ -22,8 +22,8 @@ import numpy as np
 import torch
 from transformers import AutoModel
 
-from embeddings.backbone import Backbone, model_folder
-from embeddings.embedded import GGUF, MODULE
+from embeddings.backbone.builtin_model import GGUF, MODULE
+from embeddings.backbone.load import Backbone, model_folder
 
 PADDED = 8
 """Sequences of a naive batch."""

@@ -87,10 +87,10 @@ class Bench:
         """Make the model and the files; run every command once, undisturbed."""
         import numpy as np
         import pandas as pd
-        from planted import save_shallow_model
         from test_commands import lmsys
 
-        from arena.battle import CLASSES
+        from arena.schema import CLASSES
+        from tests.helpers.planted import save_shallow_model
 
         self.folder, self.context, self.count = folder, context(), 0
         folder.mkdir(parents=True, exist_ok=True)

@@ -178,9 +178,9 @@ def short_of_memory() -> None:
 def _with_memory_for(tokens: int) -> None:
     import torch
 
-    from embeddings import reader
-    from embeddings.reading import in_shards
-    from embeddings.scoring import Scorer
+    from embeddings.frozen import answer_reader as reader
+    from embeddings.frozen.scoring import Scorer
+    from embeddings.inference import in_shards
 
     score = Scorer.score
 
@@ -220,7 +220,7 @@ def infinite_token(bench: Bench, out: Outcome) -> None:
     from safetensors.torch import load_file, save_file
     from transformers import AutoTokenizer
 
-    from arena.views import View
+    from arena.feature_table import FeatureTable
 
     folder = bench.folder / "infinite"
     model = shutil.copytree(bench.folder / "model", folder / "model")
@@ -263,7 +263,7 @@ def infinite_token(bench: Bench, out: Outcome) -> None:
                 return
             said += done.stdout
         views[kind] = {
-            (split, name): View.read(run / "views" / name / f"{split}.parquet")
+            (split, name): FeatureTable.read(run / "views" / name / f"{split}.parquet")
             for split in ("train", "test")
             for name in ("style", "likelihood")
         }

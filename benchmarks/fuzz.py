@@ -27,13 +27,13 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 INSTRUMENTED = [
     "arena",
-    "embeddings.config",
-    "embeddings.packing",
-    "embeddings.recipe",
-    "embeddings.store",
-    "embeddings.tensors",
-    "meta.bundle",
-    "meta.trees",
+    "embeddings.backbone.config",
+    "embeddings.prompts.truncation",
+    "embeddings.judge.config",
+    "embeddings.cache.shards",
+    "embeddings.cache.tensor_files",
+    "meta.stack.model_io",
+    "meta.stack.booster_text",
     "pipelines.tables",
 ]
 """Modules whose lines guide the search; the others would only slow it down."""
@@ -59,7 +59,7 @@ def child(name: str, inputs: int, seed: int, folder: Path, keep: Path) -> None:
     with atheris.instrument_imports(include=INSTRUMENTED):
         from benchmarks.fuzz_targets import TARGETS
 
-    from arena.errors import UserError
+    from common.errors import UserError
 
     target, seeds = TARGETS[name](folder)
     corpus = folder / "corpus"

@@ -16,23 +16,23 @@ import lightgbm as lgb
 import numpy as np
 import pandas as pd
 
-from arena import tables
-from arena.battle import CLASSES
-from arena.forecasts import read_forecasts, read_votes
-from arena.readers import read_battles
-from arena.run import Run
-from arena.views import Column, View
-from embeddings.config import finetune_entries, load_config
-from embeddings.packing import Packer
-from embeddings.recipe import Recipe
-from embeddings.store import Store, Writer
-from embeddings.template import Encoder, conversation_template
-from meta import bundle
-from meta.calibrate import Calibrator
-from meta.fusion import Fusion
-from meta.logistic import SymmetricLogistic
-from meta.nulls import Nulls
-from meta.stage import SecondStage
+from arena import battle_table as tables
+from arena.feature_table import Column, FeatureTable
+from arena.predictions_file import read_forecasts, read_votes
+from arena.reader import read_battles
+from arena.schema import CLASSES
+from common.run_dir import RunDir
+from embeddings.backbone.config import finetune_entries, load_config
+from embeddings.cache.shards import ShardStore, ShardWriter
+from embeddings.judge.config import JudgeConfig
+from embeddings.prompts.chat_template import Encoder, conversation_template
+from embeddings.prompts.truncation import Packer
+from meta.base_models.baselines import Baselines
+from meta.base_models.symmetric_logistic import SymmetricLogistic
+from meta.calibration import Calibrator
+from meta.stack import model_io as bundle
+from meta.stack.nested_cv import TrainedModel
+from meta.stack.stacker import Stacker
 from pipelines import extract
 from pipelines import tables as small_tables
 
@@ -162,14 +162,14 @@ def configs(folder: Path) -> tuple[Target, list[bytes]]:
     def target(data: bytes) -> None:
         path.write_bytes(data)
         load_config(str(path))
-        Recipe.of(finetune_entries(str(path)))
+        JudgeConfig.of(finetune_entries(str(path)))
 
     return target, [p.read_bytes() for p in sorted(Path("configs").glob("*.yaml"))]
 
 
 def record(folder: Path) -> tuple[Target, list[bytes]]:
     """run.json, and what the commands take from it."""
-    run = Run(folder / "record")
+    run = RunDir(folder / "record")
     run.folder.mkdir()
 
     def target(data: bytes) -> None:
@@ -191,7 +191,7 @@ def store(folder: Path) -> tuple[Target, list[bytes]]:
     """A shard of the store under the name of its keys, read by both kinds of reader."""
     place = folder / "store"
     keys = [hashlib.sha256(bytes([i])).digest() for i in range(2)]
-    writer = Writer(place)
+    writer = ShardWriter(place)
     writer.add(keys, {"states": np.ones((2, 3, 4), np.float16)})
     (path,) = place.glob("*.safetensors")
     sound = path.read_bytes()
@@ -199,7 +199,7 @@ def store(folder: Path) -> tuple[Target, list[bytes]]:
 
     def target(data: bytes) -> None:
         path.write_bytes(data)
-        found = Store(place)
+        found = ShardStore(place)
         found.rows(found.require(wanted), "states")
 
     return target, [sound]
@@ -213,13 +213,13 @@ def views(folder: Path) -> tuple[Target, list[bytes]]:
         "b": Column("paired", "x", "c"),
         "c": Column("paired", "x", "b"),
     }
-    View(["1", "2"], np.ones((2, 3)), columns).write(path)
+    FeatureTable(["1", "2"], np.ones((2, 3)), columns).write(path)
     sound = path.read_bytes()
     tables.write_battles(path, read_battles(put(next(files_of(BATTLES["lmsys"]))), labelled=False))
 
     def target(data: bytes) -> None:
         path.write_bytes(data[1:])
-        (View.read if data[:1] > b"m" else tables.read_battles_table)(path)
+        (FeatureTable.read if data[:1] > b"m" else tables.read_battles_table)(path)
 
     return target, [b"z" + sound, b"a" + path.read_bytes()]
 
@@ -231,11 +231,11 @@ def model(folder: Path) -> tuple[Target, list[bytes]]:
     data = lgb.Dataset(rows.reshape(-1, 1), rows % 3)
     how = {"objective": "multiclass", "num_class": 3, "verbose": -1, "num_leaves": 5}
     booster = lgb.train(how, data, 1)
-    fusion = Fusion(("style",), ("style.a",), [booster], {}, Calibrator(), {"none": 1.0}, 60)
+    fusion = Stacker(("style",), ("style.a",), [booster], {}, Calibrator(), {"none": 1.0}, 60)
     length = SymmetricLogistic(np.ones(1), np.ones(1), -1.0)
-    nulls = Nulls(np.array([0.4, 0.4, 0.2]), length)
+    nulls = Baselines(np.array([0.4, 0.4, 0.2]), length)
     probes = [{"layer1.mean/center": np.zeros(2, np.float32)}]
-    bundle.save(SecondStage({"meta": fusion}, {"hidden": probes}, nulls), place)
+    bundle.save(TrainedModel({"meta": fusion}, {"hidden": probes}, nulls), place)
     whole = json.loads((place / "bundle.json").read_text())
     del whole["checksum"]
     (file,) = whole["sha256"]
@@ -266,7 +266,7 @@ def model(folder: Path) -> tuple[Target, list[bytes]]:
 
 def packing(_: Path) -> tuple[Target, list[bytes]]:
     """Texts full of template marks: the structure stays the template's, and the budget holds."""
-    from tiny import ARCHITECTURES, SPECIAL, tiny_tokenizer
+    from tests.helpers.tiny import ARCHITECTURES, SPECIAL, tiny_tokenizer
 
     tokenizers = [tiny_tokenizer(a) for a in ARCHITECTURES]
     marks = [mark for names in SPECIAL.values() for mark in names] + ["<|im_start|>", "<tool_call>"]

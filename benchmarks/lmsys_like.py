@@ -26,8 +26,8 @@ import numpy as np
 import pandas as pd
 
 from arena import sample
-from arena.battle import CLASSES, COLUMNS, UNKNOWN, digest
-from arena.readers import read_battles
+from arena.reader import read_battles
+from arena.schema import CLASSES, COLUMNS, UNKNOWN, digest
 
 ROWS = 57_477
 """Rows of LMSYS train.csv."""

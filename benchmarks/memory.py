@@ -34,15 +34,15 @@ import pyarrow as pa
 import torch
 
 import features
-from arena.intake import take_in
-from arena.parquet import GROUP, write_groups
-from arena.readers import open_battles
-from arena.tables import as_arrow, read_battles_groups
-from arena.views import write_views
+from arena.battle_table import as_arrow, read_battles_groups
+from arena.feature_table import write_feature_tables
+from arena.ingest import ingest_file
+from arena.reader import open_battles
 from benchmarks import lmsys_like
-from embeddings.config import load_config
-from embeddings.planning import plan
-from embeddings.store import SHARD_ITEMS, Store, Writer, as_keys
+from common.parquet import GROUP, write_groups
+from embeddings.backbone.config import load_config
+from embeddings.cache.shards import SHARD_ITEMS, ShardStore, ShardWriter, as_keys
+from embeddings.frozen.plan import plan
 
 MADE_OF = {"read": "csv", "features": "battles", "pack": "battles", "write": "", "look": "write"}
 """What must be in the folder before a stage, and which step puts it there."""
@@ -72,13 +72,13 @@ def battle_groups(rows: int) -> Iterator[pa.Table]:
 def read(folder: Path, rows: int, width: int) -> None:
     """Read, validate, group, write, as extract.py does."""
     with open_battles(str(folder / "battles.csv"), labelled=True) as file:
-        take_in(file, folder / "read.parquet")
+        ingest_file(file, folder / "read.parquet")
 
 
 def extract(folder: Path, rows: int, width: int) -> None:
     """The handcrafted view, as extract.py makes it."""
     parts = read_battles_groups(folder / "battles.parquet")
-    write_views(folder / "style.parquet", features.stream(parts, rows))
+    write_feature_tables(folder / "style.parquet", features.stream(parts, rows))
 
 
 def pack(folder: Path, rows: int, width: int) -> None:
@@ -89,7 +89,7 @@ def pack(folder: Path, rows: int, width: int) -> None:
 
 def write(folder: Path, rows: int, width: int) -> None:
     """A store of one vector an item."""
-    writer = Writer(folder / "store")
+    writer = ShardWriter(folder / "store")
     for first in range(0, rows, SHARD_ITEMS):
         count = min(SHARD_ITEMS, rows - first)
         states = torch.full((count, width), 0.5, dtype=torch.float16)
@@ -98,7 +98,7 @@ def write(folder: Path, rows: int, width: int) -> None:
 
 def look(folder: Path, rows: int, width: int) -> None:
     """Every item of the store, in blocks."""
-    store = Store(folder / "store")
+    store = ShardStore(folder / "store")
     for first in range(0, rows, GROUP):
         count = min(GROUP, rows - first)
         found = store.rows(store.require(as_keys(keys(first, count))), "states")

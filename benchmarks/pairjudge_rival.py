@@ -28,12 +28,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 import pandas as pd
 
-from arena.battle import CLASSES
-from arena.errors import UserError
-from arena.files import read_json, write_json
-from arena.forecasts import read_votes
-from arena.readers import read_battles, sound
-from meta.scores import log_loss
+from arena.predictions_file import read_votes
+from arena.reader import read_battles, sound
+from arena.schema import CLASSES
+from common.errors import UserError
+from common.files import read_json, write_json
+from meta.metrics.scores import log_loss
 from pipelines import cli
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")

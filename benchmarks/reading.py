@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 import pandas as pd
 
-from arena.readers import read_battles
+from arena.reader import read_battles
 from benchmarks.lmsys_like import ROWS, write_csv
 
 TEXTS = ("prompt", "response_a", "response_b")

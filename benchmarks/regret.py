@@ -4,12 +4,13 @@
     python benchmarks/regret.py --run runs/sample --views style,likelihood,hidden,davidson,lexical
     python benchmarks/regret.py --battles train.csv    other texts, simulated votes
 
-Votes are drawn from the annotator of arena/annotator.py, so the true probabilities p of every
-battle are known and the regret of a forecast q is exact, without the noise of a vote: the mean of
-sum p log(p / q), in nats. 1x is one vote on each battle. Below 1x a share of the prompts is trained
-on; above it each battle has more votes, as rows of their own (``make_sample.py --votes``), with the
-shipped votes first. So the rows differ, the scored battles never do: all of them, each by a second
-stage that saw nothing of its fold of prompt groups. Prior and length are fitted on the same rows.
+Votes are drawn from the annotator of arena/sample/annotator.py, so the true probabilities p of
+every battle are known and the regret of a forecast q is exact, without the noise of a vote: the
+mean of sum p log(p / q), in nats. 1x is one vote on each battle. Below 1x a share of the prompts is
+trained on; above it each battle has more votes, as rows of their own (``make_sample.py --votes``),
+with the shipped votes first. So the rows differ, the scored battles never do: all of them, each by
+a second stage that saw nothing of its fold of prompt groups. Prior and length are fitted on the
+same rows.
 
 The interval is a bootstrap over prompt groups of the mean over --draws independent draws of votes.
 """
@@ -31,15 +32,15 @@ import numpy as np
 
 import features
 from arena import sample
-from arena.annotator import annotate
-from arena.errors import UserError
-from arena.readers import read_battles, sound
-from arena.run import Run
-from arena.tables import texts_hash, write_battles
-from meta.evidence import Evidence, read_evidence
-from meta.nulls import Nulls
-from meta.scores import FLOOR, paired_bootstrap
-from meta.stage import CrossValidation, Settings, folds_for
+from arena.battle_table import texts_hash, write_battles
+from arena.reader import read_battles, sound
+from arena.sample.annotator import annotate
+from common.errors import UserError
+from common.run_dir import RunDir
+from meta.base_models.baselines import Baselines
+from meta.metrics.scores import FLOOR, paired_bootstrap
+from meta.stack.dataset import Dataset, read_dataset
+from meta.stack.nested_cv import CrossValidation, Settings, folds_for
 from pipelines import cli
 from pipelines.make_sample import Battle, draw
 
@@ -53,9 +54,9 @@ def regrets(p: np.ndarray, q: np.ndarray) -> np.ndarray:
     return np.asarray(parts.sum(axis=1))
 
 
-def handcrafted_run(path: str, folder: Path) -> Run:
+def handcrafted_run(path: str, folder: Path) -> RunDir:
     """A run of a file's battles with the views that need no language model."""
-    run = Run(folder)
+    run = RunDir(folder)
     table = read_battles(path, labelled=False)
     write_battles(run.battles("train"), table)
     usable = sound(table)
@@ -63,7 +64,7 @@ def handcrafted_run(path: str, folder: Path) -> Run:
     return run
 
 
-def truth_and_votes(evidence: Evidence, draws: int) -> tuple[np.ndarray, np.ndarray]:
+def truth_and_votes(evidence: Dataset, draws: int) -> tuple[np.ndarray, np.ndarray]:
     """True probabilities float64 (n, 3), and votes int (draws, n, LARGEST)."""
     rows = evidence.battles[["id", "prompt", "response_a", "response_b"]].itertuples(index=False)
     truths, votes = [], []
@@ -82,7 +83,7 @@ def shares_of(groups: np.ndarray) -> np.ndarray:
 
 
 def forecasts(
-    evidence: Evidence, folds: np.ndarray, votes: np.ndarray, factor: float, settings: Settings
+    evidence: Dataset, folds: np.ndarray, votes: np.ndarray, factor: float, settings: Settings
 ) -> Iterator[tuple[np.ndarray, int, dict[str, np.ndarray]]]:
     """Train on ``factor`` times the rows without each fold; forecasts of that fold's battles.
 
@@ -105,10 +106,10 @@ def forecasts(
         part = evidence.take(rows)
         part = replace(part, battles=part.battles.assign(label=labels))
         scored, training = np.arange(len(held)), np.arange(len(held), len(rows))
-        nulls = Nulls.fit(part.battles.iloc[training], labels[training])
+        nulls = Baselines.fit(part.battles.iloc[training], labels[training])
         found = nulls.predict(part.battles.iloc[scored])
         with tempfile.TemporaryDirectory() as folder:
-            cv = CrossValidation(part, folds[rows], Run(Path(folder)))
+            cv = CrossValidation(part, folds[rows], RunDir(Path(folder)))
             sets = {"meta": evidence.names}
             for name, fusion, views in cv.trained(int(k), sets, lambda _: settings):
                 design = fusion.design(views)
@@ -117,9 +118,9 @@ def forecasts(
         yield held, len(training), found
 
 
-def measure(run: Run, arguments: argparse.Namespace) -> None:
+def measure(run: RunDir, arguments: argparse.Namespace) -> None:
     """Print a line a size."""
-    evidence = read_evidence(run, "train", arguments.views)
+    evidence = read_dataset(run, "train", arguments.views)
     truth, votes = truth_and_votes(evidence, arguments.draws)
     groups = evidence.battles["group"].to_numpy()
     folds = folds_for(evidence, arguments.folds)
@@ -156,7 +157,7 @@ def main(arguments: argparse.Namespace) -> None:
     if max(arguments.factors) > LARGEST or min(arguments.factors) <= 0:
         raise UserError(f"--factors must lie above 0 and not above {LARGEST}")
     if arguments.run:
-        measure(Run(Path(arguments.run)), arguments)
+        measure(RunDir(Path(arguments.run)), arguments)
         return
     arguments.views = arguments.views or list(HANDCRAFTED)
     with tempfile.TemporaryDirectory() as folder:

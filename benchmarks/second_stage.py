@@ -31,21 +31,21 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 from scipy.special import softmax
 
-from arena.groups import fold_of
-from arena.run import Run
+from arena.feature_table import Column, FeatureTable, join
+from arena.folds import fold_of
 from arena.swap import SWAP
-from arena.views import Column, View, join
 from benchmarks.lmsys_like import ROWS
-from meta.evidence import labels_of, read_evidence
-from meta.fusion import Fusion, fit_fusion
-from meta.scores import log_loss
+from common.run_dir import RunDir
+from meta.metrics.scores import log_loss
+from meta.stack.dataset import labels_of, read_dataset
+from meta.stack.stacker import Stacker, fit_stacker
 
 FOLDS, HELD = 5, 10_000
 LIMITS = (30, 60, 120, 240, 480, 960, 1920)
 """Seconds that AutoGluon gets, one after the other."""
 RIVAL = Path(__file__).with_name("second_stage_rival.py")
 
-Design = tuple[View, np.ndarray, np.ndarray]
+Design = tuple[FeatureTable, np.ndarray, np.ndarray]
 """Features, labels int (n,), group names (n,)."""
 
 
@@ -63,12 +63,12 @@ def planted(rows: int, columns: int, seed: int = 7) -> tuple[Design, np.ndarray]
     parity = {f"a{i}": Column("anti") for i in range(half)}
     parity |= {f"s{i}": Column("sym") for i in range(columns - half)}
     groups = np.array([f"{i:016x}" for i in range(rows)])
-    return (View(groups.tolist(), values, parity), labels, groups), truth
+    return (FeatureTable(groups.tolist(), values, parity), labels, groups), truth
 
 
 def of_run(folder: str) -> Design:
     """The design of a run's views that never saw a label."""
-    evidence = read_evidence(Run(Path(folder)), "train")
+    evidence = read_dataset(RunDir(Path(folder)), "train")
     groups = evidence.battles["group"].to_numpy(dtype=str)
     return join(evidence.tables), labels_of(evidence.battles), groups
 
@@ -78,7 +78,7 @@ def ours(train: Design, held: Design, trials: int, bags: int) -> tuple[float, fl
     view, labels, groups = train
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        fusion: Fusion = fit_fusion(
+        fusion: Stacker = fit_stacker(
             {"x": view},
             labels,
             fold_of(groups, FOLDS),

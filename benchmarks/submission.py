@@ -24,12 +24,12 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from arena.battle import CLASSES
-from arena.parquet import read_notes, read_table, write_table
-from arena.processes import peak_mib
-from arena.run import Run
-from arena.tables import read_battles_table, texts_hash
-from arena.views import View
+from arena.battle_table import read_battles_table, texts_hash
+from arena.feature_table import FeatureTable
+from arena.schema import CLASSES
+from common.parallel import peak_mib
+from common.parquet import read_notes, read_table, write_table
+from common.run_dir import RunDir
 from pipelines import cli
 
 ROWS = 25_000
@@ -43,21 +43,21 @@ def repeat(table: pa.Table, rows: int) -> pa.Table:
     return found.set_column(found.schema.get_field_index("id"), "id", pa.array(ids, pa.string()))
 
 
-def enlarge(run: Run, folder: Path, rows: int) -> None:
+def enlarge(run: RunDir, folder: Path, rows: int) -> None:
     """A run directory with the same model, and the test battles repeated."""
     folder.mkdir()
     shutil.copy(run.record, folder)
     shutil.copytree(run.model, folder / "model")
-    battles = Run(folder).battles("test")
+    battles = RunDir(folder).battles("test")
     write_table(battles, repeat(read_table(run.battles("test")), rows))
     texts = texts_hash(read_battles_table(battles))
     for path in run.views.rglob("test.parquet"):
         large, notes = repeat(read_table(path), rows), read_notes(path)
         target = folder / path.relative_to(run.folder)
         if "sha256" in notes:
-            view = View.read(path)
+            view = FeatureTable.read(path)
             values = view.values[np.arange(rows) % len(view.ids)]
-            repeated = View(large.column("id").to_pylist(), values, view.columns)
+            repeated = FeatureTable(large.column("id").to_pylist(), values, view.columns)
             repeated.write(target, texts, notes["source"])
         else:
             metadata = {**large.schema.metadata, b"battles": texts.encode()}
@@ -79,7 +79,7 @@ def submit(folder: Path, out: Path) -> tuple[float, pd.DataFrame]:
 
 def main(arguments: argparse.Namespace) -> None:
     """Repeat, predict, compare, print."""
-    run = Run(Path(arguments.run))
+    run = RunDir(Path(arguments.run))
     run.require_battles("test")
     with tempfile.TemporaryDirectory() as scratch:
         few_seconds, few = submit(run.folder, Path(scratch) / "few.csv")

@@ -11,10 +11,10 @@ from typing import TypeVar
 import numpy as np
 import pandas as pd
 
-from arena.battle import Turns
-from arena.processes import Workers
-from arena.progress import Progress
-from arena.views import View
+from arena.feature_table import FeatureTable
+from arena.schema import Turns
+from common.parallel import Workers
+from common.progress import Progress
 from features import signals
 from features.text import Text, prepare
 
@@ -29,13 +29,13 @@ Texts = tuple[Turns, Turns, Turns]
 Part = TypeVar("Part")
 
 
-def extract(battles: pd.DataFrame, workers: int = 0) -> View:
+def extract(battles: pd.DataFrame, workers: int = 0) -> FeatureTable:
     """Compute the handcrafted signals of sound battles.
 
     The result does not depend on ``workers``, nor a battle's values on the other battles.
 
     Args:
-        battles: canonical table of :mod:`arena.battle`, n rows; reads ``id``, ``prompt``,
+        battles: canonical table of :mod:`arena.schema`, n rows; reads ``id``, ``prompt``,
             ``response_a``, ``response_b``.
         workers: processes; 0 means as many as cores, but none that has little to do; 1 means
             this process.
@@ -47,7 +47,7 @@ def extract(battles: pd.DataFrame, workers: int = 0) -> View:
     return view
 
 
-def stream(parts: Iterable[pd.DataFrame], rows: int, workers: int = 0) -> Iterator[View]:
+def stream(parts: Iterable[pd.DataFrame], rows: int, workers: int = 0) -> Iterator[FeatureTable]:
     """The same view part by part; memory holds two parts, whatever their number.
 
     Args:
@@ -68,7 +68,7 @@ def stream(parts: Iterable[pd.DataFrame], rows: int, workers: int = 0) -> Iterat
             for chunk, computed in zip(chunks, found, strict=True):
                 values[chunk] = computed
                 progress.update(len(chunk))
-            yield View(ids, values, columns)
+            yield FeatureTable(ids, values, columns)
 
 
 def _begin(

@@ -21,7 +21,7 @@ from typing import Literal
 
 import numpy as np
 
-from arena.views import Column
+from arena.feature_table import Column
 from features.text import Text
 
 AnswerFunction = Callable[[Text, Text], float]

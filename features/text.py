@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from arena.battle import Turns
+from arena.schema import Turns
 
 HEAD, TAIL = 14_000, 6_000
 

@@ -18,9 +18,9 @@ import lightgbm as lgb
 import numpy as np
 import pandas as pd
 
-from arena.battle import TIE, A, B
-from arena.views import View
-from meta.gbm import mean_of_orders
+from arena.feature_table import FeatureTable
+from arena.schema import TIE, A, B
+from meta.stack.lightgbm_model import mean_of_orders
 
 WORTH_SAYING = 0.02
 """Log-odds below which a family is not named: half a percentage point in an even battle."""
@@ -102,7 +102,7 @@ class Reasons:
         return "; ".join(said)
 
 
-def explain(boosters: Sequence[lgb.Booster], design: View, views: Sequence[str]) -> Reasons:
+def explain(boosters: Sequence[lgb.Booster], design: FeatureTable, views: Sequence[str]) -> Reasons:
     """Contributions of every family and of every view to the predictions of ``design``.
 
     Args:

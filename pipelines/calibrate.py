@@ -35,28 +35,33 @@ import math
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from pipelines import cli
-
 if __name__ == "__main__":
-    cli.leave_on_interrupt()
+    import _script  # noqa: F401
 
 import numpy as np
 import pandas as pd
 
-from arena.battle import CLASSES, UNKNOWN
-from arena.errors import UserError
-from arena.files import atomic
-from arena.forecasts import read_forecasts
-from arena.groups import fold_of
-from meta.calibrate import ENOUGH, METHODS, SURE, WORTH_IT, Calibrator, cross_fitted, worth_keeping
+from arena.folds import fold_of
+from arena.predictions_file import read_forecasts
+from arena.schema import CLASSES, UNKNOWN
+from common.errors import UserError
+from common.files import atomic
+from meta.calibration import (
+    ENOUGH,
+    METHODS,
+    SURE,
+    WORTH_IT,
+    Calibrator,
+    cross_fitted,
+    worth_keeping,
+)
+from meta.metrics.scores import FLOOR, classwise_ece, log_loss, paired_bootstrap, row_losses
 from meta.report.figures import fixed
-from meta.scores import FLOOR, classwise_ece, log_loss, paired_bootstrap, row_losses
 
 FOLDS = 10
 SMALLEST = 20
 """Labelled groups below which there is nothing to compare."""
+from pipelines import cli
 
 
 def compared(found: dict[str, np.ndarray], labels: np.ndarray, groups: np.ndarray) -> str:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from types import FrameType
 
-from arena.errors import UserError
+from common.errors import UserError
 
 STOPPED = "\nstopped; the same command goes on where this one stopped"
 

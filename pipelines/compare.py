@@ -18,25 +18,22 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from pipelines import cli
-
 if __name__ == "__main__":
-    cli.leave_on_interrupt()
+    import _script  # noqa: F401
 
 import numpy as np
 
-from arena.errors import UserError
-from arena.files import write_json
-from arena.forecasts import read_votes
-from arena.progress import Progress
-from arena.run import Run
-from meta import compare
-from meta.evidence import labels_of, read_evidence, without_seen
+from arena.predictions_file import read_votes
+from common.errors import UserError
+from common.files import write_json
+from common.progress import Progress
+from common.run_dir import RunDir
+from meta import ablation as compare
 from meta.report.figures import lower_by
 from meta.report.page import write_report
-from meta.stage import CrossValidation, Settings, folds_for, outer_folds, part_scored
+from meta.stack.dataset import labels_of, read_dataset, without_seen
+from meta.stack.nested_cv import CrossValidation, Settings, folds_for, outer_folds, part_scored
+from pipelines import cli
 
 
 def table(found: dict[str, Any]) -> str:
@@ -75,15 +72,15 @@ def costs_table(stage_one: dict[str, Any], stage_two: dict[str, compare.Cost]) -
 
 def main(arguments: argparse.Namespace) -> None:
     """Compare, while nobody changes the run."""
-    run = Run(Path(arguments.run))
+    run = RunDir(Path(arguments.run))
     run.require_battles("train")
     with run.reading("compare.py"):
         compared(run, arguments)
 
 
-def compared(run: Run, arguments: argparse.Namespace) -> None:
+def compared(run: RunDir, arguments: argparse.Namespace) -> None:
     """Train, score, print, write."""
-    evidence = without_seen(read_evidence(run, "train", arguments.views))
+    evidence = without_seen(read_dataset(run, "train", arguments.views))
     settings = Settings(arguments.folds, arguments.trials, arguments.bags)
     folds = folds_for(evidence, settings.folds)
     if len(evidence.names) < 2:
@@ -91,7 +88,7 @@ def compared(run: Run, arguments: argparse.Namespace) -> None:
     labels, battles = labels_of(evidence.battles), evidence.battles
     test, votes = None, np.empty(0, dtype=np.int64)
     if arguments.labels:
-        test = read_evidence(run, "test", evidence.names)
+        test = read_dataset(run, "test", evidence.names)
         votes = read_votes(arguments.labels, test.battles["id"].tolist())
         if not (votes >= 0).any():
             raise UserError(f"{arguments.labels} has the vote of no test battle of {run.folder}")
@@ -102,7 +99,7 @@ def compared(run: Run, arguments: argparse.Namespace) -> None:
         # The run's own studies belong to the one command that changes it.
         TemporaryDirectory() as aside,
     ):
-        cv = CrossValidation(evidence, folds, Run(Path(aside)), progress.update)
+        cv = CrossValidation(evidence, folds, RunDir(Path(aside)), progress.update)
         scored, gaps = compare.nested_sets(cv, settings)
         forecasts = compare.forecasts(cv, settings, test) if test else {}
     costs = compare.costs_of(run, evidence.names, settings)
@@ -137,7 +134,7 @@ def compared(run: Run, arguments: argparse.Namespace) -> None:
             f"{kind}: right {f['right']:.3f}, alone with it {f['right_alone']:.3f}; "
             f"surely best in: {best}"
         )
-    write_json(run.comparison, found | run.made_of())
+    write_json(run.comparison, found | run.provenance())
     print(f"comparison: {run.comparison}")
     if run.metrics.exists():
         write_report(run)

@@ -19,29 +19,27 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from pipelines import cli
-
 if __name__ == "__main__":
-    cli.leave_on_interrupt()
+    import _script  # noqa: F401
 
 import numpy as np
 
 from arena import sample
-from arena.errors import UserError
-from arena.files import write_json
-from arena.forecasts import read_votes
-from arena.run import Run
-from arena.tables import read_battles_table
-from meta import audit, bundle
-from meta.evidence import read_evidence
+from arena.battle_table import read_battles_table
+from arena.predictions_file import read_votes
+from common.errors import UserError
+from common.files import write_json
+from common.run_dir import RunDir
+from meta import audit
+from meta.metrics.slices import name_slices, score_families
 from meta.report.figures import BAYES, figures, table
 from meta.report.page import write_report
-from meta.slices import name_slices, score_families
+from meta.stack import model_io as bundle
+from meta.stack.dataset import read_dataset
 from pipelines.tables import sources
 
 SMALLEST_SOURCE = 30
+from pipelines import cli
 
 
 def by_source(
@@ -60,15 +58,15 @@ def by_source(
 
 def main(arguments: argparse.Namespace) -> None:
     """Do it while nobody changes the run."""
-    run = Run(Path(arguments.run))
+    run = RunDir(Path(arguments.run))
     with run.reading("evaluate.py"):
         evaluate(run, arguments)
 
 
-def evaluate(run: Run, arguments: argparse.Namespace) -> None:
+def evaluate(run: RunDir, arguments: argparse.Namespace) -> None:
     """Predict with every fusion of the bundle, score, print."""
     stage = bundle.load(run.model)
-    evidence = read_evidence(run, "test", stage.views)
+    evidence = read_dataset(run, "test", stage.views)
     battles = evidence.battles
     labels_file = arguments.labels
     if labels_file is None:
@@ -112,7 +110,7 @@ def evaluate(run: Run, arguments: argparse.Namespace) -> None:
         leak = audit.prompt_leak(training[training["reason"] == ""], battles[known])
         print("\n".join(audit.failures([leak])))
         found["audit"] = [asdict(leak)]
-    write_json(run.evaluation, run.made_of() | found)
+    write_json(run.evaluation, run.provenance() | found)
     if run.predictions.exists():
         write_report(run)
         print(f"report: {run.report}")

@@ -21,37 +21,34 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from pipelines import cli
-
 if __name__ == "__main__":
-    cli.leave_on_interrupt()
+    import _script  # noqa: F401
 
 import pandas as pd
 
 import features
 from arena import sample
-from arena.errors import UserError
-from arena.files import atomic
-from arena.intake import Intake, take_in, write_rejected
-from arena.parquet import read_notes
-from arena.processes import peak_mib
-from arena.readers import BattleFile, open_battles, sound
-from arena.run import SPLITS, Run
-from arena.tables import read_battles_groups
-from arena.views import write_views
-from embeddings.cluster import Cluster
-from embeddings.config import BackboneConfig, load_config
-from embeddings.engine import AUTO, ENGINES, TORCH, choose
-from embeddings.evidence import Fill, Local, extract, settings_of
-from embeddings.planning import plan
-from embeddings.reading_costs import estimate_reading
-from embeddings.store import settings_hash
-from pipelines.record import as_json, asked_before, record_costs, record_inputs
+from arena.battle_table import read_battles_groups
+from arena.feature_table import write_feature_tables
+from arena.ingest import IngestSummary, ingest_file, write_rejected
+from arena.reader import BattleFile, open_battles, sound
+from common.errors import UserError
+from common.files import atomic
+from common.parallel import peak_mib
+from common.parquet import read_notes
+from common.run_dir import SPLITS, RunDir
+from embeddings.backbone.config import BackboneConfig, load_config
+from embeddings.backbone.runtime import AUTO, ENGINES, TORCH, choose
+from embeddings.cache.shards import settings_hash
+from embeddings.frozen.costs import estimate_reading
+from embeddings.frozen.extract import Fill, Local, evidence_settings, extract
+from embeddings.frozen.plan import plan
+from embeddings.frozen.ray_workers import RayWorkers
+from pipelines.run_record import as_json, asked_before, record_costs, record_inputs
 
 DEFAULT_BACKBONE = "smollm2-135m"
 RAY = "ray"
+from pipelines import cli
 
 
 def sources(arguments: argparse.Namespace) -> dict[str, str]:
@@ -60,14 +57,14 @@ def sources(arguments: argparse.Namespace) -> dict[str, str]:
     return named or {"train": str(sample.TRAIN), "test": str(sample.TEST)}
 
 
-def run_of(arguments: argparse.Namespace, files: dict[str, str]) -> Run:
+def run_of(arguments: argparse.Namespace, files: dict[str, str]) -> RunDir:
     """The run directory: the one named, else runs/<name of the first file>."""
     if arguments.run:
-        return Run(Path(arguments.run))
+        return RunDir(Path(arguments.run))
     if not (arguments.train or arguments.test):
-        return Run(Path("runs/sample"))
+        return RunDir(Path("runs/sample"))
     name = next(iter(files.values())).rstrip("/").rsplit("/", 1)[-1].split(".")[0]
-    return Run(Path("runs") / (name or "unnamed"))
+    return RunDir(Path("runs") / (name or "unnamed"))
 
 
 def asked_backbone(arguments: argparse.Namespace, record: dict[str, Any]) -> str:
@@ -109,12 +106,12 @@ def engine(arguments: argparse.Namespace, record: dict[str, Any], config: Backbo
     return found
 
 
-def sound_parts(run: Run, split: str) -> Iterator[pd.DataFrame]:
+def sound_parts(run: RunDir, split: str) -> Iterator[pd.DataFrame]:
     """The sound battles of a split from the disk, so that they need not fit into memory."""
     return map(sound, read_battles_groups(run.battles(split)))
 
 
-def write_style(run: Run, split: str, taken: Intake) -> None:
+def write_style(run: RunDir, split: str, taken: IngestSummary) -> None:
     """Make the handcrafted view, unless it stands already for this text and this code."""
     path = run.views / "style" / f"{split}.parquet"
 
@@ -129,7 +126,7 @@ def write_style(run: Run, split: str, taken: Intake) -> None:
     if stands and read_notes(path).get("battles") == taken.texts:
         print(f"{split}: handcrafted signals stand already")
         return
-    write_views(path, features.stream(sound_parts(run, split), taken.sound), taken.texts)
+    write_feature_tables(path, features.stream(sound_parts(run, split), taken.sound), taken.texts)
     run.update_record(style={split: stamp()})
 
 
@@ -141,7 +138,7 @@ def reading(arguments: argparse.Namespace, runner: str) -> Iterator[Fill]:
         UserError: options of a cluster without one.
     """
     if arguments.engine == RAY:
-        with Cluster(arguments.ray_address or "", arguments.actors or 0) as cluster:
+        with RayWorkers(arguments.ray_address or "", arguments.actors or 0) as cluster:
             yield cluster.fill
     elif arguments.ray_address or arguments.actors:
         raise UserError(
@@ -151,7 +148,7 @@ def reading(arguments: argparse.Namespace, runner: str) -> Iterator[Fill]:
         yield Local(runner).fill
 
 
-def check_training(run: Run, config: BackboneConfig, runner: str) -> None:
+def check_training(run: RunDir, config: BackboneConfig, runner: str) -> None:
     """Refuse to read test battles otherwise than the run's training battles were.
 
     A model folder that was moved or renamed is still the same.
@@ -161,7 +158,7 @@ def check_training(run: Run, config: BackboneConfig, runner: str) -> None:
     """
     trained = run.views / "hidden" / "train.parquet"
     if trained.exists() and read_notes(trained).get("source") != settings_hash(
-        settings_of(config, runner)
+        evidence_settings(config, runner)
     ):
         raise UserError(
             f"the training battles of {run.folder} were read by another backbone, quantization or "
@@ -170,9 +167,9 @@ def check_training(run: Run, config: BackboneConfig, runner: str) -> None:
 
 
 def make_evidence(
-    run: Run,
+    run: RunDir,
     split: str,
-    taken: Intake,
+    taken: IngestSummary,
     config: BackboneConfig,
     runner: str,
     read: Fill,
@@ -215,12 +212,14 @@ def opened(files: dict[str, str], limit: int | None) -> Iterator[dict[str, Battl
 
 
 @contextmanager
-def taken_in(run: Run, battles: dict[str, BattleFile]) -> Iterator[dict[str, Intake]]:
+def taken_in(run: RunDir, battles: dict[str, BattleFile]) -> Iterator[dict[str, IngestSummary]]:
     """Write the canonical tables of all splits; they take their places when the context ends."""
     with ExitStack() as stack:
         taken = {}
         for split, file in battles.items():
-            taken[split] = found = take_in(file, stack.enter_context(atomic(run.battles(split))))
+            taken[split] = found = ingest_file(
+                file, stack.enter_context(atomic(run.battles(split)))
+            )
             aside = found.rows - found.sound
             print(f"{split}: {found.rows:,} rows of {file.source}, {aside:,} set aside", flush=True)
         yield taken

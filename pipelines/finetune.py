@@ -23,45 +23,42 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from pipelines import cli
-
 if __name__ == "__main__":
-    cli.leave_on_interrupt()
+    import _script  # noqa: F401
 
 import numpy as np
 import pandas as pd
 
-from arena.battle import CLASSES
-from arena.errors import UserError
-from arena.forecasts import from_log_odds, one_hot, read_probabilities
-from arena.groups import held_out
-from arena.lock import hold
-from arena.parquet import read_notes
-from arena.processes import peak_mib
-from arena.readers import sound
-from arena.run import SPLITS, Run
-from arena.tables import read_battles_table, texts_hash
-from embeddings.backbone import load_tokenizer
-from embeddings.costs import estimate_finetuning
-from embeddings.crossfit import Judges, crossfit, unseen
-from embeddings.evidence import name_the_lost
-from embeddings.examples import Examples
-from embeddings.joint import VIEW as JOINT
-from embeddings.joint import write_joint
-from embeddings.pairs import Pairs, pack_pairs
-from embeddings.planning import counting_tokenizer
-from embeddings.recipe import Recipe
-from embeddings.store import settings_hash
-from embeddings.training import seconds_of
-from meta.scores import log_loss
-from pipelines.asked import NONE, Asked, resolve
+from arena.battle_table import read_battles_table, texts_hash
+from arena.folds import held_out
+from arena.predictions_file import from_log_odds, one_hot, read_probabilities
+from arena.reader import sound
+from arena.schema import CLASSES
+from common.errors import UserError
+from common.lock import hold
+from common.parallel import peak_mib
+from common.parquet import read_notes
+from common.run_dir import SPLITS, RunDir
+from embeddings.backbone.load import load_tokenizer
+from embeddings.cache.shards import settings_hash
+from embeddings.frozen.extract import warn_non_finite
+from embeddings.frozen.pair_states import VIEW as JOINT
+from embeddings.frozen.pair_states import write_joint
+from embeddings.frozen.plan import counting_tokenizer
+from embeddings.judge.config import JudgeConfig
+from embeddings.judge.costs import estimate_finetuning
+from embeddings.judge.cross_fit import Judges, crossfit, unseen
+from embeddings.judge.dataset import JudgeDataset
+from embeddings.judge.trainer import seconds_of
+from embeddings.prompts.pairs import Pairs, pack_pairs
+from meta.metrics.scores import log_loss
+from pipelines import cli
 from pipelines.extract import DEFAULT_BACKBONE
-from pipelines.record import record_costs
+from pipelines.finetune_options import NONE, FinetuneOptions, resolve
+from pipelines.run_record import record_costs
 
 
-def read_sound(run: Run) -> dict[str, pd.DataFrame]:
+def read_sound(run: RunDir) -> dict[str, pd.DataFrame]:
     """The battles of the run's splits that are not set aside.
 
     Raises:
@@ -76,7 +73,7 @@ def read_sound(run: Run) -> dict[str, pd.DataFrame]:
     return tables
 
 
-def plan(tables: dict[str, pd.DataFrame], asked: Asked) -> list[str]:
+def plan(tables: dict[str, pd.DataFrame], asked: FinetuneOptions) -> list[str]:
     """What the fine-tuning will cost, with a stand-in where the backbone's tokenizer is missing."""
     tokenizer, note = counting_tokenizer(asked.config)
     train, predict, test = pack(tables, tokenizer, asked.recipe)
@@ -93,7 +90,7 @@ def plan(tables: dict[str, pd.DataFrame], asked: Asked) -> list[str]:
 
 
 def pack(
-    tables: dict[str, pd.DataFrame], tokenizer: Any, recipe: Recipe
+    tables: dict[str, pd.DataFrame], tokenizer: Any, recipe: JudgeConfig
 ) -> tuple[Pairs, Pairs, Pairs | None]:
     """Training battles for training and for prediction, test battles for prediction."""
     train = pack_pairs(tables["train"], tokenizer, recipe.max_tokens)
@@ -104,7 +101,9 @@ def pack(
     return train, predict, test
 
 
-def examples_of(pairs: Pairs, labels: np.ndarray, groups: list[str], asked: Asked) -> Examples:
+def examples_of(
+    pairs: Pairs, labels: np.ndarray, groups: list[str], asked: FinetuneOptions
+) -> JudgeDataset:
     """The training battles with what is to be learned."""
     targets, teacher = one_hot(labels), None
     if asked.soft_labels != NONE:
@@ -115,10 +114,10 @@ def examples_of(pairs: Pairs, labels: np.ndarray, groups: list[str], asked: Aske
             "the teacher must not have learned from these votes, or they reach the judges that "
             "leave them out: figures of the view would flatter"
         )
-    return Examples(pairs, targets, groups, teacher)
+    return JudgeDataset(pairs, targets, groups, teacher)
 
 
-def announced(run: Run, arguments: argparse.Namespace) -> Asked:
+def announced(run: RunDir, arguments: argparse.Namespace) -> FinetuneOptions:
     """What is asked, shown before it is done."""
     asked = resolve(arguments, run.read_record())
     shown = {**asked.record(), **asdict(asked.recipe)}
@@ -133,7 +132,7 @@ def announced(run: Run, arguments: argparse.Namespace) -> Asked:
 
 def main(arguments: argparse.Namespace) -> None:
     """Plan, or train every judge and write the view."""
-    run = Run(Path(arguments.run))
+    run = RunDir(Path(arguments.run))
     run.require_battles("train")
     if arguments.dry_run:
         asked = announced(run, arguments)
@@ -145,7 +144,7 @@ def main(arguments: argparse.Namespace) -> None:
         finetune(run, announced(run, arguments), arguments.checkpoint_steps)
 
 
-def finetune(run: Run, asked: Asked, checkpoint_steps: int) -> None:
+def finetune(run: RunDir, asked: FinetuneOptions, checkpoint_steps: int) -> None:
     """Train every judge that is not there yet, and write the view."""
     tables = read_sound(run)
     start = time.monotonic()
@@ -177,10 +176,10 @@ def finetune(run: Run, asked: Asked, checkpoint_steps: int) -> None:
         if asked.average_adapters:
             folders = [judges.average(folders)]
         found = unseen(judges, folders, test)
-        name_the_lost("test", found.ids, np.isnan(found.values[:, 0]), asked.view)
+        warn_non_finite("test", found.ids, np.isnan(found.values[:, 0]), asked.view)
         found.write(run.views / asked.view / "test.parquet", texts["test"], source)
     known = np.stack(left_out).any(axis=0)
-    name_the_lost("train", view.ids, known & np.isnan(view.values[:, 0]), asked.view)
+    warn_non_finite("train", view.ids, known & np.isnan(view.values[:, 0]), asked.view)
     view.write(run.views / asked.view / "train.parquet", texts["train"], source)
     # A call that went on with what a killed one had trained counts that, too.
     seconds = max(time.monotonic() - start - reading, trained)
@@ -200,7 +199,7 @@ def finetune(run: Run, asked: Asked, checkpoint_steps: int) -> None:
     )
 
 
-def remove_old_joint(run: Run, texts: dict[str, str]) -> None:
+def remove_old_joint(run: RunDir, texts: dict[str, str]) -> None:
     """Remove the view ``joint`` where it is not of the run's battles and is not made again.
 
     Args:
@@ -266,7 +265,7 @@ def command(argv: list[str] | None = None) -> int:
         "train.parquet of a logits or verdict view",
         metavar="FILE",
     )
-    for f in fields(Recipe):
+    for f in fields(JudgeConfig):
         kind = {"int": int, "float": float, "str": str}.get(str(f.type))
         how: dict[str, Any] = {"type": kind, "metavar": "X"} if kind else flag
         add(f.name, f"the YAML's, else {f.default}", f.metadata["help"], **how)

@@ -4,9 +4,9 @@
     python pipelines/make_sample.py --votes 4 --out runs/votes4  four votes a battle, no model
 
 Each prompt gets the answers of three settings of SmolLM2-135M-Instruct, hence three battles; the
-annotator of arena/annotator.py votes on each. Answers are kept in --cache by content, so a run that
-died goes on. With --votes the answers are those of the shipped sample, and each training battle
-has N independent votes as N rows, the first of them the shipped one.
+annotator of arena/sample/annotator.py votes on each. Answers are kept in --cache by content, so a
+run that died goes on. With --votes the answers are those of the shipped sample, and each training
+battle has N independent votes as N rows, the first of them the shipped one.
 """
 
 from __future__ import annotations
@@ -23,25 +23,21 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from pipelines import cli
-
 if __name__ == "__main__":
-    cli.leave_on_interrupt()
+    import _script  # noqa: F401
 
 import numpy as np
 import torch
 
 from arena import sample
-from arena.annotator import annotate
-from arena.battle import CLASSES, SEED, digest
-from arena.errors import UserError
-from arena.files import atomic, read_json, write_json
-from arena.progress import Progress
+from arena.sample.annotator import annotate
 from arena.sample.settings import SETTINGS, Setting
-from embeddings.backbone import Backbone, fingerprint, load_backbone, model_folder
-from embeddings.config import load_config
+from arena.schema import CLASSES, SEED, digest
+from common.errors import UserError
+from common.files import atomic, read_json, write_json
+from common.progress import Progress
+from embeddings.backbone.config import load_config
+from embeddings.backbone.load import Backbone, fingerprint, load_backbone, model_folder
 
 BATCH = 32
 THREADS = 1
@@ -52,6 +48,7 @@ ANSWERS = 3
 """Settings that answer each prompt."""
 
 TEST_SHARE = 0.205
+from pipelines import cli
 
 
 @dataclass(frozen=True)
@@ -94,7 +91,7 @@ def read_prompts(path: Path) -> list[Prompt]:
         raise UserError(f"{path} cannot be read as prompts: {error}") from None
 
 
-def settings_of(prompt: Prompt) -> list[str]:
+def evidence_settings(prompt: Prompt) -> list[str]:
     """The settings that answer a prompt."""
     return sorted(SETTINGS, key=lambda name: number(prompt.id, name))[:ANSWERS]
 
@@ -131,7 +128,7 @@ def answer_all(
     prompts: list[Prompt], backbone: Backbone, model: str, cache: Path
 ) -> dict[tuple[str, str], list[str]]:
     """Answers by prompt id and setting, one text a turn; batches already in ``cache`` are read."""
-    jobs = {s: [p for p in prompts if s in settings_of(p)] for s in SETTINGS}
+    jobs = {s: [p for p in prompts if s in evidence_settings(p)] for s in SETTINGS}
     answers: dict[tuple[str, str], list[str]] = {}
     total = sum(len(p.turns) for some in jobs.values() for p in some)
     with Progress("answers", total) as progress:
@@ -185,7 +182,7 @@ def battles_of(prompts: list[Prompt], answers: dict[tuple[str, str], list[str]])
     test = {p.id for p in shuffled[: round(TEST_SHARE * len(prompts))]}
     battles = []
     for prompt in prompts:
-        for pair in itertools.combinations(sorted(settings_of(prompt)), 2):
+        for pair in itertools.combinations(sorted(evidence_settings(prompt)), 2):
             a, b = pair if number("order", prompt.id, *pair) % 2 else pair[::-1]
             battles.append(
                 Battle(

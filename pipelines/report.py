@@ -13,20 +13,17 @@ import argparse
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from pipelines import cli
-
 if __name__ == "__main__":
-    cli.leave_on_interrupt()
+    import _script  # noqa: F401
 
-from arena.run import Run
+from common.run_dir import RunDir
 from meta.report.page import write_report
+from pipelines import cli
 
 
 def main(arguments: argparse.Namespace) -> None:
     """Draw the page."""
-    run = Run(Path(arguments.run))
+    run = RunDir(Path(arguments.run))
     write_report(run)
     print(f"report: {run.report}")
 

@@ -16,33 +16,30 @@ import argparse
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from pipelines import cli
-
 if __name__ == "__main__":
-    cli.leave_on_interrupt()
+    import _script  # noqa: F401
 
 import numpy as np
 import pandas as pd
 
-from arena.battle import CLASSES
-from arena.files import atomic
-from arena.run import Run
-from arena.tables import read_battles_table
-from meta import bundle
-from meta.evidence import read_evidence
+from arena.battle_table import read_battles_table
+from arena.schema import CLASSES
+from common.files import atomic
+from common.run_dir import RunDir
 from meta.explain import explain
+from meta.stack import model_io as bundle
+from meta.stack.dataset import read_dataset
+from pipelines import cli
 
 
 def main(arguments: argparse.Namespace) -> None:
     """Do it while nobody changes the run."""
-    run = Run(Path(arguments.run))
+    run = RunDir(Path(arguments.run))
     with run.reading("submit.py"):
         submit(run, arguments)
 
 
-def submit(run: Run, arguments: argparse.Namespace) -> None:
+def submit(run: RunDir, arguments: argparse.Namespace) -> None:
     """Load the model, score the test views, write the file."""
     stage = bundle.load(run.model)
     table = read_battles_table(run.require_battles("test"))
@@ -50,7 +47,7 @@ def submit(run: Run, arguments: argparse.Namespace) -> None:
     sound = (table["reason"] == "").to_numpy()
     if sound.any():
         fusion = stage.fusions["meta"]
-        views = read_evidence(run, "test", stage.views).unseen(stage.learned)
+        views = read_dataset(run, "test", stage.views).unseen(stage.learned)
         design = fusion.design(views)
         probabilities[sound] = fusion.predict(design)
         if arguments.explain:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from arena.errors import UserError
+from common.errors import UserError
 
 
 def sources(ids: pd.Series, path: str | None) -> np.ndarray | None:

@@ -21,12 +21,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from pipelines import cli
-
 if __name__ == "__main__":
-    cli.leave_on_interrupt()
+    import _script  # noqa: F401
 
 import numpy as np
 import pandas as pd
@@ -34,41 +30,43 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from arena import sample
-from arena.errors import UserError
-from arena.files import atomic, write_json
-from arena.progress import Progress
-from arena.run import Run
-from arena.views import View
-from meta import audit, bundle
+from arena.feature_table import FeatureTable
+from common.errors import UserError
+from common.files import atomic, write_json
+from common.progress import Progress
+from common.run_dir import RunDir
+from meta import audit
 from meta.audit.exchange import exchange_gap
-from meta.evidence import Evidence, labels_of, read_evidence, without_seen
-from meta.fusion import sets_of_views
-from meta.predictions import Predictions
+from meta.metrics.slices import score_families
 from meta.report.figures import BAYES, figures, table
 from meta.report.mistakes import confident_mistakes, importance, reasons_unseen, some_rows
 from meta.report.page import write_report
-from meta.slices import score_families
-from meta.stage import (
+from meta.stack import model_io as bundle
+from meta.stack.dataset import Dataset, labels_of, read_dataset, without_seen
+from meta.stack.nested_cv import (
     CrossValidation,
     Scored,
-    SecondStage,
     Settings,
+    TrainedModel,
     final,
     folds_for,
     nested,
     outer_folds,
     part_scored,
 )
-from meta.tune import set_aside_damaged
+from meta.stack.predictions import Predictions
+from meta.stack.stacker import sets_of_views
+from meta.stack.tuning import set_aside_damaged
+from pipelines import cli
 from pipelines.tables import sources
 
 
-def test_rows(run: Run, stage: SecondStage) -> tuple[pd.DataFrame | None, View | None]:
+def test_rows(run: RunDir, stage: TrainedModel) -> tuple[pd.DataFrame | None, FeatureTable | None]:
     """The run's test battles and their design matrix; none where they are not fit to be scored."""
     if not run.battles("test").exists():
         return None, None
     try:
-        test = read_evidence(run, "test", stage.views)
+        test = read_dataset(run, "test", stage.views)
         if test.battles.empty:
             return None, None
         return test.battles, stage.fusions["meta"].design(test.unseen(stage.learned))
@@ -78,16 +76,16 @@ def test_rows(run: Run, stage: SecondStage) -> tuple[pd.DataFrame | None, View |
 
 
 def audited(
-    run: Run,
-    evidence: Evidence,
+    run: RunDir,
+    evidence: Dataset,
     folds: np.ndarray,
     scored: Scored,
-    stage: SecondStage,
+    stage: TrainedModel,
     source: np.ndarray | None,
 ) -> dict[str, Any]:
     """The audit's findings and the figures of every slice, for metrics.json."""
     test_battles, test_design = test_rows(run, stage)
-    case = audit.Case(
+    case = audit.AuditContext(
         evidence.battles,
         labels_of(evidence.battles),
         scored.rows,
@@ -106,7 +104,7 @@ def audited(
     }
 
 
-def explained(run: Run, evidence: Evidence, folds: np.ndarray, scored: Scored) -> dict[str, Any]:
+def explained(run: RunDir, evidence: Dataset, folds: np.ndarray, scored: Scored) -> dict[str, Any]:
     """Write the reasons that the report shows; the importance of each family for metrics.json."""
     labels = labels_of(evidence.battles)[scored.rows]
     some = some_rows(len(labels))
@@ -132,17 +130,17 @@ def database(text: str) -> URL:
 
 def main(arguments: argparse.Namespace) -> None:
     """Train, with nobody else at work on the run."""
-    run = Run(Path(arguments.run))
+    run = RunDir(Path(arguments.run))
     with run.changing("train_meta.py"):
         train(run, arguments)
 
 
-def train(run: Run, arguments: argparse.Namespace) -> None:
+def train(run: RunDir, arguments: argparse.Namespace) -> None:
     """Score honestly, train on everything, save."""
     settings = Settings(arguments.folds, arguments.trials, arguments.bags, arguments.storage)
     set_aside_damaged(run.study)
     start = time.monotonic()
-    read = read_evidence(run, "train", arguments.views)
+    read = read_dataset(run, "train", arguments.views)
     evidence = without_seen(read)
     if len(evidence.battles) < len(read.battles):
         print(

@@ -27,46 +27,43 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from pipelines import cli
-
 if __name__ == "__main__":
-    cli.leave_on_interrupt()
+    import _script  # noqa: F401
 
 import numpy as np
 import pandas as pd
 
-from arena.errors import UserError
-from arena.forecasts import from_log_odds
-from arena.lock import hold
-from arena.run import Run
-from arena.tables import texts_hash
-from arena.views import View
-from embeddings.backbone import load_tokenizer
-from embeddings.config import BackboneConfig, finetune_entries, load_config
-from embeddings.endpoint import Endpoint
-from embeddings.evidence import name_the_lost
-from embeddings.pairs import Pairs, distinct, pack_with
-from embeddings.planning import counting_tokenizer
-from embeddings.reading_costs import estimate_reading
-from embeddings.recipe import Recipe
-from embeddings.store import settings_hash
-from embeddings.transport import API_KEY, one_line
-from embeddings.verdict import ask_backbone, ask_endpoint, packing, verdict_view
-from meta.scores import log_loss
+from arena.battle_table import texts_hash
+from arena.feature_table import FeatureTable
+from arena.predictions_file import from_log_odds
+from common.errors import UserError
+from common.lock import hold
+from common.run_dir import RunDir
+from embeddings.backbone.config import BackboneConfig, finetune_entries, load_config
+from embeddings.backbone.load import load_tokenizer
+from embeddings.cache.shards import settings_hash
+from embeddings.frozen.costs import estimate_reading
+from embeddings.frozen.extract import warn_non_finite
+from embeddings.frozen.plan import counting_tokenizer
+from embeddings.judge.config import JudgeConfig
+from embeddings.prompts.pairs import Pairs, distinct, pack_with
+from embeddings.zero_shot.endpoint import Endpoint
+from embeddings.zero_shot.judge import ask_backbone, ask_endpoint, packing, verdict_view
+from embeddings.zero_shot.retries import API_KEY, one_line
+from meta.metrics.scores import log_loss
 from pipelines.extract import DEFAULT_BACKBONE, backbone
 from pipelines.finetune import read_sound
-from pipelines.record import record_costs
+from pipelines.run_record import record_costs
 
 VIEW = re.compile(r"verdict(-[\w.-]+)?")
 
 HOW = {"top_logprobs": 20, "concurrency": 4, "timeout": 300, "attempts": 8}
 """How an endpoint is asked, where nothing else is said."""
+from pipelines import cli
 
 
 @dataclass(frozen=True)
-class Asked:
+class VerdictOptions:
     """What is to be done, resolved: given, else as the last time, else the default."""
 
     view: str
@@ -87,7 +84,7 @@ class Asked:
         }
 
 
-def resolve(arguments: argparse.Namespace, record: dict[str, Any]) -> Asked:
+def resolve(arguments: argparse.Namespace, record: dict[str, Any]) -> VerdictOptions:
     """Find out what is asked.
 
     Raises:
@@ -125,7 +122,7 @@ def resolve(arguments: argparse.Namespace, record: dict[str, Any]) -> Asked:
         known = before if before and not old else record
         config = backbone(arguments, known)
         asked = asked or known.get("backbone", {}).get("asked", DEFAULT_BACKBONE)
-    recipe = Recipe.of(finetune_entries(asked) if asked else {})
+    recipe = JudgeConfig.of(finetune_entries(asked) if asked else {})
     same = asked == before.get("backbone", {}).get("asked")
     max_tokens = given.get("max_tokens", before["max_tokens"] if same else recipe.longest)
     endpoint = None
@@ -135,7 +132,7 @@ def resolve(arguments: argparse.Namespace, record: dict[str, Any]) -> Asked:
     elif config:
         room = max(config.batch_tokens, max_tokens)
         config = replace(config, max_tokens=max_tokens, batch_tokens=room)
-    return Asked(view, asked, config, endpoint, max_tokens)
+    return VerdictOptions(view, asked, config, endpoint, max_tokens)
 
 
 def pack(tables: dict[str, pd.DataFrame], tokenizer: Any, max_tokens: int) -> dict[str, Pairs]:
@@ -144,7 +141,7 @@ def pack(tables: dict[str, pd.DataFrame], tokenizer: Any, max_tokens: int) -> di
     return {split: pack_with(packer, table, budget) for split, table in tables.items()}
 
 
-def plan(tables: dict[str, pd.DataFrame], asked: Asked) -> list[str]:
+def plan(tables: dict[str, pd.DataFrame], asked: VerdictOptions) -> list[str]:
     """What the verdict will cost; a stand-in counts where the backbone's tokenizer is missing."""
     tokenizer, note = counting_tokenizer(asked.config) if asked.config else (None, "")
     packed = pack(tables, tokenizer, asked.max_tokens)
@@ -166,7 +163,9 @@ def plan(tables: dict[str, pd.DataFrame], asked: Asked) -> list[str]:
     return [*([note] if note else []), *lines]
 
 
-def ask(tables: dict[str, pd.DataFrame], asked: Asked, folder: Path) -> dict[str, View]:
+def ask(
+    tables: dict[str, pd.DataFrame], asked: VerdictOptions, folder: Path
+) -> dict[str, FeatureTable]:
     """The view of every split; prints how much of the probability the letters hold."""
     tokenizer = load_tokenizer(asked.config) if asked.config else None
     packed = pack(tables, tokenizer, asked.max_tokens)
@@ -186,7 +185,7 @@ def ask(tables: dict[str, pd.DataFrame], asked: Asked, folder: Path) -> dict[str
 
 def main(arguments: argparse.Namespace) -> None:
     """Plan, or ask and write the view."""
-    run = Run(Path(arguments.run))
+    run = RunDir(Path(arguments.run))
     tables = read_sound(run)
     asked = resolve(arguments, run.read_record())
     config, endpoint = asked.config, asked.endpoint
@@ -207,25 +206,27 @@ def main(arguments: argparse.Namespace) -> None:
         answer(run, tables, asked, answers)
 
 
-def answer(run: Run, tables: dict[str, pd.DataFrame], asked: Asked, folder: Path) -> None:
+def answer(
+    run: RunDir, tables: dict[str, pd.DataFrame], asked: VerdictOptions, folder: Path
+) -> None:
     """Ask what is not answered yet, write the view, say what it is worth."""
     start = time.monotonic()
     found = ask(tables, asked, folder)
     source = settings_hash(asked.record())
     for split, view in found.items():
-        name_the_lost(split, view.ids, np.isnan(view.values[:, 0]), asked.view)
+        warn_non_finite(split, view.ids, np.isnan(view.values[:, 0]), asked.view)
         path = run.views / asked.view / f"{split}.parquet"
         view.write(path, texts_hash(tables[split]), source)
     same = run.read_record().get("verdict", {}).get(asked.view) == asked.record()
     run.update_record(verdict={asked.view: asked.record()})
     record_costs(run, same, seconds={asked.view: round(time.monotonic() - start, 3)})
-    say_what_it_is_worth(found["train"], tables["train"]["label"].to_numpy(dtype=np.int64))
+    print_metrics(found["train"], tables["train"]["label"].to_numpy(dtype=np.int64))
     print(
         f"view in {run.views / asked.view}; next: python pipelines/train_meta.py --run {run.folder}"
     )
 
 
-def say_what_it_is_worth(view: View, labels: np.ndarray) -> None:
+def print_metrics(view: FeatureTable, labels: np.ndarray) -> None:
     """Print figures of the battles that have a verdict; ``labels`` int (n,)."""
     sound = ~np.isnan(view.values[:, 0])
     if not sound.any():

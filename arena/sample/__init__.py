@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from arena.battle import CLASSES
+from arena.schema import CLASSES
 
 _FOLDER = Path(__file__).resolve().parent
 
@@ -26,7 +26,7 @@ def truth(ids: pd.Series) -> np.ndarray:
         ids: battle ids as text, n of them.
 
     Returns:
-        float64, shape (n, 3), class order ``arena.battle.CLASSES``.
+        float64, shape (n, 3), class order ``arena.schema.CLASSES``.
 
     Raises:
         KeyError: an id is not of the sample.

@@ -1,6 +1,6 @@
 """The audit of a second stage: numbered checks, each a figure, a verdict and a sentence.
 
-    findings = run(Case(battles, labels, rows, probabilities, design, swap_gap))
+    findings = run(AuditContext(battles, labels, rows, probabilities, design, swap_gap))
 
 A new check is one file ``cNN_its_name.py`` in this folder with a ``check(case) -> Result``, and
 nothing else changes. No number is given twice, so that reports of different days can be compared.
@@ -17,12 +17,12 @@ from pkgutil import iter_modules
 import pandas as pd
 
 from meta.audit import c09_prompt_leak
-from meta.audit.case import Case, Finding, Result
+from meta.audit.context import AuditContext, Finding, Result
 
 CHECK = re.compile(r"c(\d\d)_(\w+)")
 
 
-def checks() -> dict[str, tuple[str, Callable[[Case], Result]]]:
+def checks() -> dict[str, tuple[str, Callable[[AuditContext], Result]]]:
     """Code -> name and function of every check, by number."""
     found = {}
     for module in sorted(module.name for module in iter_modules(__path__)):
@@ -33,7 +33,7 @@ def checks() -> dict[str, tuple[str, Callable[[Case], Result]]]:
     return found
 
 
-def run(case: Case) -> list[Finding]:
+def run(case: AuditContext) -> list[Finding]:
     """Run every check in the order of its number; the same case gives the same findings."""
     return [_finding(code, name, check(case)) for code, (name, check) in checks().items()]
 
@@ -75,4 +75,4 @@ def _finite(value: float | None) -> float | None:
     return None if value is None or not math.isfinite(value) else float(value)
 
 
-__all__ = ["Case", "Finding", "Result", "checks", "failures", "prompt_leak", "run"]
+__all__ = ["AuditContext", "Finding", "Result", "checks", "failures", "prompt_leak", "run"]

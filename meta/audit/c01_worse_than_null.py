@@ -6,12 +6,12 @@ Figure: log loss of meta minus that of the null that it beats least surely; thre
 
 from __future__ import annotations
 
-from meta.audit.case import META, Case, Result, not_applicable
-from meta.nulls import NULLS
-from meta.scores import paired_bootstrap, row_losses
+from meta.audit.context import META, AuditContext, Result, not_applicable
+from meta.base_models.baselines import NULLS
+from meta.metrics.scores import paired_bootstrap, row_losses
 
 
-def check(case: Case) -> Result:
+def check(case: AuditContext) -> Result:
     """Compare meta with each null, paired by battle."""
     ours = row_losses(case.meta, case.votes)
     found = {

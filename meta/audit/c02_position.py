@@ -9,15 +9,15 @@ its 99% interval excludes 0. The LMSYS votes lean by .007.
 
 from __future__ import annotations
 
-from arena.battle import TIE, A, B
-from meta.audit.case import Case, Result, not_applicable
+from arena.schema import TIE, A, B
+from meta.audit.context import AuditContext, Result, not_applicable
 from meta.audit.statistics import SURE
-from meta.scores import clustered
+from meta.metrics.scores import clustered
 
 THRESHOLD = 0.04
 
 
-def check(case: Case) -> Result:
+def check(case: AuditContext) -> Result:
     """Measure the lean of the votes, and of the model before both orders are averaged."""
     votes = case.votes
     if not len(votes):

@@ -8,12 +8,12 @@ adding floating point numbers in another order can do (1e-12) and far below what
 
 from __future__ import annotations
 
-from meta.audit.case import Case, Result
+from meta.audit.context import AuditContext, Result
 
 THRESHOLD = 1e-6
 
 
-def check(case: Case) -> Result:
+def check(case: AuditContext) -> Result:
     """Hold the gap that was measured against the threshold."""
     fails = not case.swap_gap <= THRESHOLD
     meaning = (

@@ -5,11 +5,11 @@ Unit: one doubling of the length ratio, in characters. ``meta.audit.lean`` has t
 
 from __future__ import annotations
 
-from meta.audit.case import Case, Result
+from meta.audit.context import AuditContext, Result
 from meta.audit.lean import lean, length_ratio
 
 
-def check(case: Case) -> Result:
+def check(case: AuditContext) -> Result:
     """Compare slopes on the length ratio."""
     return lean(
         case,

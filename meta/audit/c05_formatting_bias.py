@@ -5,11 +5,11 @@ Unit: one doubling of (1 + marks) in one of the four kinds. ``meta.audit.lean`` 
 
 from __future__ import annotations
 
-from meta.audit.case import Case, Result
+from meta.audit.context import AuditContext, Result
 from meta.audit.lean import lean, mark_ratio
 
 
-def check(case: Case) -> Result:
+def check(case: AuditContext) -> Result:
     """Compare slopes on the difference of the marks, at equal length."""
     return lean(
         case,

@@ -6,11 +6,11 @@ method.
 
 from __future__ import annotations
 
-from meta.audit.case import Case, Result
+from meta.audit.context import AuditContext, Result
 from meta.audit.lean import lean
 
 
-def check(case: Case) -> Result:
+def check(case: AuditContext) -> Result:
     """Compare slopes on the graded refusal, at equal length."""
     return lean(
         case,

@@ -14,11 +14,11 @@ from __future__ import annotations
 import lightgbm as lgb
 import numpy as np
 
-from arena.battle import SEED
-from meta.audit.case import Case, Result, not_applicable
-from meta.audit.statistics import auc_with_error, folds_of, ks_by_column, thin
-from meta.evidence import LOGITS
-from meta.learned import LEARNED
+from arena.schema import SEED
+from meta.audit.context import AuditContext, Result, not_applicable
+from meta.audit.statistics import auc_with_error, folds_of, ks_by_column, subsample
+from meta.base_models import BASE_MODELS
+from meta.stack.dataset import LOGITS
 
 THRESHOLD = 0.64
 FOLDS, ROUNDS = 3, 60
@@ -41,13 +41,13 @@ PARAMS = {
 }
 
 
-def check(case: Case) -> Result:
+def check(case: AuditContext) -> Result:
     """Train the model that tells the files apart, and name the columns that drift most."""
     if case.test_battles is None or case.test_design is None:
         return not_applicable("The run has no test battles.")
     names = np.array(case.design.names)
     kept = np.array([not _saw_votes(name.partition(".")[0]) for name in names], dtype=bool)
-    train, test = thin(len(case.rows), LIMIT), thin(len(case.test_battles), LIMIT)
+    train, test = subsample(len(case.rows), LIMIT), subsample(len(case.test_battles), LIMIT)
     if not kept.any():
         return not_applicable("Every view comes from models that saw votes.")
     if min(len(train), len(test)) < FEWEST:
@@ -88,7 +88,7 @@ def check(case: Case) -> Result:
 
 def _saw_votes(view: str) -> bool:
     """Whether the view's values come from models that saw votes."""
-    return view in LEARNED or LOGITS in view
+    return view in BASE_MODELS or LOGITS in view
 
 
 def _cross_fitted(x: np.ndarray, y: np.ndarray, groups: np.ndarray) -> np.ndarray | None:

@@ -1,7 +1,7 @@
 """Prompt leak: does the test file hold prompts or pairs of answers of the training file?
 
 Figure: share of the test battles whose normalised prompt, or unordered pair of answers, occurs in
-training (``arena.groups``). Threshold: .01. A repeated battle can gain about a nat, so a hundredth
+training (``arena.folds``). Threshold: .01. A repeated battle can gain about a nat, so a hundredth
 of them moves a test score by up to .01, which is as much as one more view is worth.
 """
 
@@ -11,13 +11,13 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from arena.groups import pair_hash, prompt_hash
-from meta.audit.case import Case, Result, not_applicable
+from arena.folds import pair_hash, prompt_hash
+from meta.audit.context import AuditContext, Result, not_applicable
 
 THRESHOLD = 0.01
 
 
-def check(case: Case) -> Result:
+def check(case: AuditContext) -> Result:
     """Count the test battles that training has seen in part."""
     if case.test_battles is None or not len(case.test_battles):
         return not_applicable("The run has no test battles.")

@@ -17,15 +17,15 @@ from collections import defaultdict
 
 import numpy as np
 
-from arena.battle import digest
+from arena.schema import digest
 from arena.swap import SWAP
-from meta.audit.case import Case, Result, not_applicable
-from meta.scores import paired_bootstrap
+from meta.audit.context import AuditContext, Result, not_applicable
+from meta.metrics.scores import paired_bootstrap
 
 THRESHOLD = 0.01
 
 
-def check(case: Case) -> Result:
+def check(case: AuditContext) -> Result:
     """Find the twins and compare their votes."""
     n = len(case.battles)
     twins = [rows for rows in _same_battle(case) if len(rows) > 1]
@@ -58,7 +58,7 @@ def check(case: Case) -> Result:
     )
 
 
-def _same_battle(case: Case) -> list[list[tuple[int, int]]]:
+def _same_battle(case: AuditContext) -> list[list[tuple[int, int]]]:
     """Position and vote, in one order of the answers, of the rows of each battle."""
     # Twins share a group, so that only groups of several rows are hashed again.
     several = case.battles["group"].duplicated(keep=False).to_numpy()

@@ -15,22 +15,22 @@ from __future__ import annotations
 import numpy as np
 from scipy.stats import norm, rankdata
 
-from arena.battle import TIE, A
-from meta.audit.case import Case, Result, not_applicable
-from meta.audit.statistics import CHANCE, LIMIT, auc_by_column, columns_of, folds_of, thin
-from meta.logistic import SymmetricLogistic
-from meta.scores import paired_bootstrap, row_losses
+from arena.schema import TIE, A
+from meta.audit.context import AuditContext, Result, not_applicable
+from meta.audit.statistics import CHANCE, LIMIT, auc_by_column, columns_of, folds_of, subsample
+from meta.base_models.symmetric_logistic import SymmetricLogistic
+from meta.metrics.scores import paired_bootstrap, row_losses
 
 THRESHOLD = 0.95
 FOLDS = 5
 
 
-def check(case: Case) -> Result:
+def check(case: AuditContext) -> Result:
     """Rank the columns, and let the first of them stand against meta."""
     if not case.design.columns or not len(case.rows):
         return not_applicable("There is no column, or no scored battle.")
     names, values, flips = columns_of(case)
-    rows = thin(len(case.rows), LIMIT)
+    rows = subsample(len(case.rows), LIMIT)
     votes, decided = case.votes[rows], case.votes[rows] != TIE
     side, side_z = auc_by_column(values[rows][decided][:, flips], votes[decided] == A)
     tie, tie_z = auc_by_column(values[rows][:, ~flips], votes == TIE)
@@ -61,7 +61,7 @@ def check(case: Case) -> Result:
     )
 
 
-def _alone(x: np.ndarray, flips: bool, case: Case) -> np.ndarray:
+def _alone(x: np.ndarray, flips: bool, case: AuditContext) -> np.ndarray:
     """Cross-fitted losses (m,) of a symmetric logistic model on one column's ranks."""
     known = ~np.isnan(x)
     ranks = np.zeros(len(x))

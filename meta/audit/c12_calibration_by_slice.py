@@ -2,10 +2,10 @@
 
 In each slice of enough battles two things are tested: the mean gap between forecast and votes of
 each class, by its clustered error, and the class-wise ECE against what a calibrated forecast would
-show (``meta.scores.ece_by_chance``). All the tests together raise a false alarm in one audit of a
-hundred (Bonferroni). A slice fails where a test is significant and its gap is at least .02, which
-costs about .001 nats. Figure: the largest gap, or excess of ECE, among failing slices, else among
-all; threshold .02.
+show (``meta.metrics.scores.ece_by_chance``). All the tests together raise a false alarm in one
+audit of a hundred (Bonferroni). A slice fails where a test is significant and its gap is at least
+.02, which costs about .001 nats. Figure: the largest gap, or excess of ECE, among failing slices,
+else among all; threshold .02.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import norm
 
-from arena.battle import TIE
-from meta.audit.case import Case, Result, not_applicable
-from meta.scores import classwise_ece, clustered, ece_by_chance
-from meta.slices import OUTCOMES, WINNER
+from arena.schema import TIE
+from meta.audit.context import AuditContext, Result, not_applicable
+from meta.metrics.scores import classwise_ece, clustered, ece_by_chance
+from meta.metrics.slices import OUTCOMES, WINNER
 
 ROWS, GROUPS = 100, 40
 """A slice with fewer battles or prompt groups is not tested: its sums are not normal yet."""
@@ -39,7 +39,7 @@ class _Gap:
     interval: tuple[float, float]
 
 
-def check(case: Case) -> Result:
+def check(case: AuditContext) -> Result:
     """Test every slice of every family that does not know the vote."""
     tests = [
         test
@@ -78,7 +78,7 @@ def check(case: Case) -> Result:
     )
 
 
-def _gaps(case: Case, rows: np.ndarray, name: str) -> list[_Gap]:
+def _gaps(case: AuditContext, rows: np.ndarray, name: str) -> list[_Gap]:
     """The three mean gaps of a slice and its ECE, none where it is too small."""
     groups = case.groups[rows]
     if len(rows) < ROWS or len(np.unique(groups)) < GROUPS:

@@ -6,15 +6,15 @@ Figure: mean P(tie) minus the share of ties, on scored battles. Threshold: .02, 
 
 from __future__ import annotations
 
-from arena.battle import TIE
-from meta.audit.case import Case, Result, not_applicable
+from arena.schema import TIE
+from meta.audit.context import AuditContext, Result, not_applicable
 from meta.audit.statistics import SURE
-from meta.scores import clustered
+from meta.metrics.scores import clustered
 
 THRESHOLD = 0.02
 
 
-def check(case: Case) -> Result:
+def check(case: AuditContext) -> Result:
     """Compare promised and given ties."""
     if not len(case.rows):
         return not_applicable("No battle was scored.")

@@ -13,15 +13,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from meta.audit.case import Case, Result, not_applicable
-from meta.scores import paired_bootstrap, row_losses
+from meta.audit.context import AuditContext, Result, not_applicable
+from meta.metrics.scores import paired_bootstrap, row_losses
 
 THRESHOLD = 0.03
 LARGEST_GROUP = 0.2
 SMALLEST_FOLD = 0.5
 
 
-def check(case: Case) -> Result:
+def check(case: AuditContext) -> Result:
     """Measure how sure the log loss is, and how the battles spread over groups and folds."""
     if not len(case.rows):
         return not_applicable("No battle was scored.")

@@ -12,13 +12,13 @@ from collections import defaultdict
 
 import numpy as np
 
-from meta.audit.case import Case, Result, not_applicable
+from meta.audit.context import AuditContext, Result, not_applicable
 
 CHANCE = 0.001
 NAMED = 5
 
 
-def check(case: Case) -> Result:
+def check(case: AuditContext) -> Result:
     """Look at every column of both design matrices."""
     names, values = case.design.names, case.design.values
     if not values.size:

@@ -7,14 +7,14 @@ figure is larger and the 95% interval lies above 0.
 
 from __future__ import annotations
 
-from meta.audit.case import META, Case, Result, not_applicable
-from meta.nulls import NULLS
-from meta.scores import paired_bootstrap, row_losses
+from meta.audit.context import META, AuditContext, Result, not_applicable
+from meta.base_models.baselines import NULLS
+from meta.metrics.scores import paired_bootstrap, row_losses
 
 THRESHOLD = 0.001
 
 
-def check(case: Case) -> Result:
+def check(case: AuditContext) -> Result:
     """Compare meta with everything that it is made of, paired by battle."""
     ours = row_losses(case.meta, case.votes)
     found = {

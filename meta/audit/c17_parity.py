@@ -13,19 +13,19 @@ from __future__ import annotations
 import numpy as np
 from scipy.stats import norm
 
-from arena.battle import TIE, A
-from meta.audit.case import Case, Result, not_applicable
-from meta.audit.statistics import CHANCE, LIMIT, auc_by_column, columns_of, thin
+from arena.schema import TIE, A
+from meta.audit.context import AuditContext, Result, not_applicable
+from meta.audit.statistics import CHANCE, LIMIT, auc_by_column, columns_of, subsample
 
 THRESHOLD = 0.05
 
 
-def check(case: Case) -> Result:
+def check(case: AuditContext) -> Result:
     """Ask every column for what its parity says it cannot know."""
     if not case.design.columns or not len(case.rows):
         return not_applicable("There is no column, or no scored battle.")
     names, values, flips = columns_of(case)
-    rows = thin(len(case.rows), LIMIT)
+    rows = subsample(len(case.rows), LIMIT)
     votes, decided = case.votes[rows], case.votes[rows] != TIE
     auc, z = np.full(len(names), 0.5), np.zeros(len(names))
     auc[flips], z[flips] = auc_by_column(values[rows][:, flips], votes == TIE)

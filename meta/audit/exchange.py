@@ -9,17 +9,17 @@ from __future__ import annotations
 import pandas as pd
 
 import features
+from arena.feature_table import FeatureTable
 from arena.swap import swap_battles
-from arena.views import View
-from meta.audit.statistics import thin
-from meta.fusion import Fusion
-from meta.scores import swap_gap
+from meta.audit.statistics import subsample
+from meta.metrics.scores import swap_gap
+from meta.stack.stacker import Stacker
 
 ROWS = 50
 """Battles that are exchanged: a column that a forecast rests on varies among so many."""
 
 
-def exchange_gap(fusion: Fusion, battles: pd.DataFrame, design: View) -> float:
+def exchange_gap(fusion: Stacker, battles: pd.DataFrame, design: FeatureTable) -> float:
     """Largest |p(x) - unswap(p(swap x))| over ``ROWS`` battles, drawn the same way every time.
 
     Handcrafted columns of the exchanged battles come from the exchanged texts, where the code still
@@ -31,7 +31,7 @@ def exchange_gap(fusion: Fusion, battles: pd.DataFrame, design: View) -> float:
         battles: canonical table, n sound battles.
         design: their design matrix, n rows, with the model's columns.
     """
-    rows = thin(len(battles), ROWS)
+    rows = subsample(len(battles), ROWS)
     straight = design.take(rows)
     signals = features.extract(swap_battles(battles.iloc[rows]), workers=1)
     values = straight.swapped_values()
@@ -39,5 +39,5 @@ def exchange_gap(fusion: Fusion, battles: pd.DataFrame, design: View) -> float:
     for i, name in enumerate(signals.names):
         if f"style.{name}" in place:
             values[:, place[f"style.{name}"]] = signals.values[:, i]
-    exchanged = View(straight.ids, values, straight.columns)
+    exchanged = FeatureTable(straight.ids, values, straight.columns)
     return swap_gap(fusion.predict(straight), fusion.predict(exchanged))

@@ -15,10 +15,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from arena.battle import TIE, A, B
-from meta.audit.case import Case, Result, not_applicable
-from meta.audit.statistics import SURE, slope_gap, thin
-from meta.nulls import length_columns
+from arena.schema import TIE, A, B
+from meta.audit.context import AuditContext, Result, not_applicable
+from meta.audit.statistics import SURE, slope_gap, subsample
+from meta.base_models.baselines import length_columns
 
 DECIDED, DIFFERENT = 60, 20
 """Fewer decided battles, or fewer in which the answers differ in x, say nothing."""
@@ -33,13 +33,13 @@ MATTERS = 0.05
 """Log-odds per unit of x, about a percentage point in an even battle: less is no bias to mend."""
 
 
-def length_ratio(case: Case) -> np.ndarray:
+def length_ratio(case: AuditContext) -> np.ndarray:
     """Doublings of A's characters against B's: log to base 2 of their ratio; float64 (m,)."""
     ratio: np.ndarray = length_columns(case.scored)[0][:, 1] / np.log(2)
     return ratio
 
 
-def mark_ratio(case: Case, *signals: str) -> np.ndarray | None:
+def mark_ratio(case: AuditContext, *signals: str) -> np.ndarray | None:
     """Doublings of A's marks against B's, from signals that are log(1 + count); float64 (m,).
 
     None where the design matrix has none of the signals.
@@ -48,7 +48,9 @@ def mark_ratio(case: Case, *signals: str) -> np.ndarray | None:
     return None if difference is None else difference / np.log(2)
 
 
-def lean(case: Case, x: np.ndarray | None, unit: str, remedy: str, equal_length: bool) -> Result:
+def lean(
+    case: AuditContext, x: np.ndarray | None, unit: str, remedy: str, equal_length: bool
+) -> Result:
     """Compare the slopes of forecast and votes on ``x``.
 
     Args:
@@ -65,7 +67,7 @@ def lean(case: Case, x: np.ndarray | None, unit: str, remedy: str, equal_length:
     if x is None:
         return not_applicable("The design matrix lacks the handcrafted signals of this check.")
     decided = np.flatnonzero(case.votes != TIE)
-    rows = decided[thin(len(decided), LIMIT)]
+    rows = decided[subsample(len(decided), LIMIT)]
     different = int(np.count_nonzero(x[rows]))
     if len(rows) < DECIDED or different < DIFFERENT:
         return not_applicable(

@@ -8,10 +8,10 @@ import numpy as np
 from scipy.special import expit
 from scipy.stats import rankdata
 
-from arena.battle import SEED
-from arena.groups import fold_of
-from meta.audit.case import Case
-from meta.scores import clustered
+from arena.folds import fold_of
+from arena.schema import SEED
+from meta.audit.context import AuditContext
+from meta.metrics.scores import clustered
 
 SURE = 2.576
 """Standard errors of a 99% interval, by which checks judge that hold a figure against one value: of
@@ -30,7 +30,7 @@ CHUNK = 50
 """Bootstrap draws fitted at a time, which bounds the memory."""
 
 
-def columns_of(case: Case) -> tuple[list[str], np.ndarray, np.ndarray]:
+def columns_of(case: AuditContext) -> tuple[list[str], np.ndarray, np.ndarray]:
     """Names, values (m, d) and whether they flip under a swap (d,) of the design's columns.
 
     Of two paired columns the first becomes their difference and the second their sum.
@@ -47,7 +47,7 @@ def columns_of(case: Case) -> tuple[list[str], np.ndarray, np.ndarray]:
     return names, values, flips
 
 
-def thin(rows: int, limit: int) -> np.ndarray:
+def subsample(rows: int, limit: int) -> np.ndarray:
     """Sorted positions of at most ``limit`` of ``rows`` rows, drawn without replacement."""
     if rows <= limit:
         return np.arange(rows)

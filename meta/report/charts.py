@@ -17,12 +17,12 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from arena.battle import SEED
-from meta.nulls import NULLS
-from meta.predictions import Predictions
+from arena.schema import SEED
+from meta.base_models.baselines import NULLS
+from meta.metrics.scores import bins_of, clustered
 from meta.report.figures import BAYES
 from meta.report.text import clean
-from meta.scores import bins_of, clustered
+from meta.stack.predictions import Predictions
 
 COLOURS = {
     name: f"#0f0f{i:02x}"

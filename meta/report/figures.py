@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from arena.battle import CLASSES, A, B
-from meta.bootstrap import TAILS, intervals, resampled_means
-from meta.nulls import NULLS
-from meta.scores import (
+from arena.schema import CLASSES, A, B
+from meta.base_models.baselines import NULLS
+from meta.metrics.bootstrap import TAILS, intervals, resampled_means
+from meta.metrics.scores import (
     accuracy,
     brier,
     classwise_ece,
@@ -41,7 +41,7 @@ def figures(
     """Scores of every forecast of the same rows, and meta against each by paired bootstrap.
 
     ``intervals`` has the 95% interval of each figure under the figure's own keys, None where there
-    is none; see ``meta.bootstrap``.
+    is none; see ``meta.metrics.bootstrap``.
 
     Args:
         probabilities: by name, float64 (n, 3); ``meta`` among them, and ``bayes``, the true

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import pandas as pd
 
-from arena.battle import SEED
-from arena.views import View
+from arena.feature_table import FeatureTable
+from arena.schema import SEED
 from meta.explain import explain
-from meta.fusion import Fusion
-from meta.scores import hits
+from meta.metrics.scores import hits
+from meta.stack.stacker import Stacker
 
 MISTAKES = 20
 EXPLAINED = 200
@@ -39,7 +39,9 @@ def some_rows(rows: int) -> np.ndarray:
     return np.sort(np.random.default_rng(SEED).choice(rows, EXPLAINED, replace=False))
 
 
-def reasons_unseen(fusions: Mapping[int, Fusion], design: View, fold: np.ndarray) -> pd.DataFrame:
+def reasons_unseen(
+    fusions: Mapping[int, Stacker], design: FeatureTable, fold: np.ndarray
+) -> pd.DataFrame:
     """Reasons for each row's forecast, from the model that gave it and saw nothing of its fold.
 
     Args:

@@ -15,21 +15,21 @@ import jinja2
 import numpy as np
 import pandas as pd
 
-from arena.errors import UserError
-from arena.files import atomic
-from arena.parquet import read_table
-from arena.run import Run
-from arena.tables import read_battles_table
-from meta.compare import HYBRID
+from arena.battle_table import read_battles_table
+from common.errors import UserError
+from common.files import atomic
+from common.parquet import read_table
+from common.run_dir import RunDir
+from meta.ablation import HYBRID
 from meta.explain import PLAIN, WORTH_SAYING
-from meta.predictions import Predictions
+from meta.metrics.scores import guesses
+from meta.metrics.slices import WINNER
 from meta.report import charts
 from meta.report.figures import BAYES, fixed, footing, order_of
 from meta.report.mistakes import QUESTIONS, confident_mistakes, families
 from meta.report.text import Shown, clean, shown
-from meta.scores import guesses
-from meta.slices import WINNER
-from meta.stage import part_scored
+from meta.stack.nested_cv import part_scored
+from meta.stack.predictions import Predictions
 
 MOST_REASONS = 4
 
@@ -75,7 +75,7 @@ class Mistake:
     reasons: list[Reason] | None
 
 
-def write_report(run: Run) -> None:
+def write_report(run: RunDir) -> None:
     """Draw the page from the files of the run; the same files give the same bytes.
 
     Raises:
@@ -91,7 +91,7 @@ def write_report(run: Run) -> None:
     if run.reasons.exists():
         reasons = read_table(run.reasons, made_by="train_meta.py").to_pandas()
     battles = read_battles_table(run.require_battles("train"))
-    now = {**run.made_of(), "model": {"hash": found["model"].get("hash")}}
+    now = {**run.provenance(), "model": {"hash": found["model"].get("hash")}}
     held = None
     if run.evaluation.exists():
         held = run.read_found(run.evaluation, "evaluate.py")
@@ -125,7 +125,7 @@ def write_report(run: Run) -> None:
 
 
 def _is_of(found: Mapping[str, Any], now: Mapping[str, Any], *splits: str) -> bool:
-    """Whether a file's figures are of the model and of the splits that ``Run.made_of`` names."""
+    """Whether a file's figures are of the model and the splits of ``RunDir.provenance``."""
     inputs = found.get("inputs", {})
     return found.get("model", {}).get("hash") == now["model"]["hash"] and all(
         inputs.get(split) == now["inputs"].get(split) for split in splits

@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 
 from arena import sample
-from arena.annotator import annotate
-from arena.battle import CLASSES, UNKNOWN
-from arena.groups import assign_groups
-from arena.readers import read_battles
+from arena.folds import assign_groups
+from arena.reader import read_battles
+from arena.sample.annotator import annotate
 from arena.sample.settings import SETTINGS, Setting
+from arena.schema import CLASSES, UNKNOWN
 
 FOLDER = sample.TRAIN.parent
 CHANCES = [f"p_{c}" for c in CLASSES]

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 
-from arena.battle import COLUMNS, TIE, UNKNOWN, A, B, digest
+from arena.schema import COLUMNS, TIE, UNKNOWN, A, B, digest
 from arena.swap import swap_battles
 
 

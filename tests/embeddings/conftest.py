@@ -4,15 +4,15 @@ import threading
 
 import pytest
 import torch
-from extracted import BATTLES, SHARD, extract_all
-from shards import SETTINGS, items
-from tiny import ARCHITECTURES, save_tiny_model
 
-from embeddings import reader
-from embeddings.backbone import load_tokenizer
-from embeddings.config import load_config
-from embeddings.scoring import Scorer
-from embeddings.store import Writer
+from embeddings.backbone.config import load_config
+from embeddings.backbone.load import load_tokenizer
+from embeddings.cache.shards import ShardWriter
+from embeddings.frozen import answer_reader as reader
+from embeddings.frozen.scoring import Scorer
+from tests.helpers.extracted import BATTLES, SHARD, extract_all
+from tests.helpers.shards import SETTINGS, items
+from tests.helpers.tiny import ARCHITECTURES, save_tiny_model
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -49,7 +49,7 @@ def tokenizer(configs, architecture):
 @pytest.fixture
 def folder(tmp_path):
     """A store of two shards: items 0 to 2 and 3 to 5."""
-    store = Writer(tmp_path / "store", SETTINGS)
+    store = ShardWriter(tmp_path / "store", SETTINGS)
     store.add(*items(0))
     store.add(*items(3))
     return store.folder

@@ -50,7 +50,8 @@ def test_the_embedded_model_is_read_where_no_cache_can_be_written(tmp_path):
     cache = tmp_path / "cache"
     cache.mkdir(mode=0o555)
     code = (
-        "from embeddings.backbone import model_folder; from embeddings.config import load_config\n"
+        "from embeddings.backbone.load import model_folder\n"
+        "from embeddings.backbone.config import load_config\n"
         "folder = model_folder(load_config('smollm2-135m'))\n"
         "print('made', (folder / 'model.safetensors').stat().st_size > 1e8, folder)"
     )

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from arena.errors import UserError
 from benchmarks.fuzz_targets import TARGETS
+from common.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -9,21 +9,21 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from battle_files import as_csv, cells, save
 
-from arena.errors import UserError
-from arena.parquet import write_table
-from arena.readers import read_battles
-from arena.run import Run
-from arena.tables import read_battles_table, texts_hash, write_battles
-from arena.views import Column, View
-from embeddings.config import finetune_entries, load_config
-from embeddings.hidden import HiddenStates
-from embeddings.store import Store, Writer
-from embeddings.tensors import DamagedError, read_tensors
-from meta import bundle
-from meta.evidence import read_evidence
-from meta.predictions import Predictions
+from arena.battle_table import read_battles_table, texts_hash, write_battles
+from arena.feature_table import Column, FeatureTable
+from arena.reader import read_battles
+from common.errors import UserError
+from common.parquet import write_table
+from common.run_dir import RunDir
+from embeddings.backbone.config import finetune_entries, load_config
+from embeddings.cache.shards import ShardStore, ShardWriter
+from embeddings.cache.tensor_files import DamagedError, read_tensors
+from embeddings.frozen.states import HiddenStates
+from meta.stack import model_io as bundle
+from meta.stack.dataset import read_dataset
+from meta.stack.predictions import Predictions
+from tests.helpers.battle_files import as_csv, cells, save
 
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ("arena", "features", "embeddings", "meta", "pipelines")
@@ -53,9 +53,9 @@ def bomb(tmp_path):
 
 
 READERS = {
-    "run.json": lambda path: Run(path.parent).read_record(),
+    "run.json": lambda path: RunDir(path.parent).read_record(),
     "battles.parquet": read_battles_table,
-    "view.parquet": View.read,
+    "view.parquet": FeatureTable.read,
     "predictions.parquet": Predictions.read,
     "x.safetensors": read_tensors,
     "bundle.json": lambda path: bundle.load(path.parent),
@@ -73,12 +73,12 @@ def test_a_pickle_in_place_of_any_file_does_not_run(tmp_path, bomb, name):
 
 
 def test_a_pickle_in_place_of_a_shard_does_not_run(tmp_path, bomb):
-    writer = Writer(tmp_path / "store")
+    writer = ShardWriter(tmp_path / "store")
     writer.add([KEY], {"states": np.ones((1, 2), np.float16)})
     (path,) = (tmp_path / "store").glob("*.safetensors")
     path.write_bytes(bomb)
     with pytest.raises(UserError, match="is damaged"):
-        Store(tmp_path / "store")
+        ShardStore(tmp_path / "store")
 
 
 def calls(tree):
@@ -171,7 +171,7 @@ def test_deep_nesting_is_one_line(tmp_path):
         pa.table([ids, pa.array([1.0], pa.float32())], pa.schema([("id", pa.string()), field])),
     )
     with pytest.raises(UserError, match="is damaged"):
-        View.read(path)
+        FeatureTable.read(path)
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,7 @@ SAID = {"backbone": {"asked": "", "quantization": None}, "endpoint": None}
     ],
 )
 def test_a_record_of_other_kinds_is_damaged(tmp_path, entries):
-    run = Run(tmp_path)
+    run = RunDir(tmp_path)
     run.record.write_text(json.dumps(entries))
     with pytest.raises(UserError, match=r"run\.json is damaged"):
         run.read_record()
@@ -228,7 +228,7 @@ def test_a_record_as_it_is_written_is_read(tmp_path):
         "verdict": {"verdict-a": SAID, "verdict-b": {**SAID, "endpoint": endpoint}},
         "more": [1],
     }
-    run = Run(tmp_path)
+    run = RunDir(tmp_path)
     run.update_record(**entries)
     assert run.read_record() == entries
 
@@ -254,7 +254,7 @@ def test_a_damaged_table_of_keys_is_one_line(tmp_path, damage):
 def test_tables_of_other_columns_are_damaged(tmp_path):
     path = tmp_path / "x.parquet"
     write_table(path, pa.table({"id": ["1"], "a": [1.0]}))
-    for read in (View.read, read_battles_table):
+    for read in (FeatureTable.read, read_battles_table):
         with pytest.raises(UserError, match="is damaged"):
             read(path)
 
@@ -264,7 +264,7 @@ def test_the_name_of_a_store_leads_nowhere_else(tmp_path, settings):
     keys = pa.array([KEY], pa.binary(32))
     table = pa.table({"id": ["1"], "key_a": keys, "key_b": keys})
     metadata = {"source": settings, "slots": "layer1.mean"}
-    Writer(tmp_path / "outside").add([KEY], {"states": np.ones((1, 1, 2), np.float16)})
+    ShardWriter(tmp_path / "outside").add([KEY], {"states": np.ones((1, 1, 2), np.float16)})
     write_table(tmp_path / "hidden" / "train.parquet", table.replace_schema_metadata(metadata))
     with pytest.raises(UserError, match=r"train\.parquet is damaged"):
         HiddenStates.read(tmp_path, "train")
@@ -335,13 +335,13 @@ def test_other_ids_stay_as_they_are(tmp_path, id_):
 
 
 def test_a_view_outside_of_the_run_is_not_there(tmp_path):
-    run = Run(tmp_path / "run")
+    run = RunDir(tmp_path / "run")
     table = read_battles(save(tmp_path, as_csv([cells(0)])), labelled=True)
     write_battles(run.battles("train"), table)
     for place in (run.views / "inside", tmp_path / "outside"):
-        View(["0"], np.ones((1, 1)), {"a": Column("sym", "x")}).write(
+        FeatureTable(["0"], np.ones((1, 1)), {"a": Column("sym", "x")}).write(
             place / "train.parquet", texts_hash(table)
         )
-    assert read_evidence(run, "train", ["inside"]).names == ["inside"]
+    assert read_dataset(run, "train", ["inside"]).names == ["inside"]
     with pytest.raises(UserError, match="has no view"):
-        read_evidence(run, "train", ["../../outside"])
+        read_dataset(run, "train", ["../../outside"])

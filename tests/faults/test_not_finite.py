@@ -7,24 +7,24 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from battle_files import lmsys
-from planted import QUICK, planted, save_shallow_model
 from safetensors.torch import load_file, save_file
-from tiny import tiny_battles
 
-from arena.forecasts import one_hot
-from arena.groups import held_out
-from arena.views import View
-from embeddings.backbone import load_tokenizer
-from embeddings.config import load_config
-from embeddings.crossfit import Judges, crossfit
-from embeddings.evidence import extract
-from embeddings.examples import Examples
-from embeddings.hidden import HiddenStates
-from embeddings.pairs import pack_pairs
-from meta.learned.hidden import HiddenProbes
+from arena.feature_table import FeatureTable
+from arena.folds import held_out
+from arena.predictions_file import one_hot
+from embeddings.backbone.config import load_config
+from embeddings.backbone.load import load_tokenizer
+from embeddings.frozen.extract import extract
+from embeddings.frozen.states import HiddenStates
+from embeddings.judge.cross_fit import Judges, crossfit
+from embeddings.judge.dataset import JudgeDataset
+from embeddings.prompts.pairs import pack_pairs
+from meta.base_models.hidden_probe import HiddenProbe
 from pipelines import verdict
 from pipelines.extract import command as extract_command
+from tests.helpers.battle_files import lmsys
+from tests.helpers.planted import QUICK, planted, save_shallow_model
+from tests.helpers.tiny import tiny_battles
 
 SOUND = [("Why?", "the cat runs", "a green dog"), ("How?", "", "the dog"), ("So?", "1", "a list")]
 BROKEN = [("Why?", "the Ж cat", "a dog"), ("How? Ж", "yes", "no"), ("So?", "1", "a Ж")]
@@ -59,7 +59,9 @@ def test_evidence_of_sound_battles_stays_and_the_others_are_named(
     for folder in (sound, spoiled):
         config = replace(load_config(str(folder)), dtype=dtype)
         extract([battles], len(battles), config, tmp_path / folder.parent.name, "train")
-        views.append(View.read(tmp_path / folder.parent.name / "likelihood" / "train.parquet"))
+        views.append(
+            FeatureTable.read(tmp_path / folder.parent.name / "likelihood" / "train.parquet")
+        )
         states.append(HiddenStates.read(tmp_path / folder.parent.name, "train"))
     assert "3 battles are not finite" in capsys.readouterr().err
     was, found = views
@@ -76,7 +78,7 @@ def test_evidence_of_sound_battles_stays_and_the_others_are_named(
 
 def probes(a, b):
     ids = [str(i) for i in range(len(a))]
-    return HiddenProbes(HiddenStates(ids, ["layer1.mean"], lambda _: (a, b)))
+    return HiddenProbe(HiddenStates(ids, ["layer1.mean"], lambda _: (a, b)))
 
 
 def test_probes_learn_from_finite_rows_alone_and_say_nothing_of_the_others():
@@ -102,7 +104,7 @@ def test_a_judge_learns_without_them_and_the_others_get_their_logits(spoiled, tm
     battles.at[3, "response_a"] = ["the Ж cat"]
     pairs = pack_pairs(battles, load_tokenizer(config), QUICK.max_tokens)
     labels = one_hot(battles["label"].to_numpy())
-    learned = Examples(pairs, labels, battles["group"].tolist())
+    learned = JudgeDataset(pairs, labels, battles["group"].tolist())
     judges = Judges(config, replace(QUICK, batch=4), tmp_path, every=100)
     judges.prepare(pairs)
     _, view = crossfit(judges, learned, held_out(battles["group"], 2), pairs)
@@ -125,6 +127,8 @@ def test_a_verdict_names_them_and_its_figures_are_of_the_others(broken, spoiled,
     assert f"train: the model's numbers for {len(broken)} battles are not finite" in err
     assert "nan" not in out
     assert ("on 11 battles: " in out) == (len(broken) == 1)
-    values = View.read(tmp_path / "run" / "views" / "verdict-model" / "train.parquet").values
+    values = FeatureTable.read(
+        tmp_path / "run" / "views" / "verdict-model" / "train.parquet"
+    ).values
     assert np.isnan(values).all(axis=1).tolist() == [i in broken for i in range(12)]
     assert np.isfinite(values[[i not in broken for i in range(12)]]).all()

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from arena.views import Column
+from arena.feature_table import Column
 from features import signals
 from features.text import Text
 

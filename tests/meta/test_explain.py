@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-from toys import toy_evidence
 
-from arena.views import Column, View, join
-from embeddings.orders import columns as orders
+from arena.feature_table import Column, FeatureTable, join
+from embeddings.both_orders import columns as orders
 from features import signals
 from meta.explain import PLAIN, Reasons, explain
-from meta.gbm import BASELINE, BothOrders, cross_validate, raw_scores
+from meta.stack.lightgbm_model import BASELINE, BothOrders, cross_validate, raw_scores
+from tests.helpers.toys import toy_evidence
 
 VIEW = "style"
 
@@ -23,7 +23,7 @@ def trained():
         for (name, column), family in zip(style.columns.items(), families, strict=True)
     }
     # As the design matrix has them.
-    view = join({VIEW: View(style.ids, style.values, columns)})
+    view = join({VIEW: FeatureTable(style.ids, style.values, columns)})
     data = BothOrders(view, evidence.battles["label"].to_numpy(dtype=np.int64))
     folds = np.arange(len(view.ids)) // 2 % 3
     return cross_validate(data, folds, [{**BASELINE, "min_data_in_leaf": 10}]).boosters, view
@@ -46,7 +46,10 @@ def test_contributions_by_view_and_by_family_have_the_same_sum(trained):
     paired = {"left": Column("paired", family, "right"), "right": Column("paired", family, "left")}
     # A name may hold dots, and begin as another one does.
     names = ["a-1", "a-1.5b"]
-    both = {names[0]: View(view.ids, parts[0], columns), names[1]: View(view.ids, parts[1], paired)}
+    both = {
+        names[0]: FeatureTable(view.ids, parts[0], columns),
+        names[1]: FeatureTable(view.ids, parts[1], paired),
+    }
     found = explain(boosters, join(both), names)
     assert found.views == names
     assert found.view_side.sum(axis=1) == pytest.approx(found.side.sum(axis=1))

@@ -3,12 +3,12 @@
 import shutil
 
 import pytest
-from battle_files import lmsys
-from planted import save_shallow_model
-from tiny import save_tiny_model
-from tuned_runs import QUICK, extracted
 
 from pipelines import extract, finetune, submit, train_meta
+from tests.helpers.battle_files import lmsys
+from tests.helpers.planted import save_shallow_model
+from tests.helpers.tiny import save_tiny_model
+from tests.helpers.tuned_runs import QUICK, extracted
 
 
 @pytest.fixture(scope="session")

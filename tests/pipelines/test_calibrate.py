@@ -7,14 +7,14 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from forecast_files import P, drawn, one_hot, run, table
 from scipy.special import softmax
 
-from arena.battle import CLASSES
-from arena.forecasts import read_forecasts
-from meta.calibrate import METHODS
-from meta.scores import log_loss
+from arena.predictions_file import read_forecasts
+from arena.schema import CLASSES
+from meta.calibration import METHODS
+from meta.metrics.scores import log_loss
 from pipelines import calibrate
+from tests.helpers.forecast_files import P, drawn, one_hot, run, table
 
 SWAPPED = np.array([1, 0, 2])
 WORDS = np.array(["model_a", "B", "tie (bothbad)"])

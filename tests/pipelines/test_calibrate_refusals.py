@@ -5,9 +5,9 @@ import re
 
 import numpy as np
 import pytest
-from forecast_files import P, drawn, one_hot, refused, table
 
-from arena.battle import CLASSES
+from arena.schema import CLASSES
+from tests.helpers.forecast_files import P, drawn, one_hot, refused, table
 
 
 def broken(change):

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 HOLD = """
 import sys, time
 from pathlib import Path
-from arena.run import Run
+from common.run_dir import Run
 run = Run(Path(sys.argv[1]))
 with run.changing("extract.py") if sys.argv[2] == "alone" else run.reading("submit.py"):
     print("held", flush=True)

@@ -6,14 +6,14 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
-from battle_files import lmsys
 
-from arena.battle import CLASSES
-from meta import stage
-from meta.predictions import Predictions
-from meta.scores import log_loss
+from arena.schema import CLASSES
+from meta.metrics.scores import log_loss
+from meta.stack import nested_cv as stage
+from meta.stack.predictions import Predictions
 from pipelines import compare, evaluate, extract, report, submit, train_meta
 from pipelines.tables import sources
+from tests.helpers.battle_files import lmsys
 
 
 def read(path):

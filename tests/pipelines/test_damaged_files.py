@@ -6,12 +6,12 @@ import shutil
 
 import pandas as pd
 import pytest
-from battle_files import as_csv, cells, lmsys, save
 
-from arena.intake import take_in, write_rejected
-from arena.readers import open_battles
-from arena.run import Run
+from arena.ingest import ingest_file, write_rejected
+from arena.reader import open_battles
+from common.run_dir import RunDir
 from pipelines import extract, report
+from tests.helpers.battle_files import as_csv, cells, lmsys, save
 
 
 def good(path):
@@ -110,12 +110,12 @@ def test_a_damaged_file_behind_the_report_is_named(
     "content", [b"", b"a,b\n1,2\n", "split,row,id,reason\n".encode("utf-16"), b'split,"\n']
 )
 def test_a_damaged_list_of_rejected_rows_is_made_again(tmp_path, content, capsys):
-    run = Run(tmp_path)
+    run = RunDir(tmp_path)
     source = save(tmp_path, as_csv([cells(0), cells(1), [*cells(2)[:3], "["], cells(3)]))
     found = {}
     for split in ("train", "test"):
         with open_battles(source, labelled=True) as file:
-            found[split] = take_in(file, run.battles(split))
+            found[split] = ingest_file(file, run.battles(split))
     write_rejected(run, found)
     sound = run.rejected.read_bytes()
     assert sound.count(b"\n") == 3

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from arena import sample
-from arena.battle import CLASSES
+from arena.schema import CLASSES
 
 ROOT = Path(__file__).resolve().parents[2]
 

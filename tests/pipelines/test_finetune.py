@@ -16,17 +16,17 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import load_file
 from test_commands import lmsys
-from tuned_runs import QUICK, extracted
 
-from arena.battle import CLASSES
-from arena.errors import UserError
-from arena.groups import fold_of, held_out
-from arena.run import Run
-from arena.views import View
-from embeddings.recipe import FOR_TRAINING, Recipe
-from embeddings.training import CHECKPOINT, WEIGHTS, Trainer
-from meta.evidence import read_evidence
+from arena.feature_table import FeatureTable
+from arena.folds import fold_of, held_out
+from arena.schema import CLASSES
+from common.errors import UserError
+from common.run_dir import RunDir
+from embeddings.judge.config import FOR_TRAINING, JudgeConfig
+from embeddings.judge.trainer import CHECKPOINT, WEIGHTS, Trainer
+from meta.stack.dataset import read_dataset
 from pipelines import extract, finetune
+from tests.helpers.tuned_runs import QUICK, extracted
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -50,7 +50,7 @@ def ids(run, split):
 
 def test_the_view_is_of_both_splits_in_the_battles_order(tuned):
     for split in ("train", "test"):
-        view = View.read(tuned / "views" / "logits-toy" / f"{split}.parquet")
+        view = FeatureTable.read(tuned / "views" / "logits-toy" / f"{split}.parquet")
         assert view.ids == ids(tuned, split)
         assert np.isfinite(view.values).all()
         assert view.columns["side"].parity == "anti"
@@ -62,11 +62,11 @@ def test_another_test_set_is_only_read_with_the_settings_of_before(tuned, traini
     more = lmsys(tmp_path / "more.csv", 7, 2, labelled=False)
     assert extract.command(["--test", str(more), "--run", str(tuned)]) == 0
     with pytest.raises(UserError, match=r"finetune\.py --view logits-toy"):
-        read_evidence(Run(tuned), "test", ["logits-toy"])
+        read_dataset(RunDir(tuned), "test", ["logits-toy"])
     assert finetune.command(["--run", str(tuned)]) == 0
-    assert {"joint", "logits-toy"} <= set(read_evidence(Run(tuned), "test").names)
+    assert {"joint", "logits-toy"} <= set(read_dataset(RunDir(tuned), "test").names)
     assert trainings == []
-    view = View.read(tuned / "views" / "logits-toy" / "test.parquet")
+    view = FeatureTable.read(tuned / "views" / "logits-toy" / "test.parquet")
     assert view.ids == ids(tuned, "test")
     assert len(view.ids) == 7
     assert (tuned / "views" / "logits-toy" / "train.parquet").read_bytes() == before
@@ -97,11 +97,11 @@ def test_a_value_that_failed_is_not_gone_on_with(tuned, bad, capsys, monkeypatch
     if bad[0] == "--folds":
         monkeypatch.setattr(finetune, "held_out", lambda *_: held_out(["0" * 16] * 24, 1))
     argv = ["--run", str(tuned)]
-    record = Run(tuned).read_record()
+    record = RunDir(tuned).read_record()
     assert finetune.command([*argv, *bad]) == 2
     capsys.readouterr()
     monkeypatch.undo()
-    assert Run(tuned).read_record() == record
+    assert RunDir(tuned).read_record() == record
     assert finetune.command(argv) == 0
 
 
@@ -109,7 +109,7 @@ def test_another_backbone_has_its_own_recipe(tuned, toy_folder, tmp_path, monkey
     yaml = tmp_path / "other.yaml"
     yaml.write_text(f"source: {toy_folder}\nfinetune:\n  epochs: 3\n  rank: 5\n")
     (tmp_path / "run").mkdir()
-    record = Run(tuned).read_record()
+    record = RunDir(tuned).read_record()
     last = {**record["finetune"]["logits-toy"], "folds": 7}
     (tmp_path / "run" / "run.json").write_text(
         json.dumps({**record, "finetune": {"logits-b": last}})
@@ -122,14 +122,14 @@ def test_another_backbone_has_its_own_recipe(tuned, toy_folder, tmp_path, monkey
         argv = ["--run", str(tmp_path / "run"), "--view", "logits-b", "--dry-run", *argv]
         assert finetune.command(argv) == 0
     assert [asked.recipe.rank for asked in found] == [4, 4, 5]
-    assert found[2].recipe == Recipe(epochs=3, rank=5, batch=3)
+    assert found[2].recipe == JudgeConfig(epochs=3, rank=5, batch=3)
     assert [asked.folds for asked in found] == [7, 7, 7]
 
 
 def test_one_fold_leaves_the_other_battles_without_logits(tuned, trainings):
     argv = ["--run", str(tuned), "--view", "logits-thrifty", *QUICK, "--folds", "1"]
     assert finetune.command(argv) == 0
-    view = View.read(tuned / "views" / "logits-thrifty" / "train.parquet")
+    view = FeatureTable.read(tuned / "views" / "logits-thrifty" / "train.parquet")
     groups = pq.read_table(tuned / "battles" / "train.parquet")["group"].to_pylist()
     known = fold_of(groups, 5) == 0
     assert np.isfinite(view.values[known]).all()
@@ -184,7 +184,7 @@ def test_soft_labels_and_a_teacher(tuned, tmp_path, trainings, capsys):
 @pytest.mark.parametrize("kept", ["/etc/passwd", "http://127.0.0.1:1/x.csv", "none.csv"])
 @pytest.mark.parametrize("option", ["soft_labels", "teacher"])
 def test_a_file_that_the_run_names_is_opened_only_within_the_run(tuned, option, kept, capsys):
-    run = Run(tuned)
+    run = RunDir(tuned)
     (before,) = [entry for name, entry in run.read_record()["finetune"].items() if "toy" in name]
     run.update_record(finetune={"logits-named": {**before, option: kept}})
     argv = ["--run", str(tuned), "--view", "logits-named", "--dry-run"]
@@ -202,7 +202,7 @@ def test_a_file_that_the_run_names_is_opened_only_within_the_run(tuned, option, 
 def test_where_nothing_is_trained_an_option_of_training_is_refused(tuned, capsys, tmp_path):
     argv = ["--run", str(tuned), "--view", "logits-idle", "--epochs", "0", "--dry-run"]
     assert finetune.command([*argv, "--pool", "answers", "--teacher", "none"]) == 0
-    idle = [f.name for f in fields(Recipe) if f.name in FOR_TRAINING]
+    idle = [f.name for f in fields(JudgeConfig) if f.name in FOR_TRAINING]
     assert set(idle) == set(FOR_TRAINING)
     teacher = str(tuned / "views" / "logits-toy" / "train.parquet")
     value = {"head": "mlp", "teacher": teacher}

@@ -6,10 +6,14 @@ from dataclasses import asdict
 
 import pytest
 
-from embeddings import backbone, crossfit, lower, planning, reading
-from embeddings.config import load_config
-from embeddings.costs import Tokens
-from embeddings.training import Trainer
+from embeddings import inference as reading
+from embeddings.backbone.config import load_config
+from embeddings.backbone.load import load as backbone
+from embeddings.frozen import plan as planning
+from embeddings.judge.costs import Tokens
+from embeddings.judge.model import cross_fit as crossfit
+from embeddings.judge.model import layer_cache as lower
+from embeddings.judge.trainer import Trainer
 from pipelines import extract, finetune
 
 

@@ -4,28 +4,28 @@ import json
 
 import numpy as np
 import pytest
-from tuned_runs import QUICK
 
-from arena.forecasts import one_hot
-from arena.groups import held_out
-from arena.run import Run
-from arena.views import View
-from embeddings.backbone import load_tokenizer
-from embeddings.config import load_config
-from embeddings.crossfit import Judges
-from embeddings.examples import Examples
-from embeddings.orders import view_values
-from embeddings.recipe import Recipe
-from embeddings.training import RECORD
+from arena.feature_table import FeatureTable
+from arena.folds import held_out
+from arena.predictions_file import one_hot
+from common.run_dir import RunDir
+from embeddings.backbone.config import load_config
+from embeddings.backbone.load import load_tokenizer
+from embeddings.both_orders import view_values
+from embeddings.judge.config import JudgeConfig
+from embeddings.judge.cross_fit import Judges
+from embeddings.judge.dataset import JudgeDataset
+from embeddings.judge.trainer import RECORD
 from pipelines import finetune, verdict
+from tests.helpers.tuned_runs import QUICK
 
 
 def seconds(run, key):
-    return Run(run).read_record()["seconds"][key]
+    return RunDir(run).read_record()["seconds"][key]
 
 
 def test_a_call_that_finds_all_done_does_not_hide_what_it_took(tuned):
-    run, argv = Run(tuned), ["--run", str(tuned)]
+    run, argv = RunDir(tuned), ["--run", str(tuned)]
     assert verdict.command(argv) == 0
     run.update_record(seconds={"finetune_logits-toy": 1e6, "verdict-toy": 1e6})
     assert finetune.command(argv) == verdict.command(argv) == 0
@@ -49,15 +49,15 @@ def test_the_test_gets_the_mean_of_the_judges_or_the_averaged_judge(tuned):
     for how in ("no-average-adapters", "average-adapters"):
         argv = ["--run", str(tuned), "--view", f"logits-{how}", *QUICK, f"--{how}"]
         assert finetune.command(argv) == 0
-        views[how] = View.read(tuned / "views" / f"logits-{how}" / "test.parquet").values
+        views[how] = FeatureTable.read(tuned / "views" / f"logits-{how}" / "test.parquet").values
     # The same judges, asked one by one.
-    record = Run(tuned).read_record()["finetune"]["logits-average-adapters"]
-    config, recipe = load_config(record["backbone"]["asked"]), Recipe(**record["recipe"])
-    judges = Judges(config, recipe, Run(tuned).judges, 1)
-    battles = finetune.read_sound(Run(tuned))
+    record = RunDir(tuned).read_record()["finetune"]["logits-average-adapters"]
+    config, recipe = load_config(record["backbone"]["asked"]), JudgeConfig(**record["recipe"])
+    judges = Judges(config, recipe, RunDir(tuned).judges, 1)
+    battles = finetune.read_sound(RunDir(tuned))
     train, _, test = finetune.pack(battles, load_tokenizer(config), recipe)
     labels, groups = (battles["train"][c].tolist() for c in ("label", "group"))
-    learned = Examples(train, one_hot(np.array(labels)), groups)
+    learned = JudgeDataset(train, one_hot(np.array(labels)), groups)
     folders = [
         judges.address(learned.take(np.flatnonzero(~out)))
         for out in held_out(groups, record["folds"])

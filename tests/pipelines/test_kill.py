@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 from test_commands import lmsys
-from tiny import save_tiny_model
+
+from tests.helpers.tiny import save_tiny_model
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -20,7 +21,7 @@ RAY = ("--engine", "ray", "--actors", "2")
 
 BY_WINDOWS = """
 import sys
-from embeddings import windows
+from embeddings.frozen import chunks as windows
 windows.WINDOW = {}
 from pipelines import extract
 sys.exit(extract.command())

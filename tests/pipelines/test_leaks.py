@@ -6,21 +6,21 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from battle_files import lmsys
 
 import features
-from arena.battle import CLASSES, TIE
-from arena.readers import read_battles
-from arena.run import Run
-from arena.tables import texts_hash, write_battles
-from arena.views import Column, View
+from arena.battle_table import texts_hash, write_battles
+from arena.feature_table import Column, FeatureTable
+from arena.reader import read_battles
+from arena.schema import CLASSES, TIE
+from common.run_dir import RunDir
 from features import signals
 from pipelines import evaluate, train_meta
+from tests.helpers.battle_files import lmsys
 
 
 def handcrafted(folder, train, test):
     """A run of these tables, with the one view that needs neither a language model nor votes."""
-    run = Run(folder)
+    run = RunDir(folder)
     for split, table in (("train", train), ("test", test)):
         write_battles(run.battles(split), table)
         style = run.views / "style" / f"{split}.parquet"
@@ -49,7 +49,7 @@ def label_as_column(battles):
     """A view with one column: 1 where A won, -1 where B won."""
     label = battles["label"].to_numpy()
     side = np.where(label == TIE, 0.0, 1.0 - 2.0 * label)[:, None].astype(np.float32)
-    return View(battles["id"].tolist(), side, {"won": Column("anti")})
+    return FeatureTable(battles["id"].tolist(), side, {"won": Column("anti")})
 
 
 def test_planted_leaks_are_named_by_the_commands(tmp_path, capsys):

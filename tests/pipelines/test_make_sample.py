@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from arena import sample
-from arena.battle import CLASSES
-from arena.errors import UserError
 from arena.sample.settings import SETTINGS
+from arena.schema import CLASSES
+from common.errors import UserError
 from pipelines import make_sample
 from pipelines.make_sample import Battle, Prompt
 
@@ -169,21 +169,21 @@ def test_draws_are_fixed_by_the_id_and_more_votes_keep_the_first():
 
 
 def test_three_settings_answer_each_prompt():
-    chosen = [make_sample.settings_of(prompt) for prompt in PROMPTS]
+    chosen = [make_sample.evidence_settings(prompt) for prompt in PROMPTS]
     assert all(len(set(names)) == 3 and set(names) <= set(SETTINGS) for names in chosen)
     # Each of eight settings answers 3/8 of 337 prompts, 126 with a standard deviation of 8.9.
     counts = [sum(name in names for names in chosen) for name in SETTINGS]
     assert all(abs(count - 126) < 36 for count in counts)
     # Only the id decides.
     other = replace(PROMPTS[0], kind="", language="", turns=["?"])
-    assert make_sample.settings_of(other) == chosen[0]
+    assert make_sample.evidence_settings(other) == chosen[0]
 
 
 def test_battles_made_of_the_shipped_answers_are_the_shipped_battles():
     shipped = make_sample.shipped_battles()
     ids = {tuple(prompt.turns): prompt.id for prompt in PROMPTS}
     # test.csv does not tell its models, so answers to its prompts are unknown here.
-    answers = {(p.id, name): ["?"] for p in PROMPTS for name in make_sample.settings_of(p)}
+    answers = {(p.id, name): ["?"] for p in PROMPTS for name in make_sample.evidence_settings(p)}
     for one in shipped:
         if one.split == "train":
             for model, response in zip(one.models, one.responses, strict=True):

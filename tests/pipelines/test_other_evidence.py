@@ -6,16 +6,16 @@ from hashlib import sha256
 
 import pandas as pd
 import pytest
-from battle_files import lmsys
 from safetensors.numpy import load_file, save_file
 
-from arena.parquet import read_notes, read_table, write_table
-from arena.run import Run
-from arena.views import View
-from embeddings.config import load_config
-from embeddings.evidence import settings_of
-from embeddings.store import settings_hash
+from arena.feature_table import FeatureTable
+from common.parquet import read_notes, read_table, write_table
+from common.run_dir import RunDir
+from embeddings.backbone.config import load_config
+from embeddings.cache.shards import settings_hash
+from embeddings.frozen.extract import evidence_settings
 from pipelines import extract, submit
+from tests.helpers.battle_files import lmsys
 
 
 def test_another_backbone_for_the_test_set_alone_is_refused(trained, tmp_path, capsys):
@@ -45,7 +45,7 @@ def test_another_model_of_the_same_width_for_the_test_set_alone_is_refused(
 
 
 def test_a_call_that_finds_all_done_does_not_hide_what_it_took(trained, tmp_path):
-    run = Run(shutil.copytree(trained, tmp_path / "run"))
+    run = RunDir(shutil.copytree(trained, tmp_path / "run"))
     argv = ["--run", str(run.folder), "--train", str(trained.parent / "train.csv")]
     run.update_record(seconds={"style_train": 1e6}, peak_mib={"language_model_train": 1e6})
     assert extract.command(argv) == 0
@@ -82,7 +82,7 @@ def test_another_engine_for_the_test_set_alone_is_refused_and_the_own_one_is_kep
     record["backbone"]["engine"] = "openvino"
     config = load_config(record["backbone"]["asked"])
     path = run / "views" / "hidden" / "train.parquet"
-    notes = read_notes(path) | {"source": settings_hash(settings_of(config, "openvino"))}
+    notes = read_notes(path) | {"source": settings_hash(evidence_settings(config, "openvino"))}
     del notes["ARROW:schema"]
     write_table(path, read_table(path).replace_schema_metadata(notes))
     (run / "run.json").write_text(json.dumps(record))
@@ -120,7 +120,7 @@ def test_handcrafted_signals_that_do_not_say_of_which_texts_they_are_are_made_ag
     shutil.copytree(trained, run)
     path = run / "views" / "style" / "test.parquet"
     sound = path.read_bytes()
-    View.read(path).write(path)
+    FeatureTable.read(path).write(path)
     record = json.loads((run / "run.json").read_text())
     stamp = f"{record['style']['test'].rsplit(' ', 1)[0]} {sha256(path.read_bytes()).hexdigest()}"
     record["style"]["test"] = stamp

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import optuna
 import pytest
-from battle_files import lmsys
-from tiny import save_tiny_model
+
+from tests.helpers.battle_files import lmsys
+from tests.helpers.tiny import save_tiny_model
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = """

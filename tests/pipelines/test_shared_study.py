@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 from test_commands import lmsys
-from tiny import save_tiny_model
 
 from pipelines import extract, train_meta
+from tests.helpers.tiny import save_tiny_model
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = ("--trials", "4", "--folds", "3", "--bags", "1")

@@ -7,16 +7,16 @@ from math import log
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from fake_server import openai, serve
-from planted import save_shallow_model
 from test_commands import lmsys
 
-from arena.errors import UserError
-from arena.run import Run
-from arena.views import View, join
-from embeddings import transport
-from meta.evidence import read_evidence
+from arena.feature_table import FeatureTable, join
+from common.errors import UserError
+from common.run_dir import RunDir
+from embeddings.zero_shot import retries as transport
+from meta.stack.dataset import read_dataset
 from pipelines import extract, finetune, train_meta, verdict
+from tests.helpers.fake_server import openai, serve
+from tests.helpers.planted import save_shallow_model
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def ids(run, split):
 
 
 def view_of(run, name, split):
-    return View.read(run / "views" / name / f"{split}.parquet")
+    return FeatureTable.read(run / "views" / name / f"{split}.parquet")
 
 
 def test_the_view_is_of_both_splits_and_says_its_parities(run, capsys):
@@ -67,7 +67,7 @@ def test_the_second_stage_fuses_it_and_knows_its_family(run, capsys):
     found = json.loads((run / "metrics.json").read_text())
     assert "verdict-toy" in found["log_loss"]
     assert "verdict-toy" in capsys.readouterr().out
-    design = join(read_evidence(Run(run), "train").tables)
+    design = join(read_dataset(RunDir(run), "train").tables)
     families = {column.family for n, column in design.columns.items() if n.startswith("verdict")}
     assert families == {"verdict", "position"}
     bundle = json.loads((run / "model" / "bundle.json").read_text())
@@ -81,7 +81,7 @@ def test_another_test_set_is_read_with_the_settings_of_before(run, tmp_path):
     more = lmsys(tmp_path / "more.csv", 7, 2, labelled=False)
     assert extract.command(["--test", str(more), "--run", str(run)]) == 0
     with pytest.raises(UserError, match=r"verdict\.py --view verdict-short"):
-        read_evidence(Run(run), "test", ["verdict-short"])
+        read_dataset(RunDir(run), "test", ["verdict-short"])
     assert verdict.command(["--run", str(run), "--view", "verdict-short"]) == 0
     assert view_of(run, "verdict-short", "test").ids == ids(run, "test")
     assert len(ids(run, "test")) == 7
@@ -107,7 +107,7 @@ def test_the_views_last_verdict_speaks_without_its_name(run, model_folder, tmp_p
     local = {"backbone": own, "endpoint": None, "max_tokens": 300}
     there = {"url": "http://x/v1", "model": "org/far", **verdict.HOW, "timeout": 7}
     far = {**local, "backbone": {"asked": str(model_folder), "quantization": ""}, "endpoint": there}
-    Run(run).update_record(verdict={"verdict-toy": local, "verdict-far": far})
+    RunDir(run).update_record(verdict={"verdict-toy": local, "verdict-far": far})
     for argv in ([], ["--view", "verdict-toy"], ["--backbone", str(model_folder)]):
         found = asked(run, *argv)
         assert (found.view, found.config.quantization) == ("verdict-toy", "nf4")

@@ -1,0 +1,91 @@
+"""The canonical table of battles as parquet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+
+from arena.schema import COLUMNS
+from common.parquet import GROUP, damaged, read_groups, read_table, write_groups
+
+TURNS = pa.list_(pa.string())
+TYPES = {
+    **dict.fromkeys(COLUMNS, pa.string()),
+    **dict.fromkeys(("prompt", "response_a", "response_b"), TURNS),
+    "row": pa.int64(),
+    "label": pa.int8(),
+}
+SCHEMA = pa.schema([(name, TYPES[name]) for name in COLUMNS])
+
+
+def write_battles(path: Path, df: pd.DataFrame) -> None:
+    """Write the canonical table atomically; equal tables give equal bytes."""
+    # Group by group: the texts are not held a second time.
+    starts = range(0, max(len(df), 1), GROUP)
+    write_groups(path, (as_arrow(df.iloc[start : start + GROUP]) for start in starts))
+
+
+def as_arrow(df: pd.DataFrame) -> pa.Table:
+    """The canonical table with ``SCHEMA``."""
+    arrays = [pa.array(df[name].tolist(), TYPES[name]) for name in COLUMNS]
+    return pa.Table.from_arrays(arrays, schema=SCHEMA)
+
+
+def read_battles_table(path: Path) -> pd.DataFrame:
+    """Read what :func:`write_battles` wrote; turns are Python lists of ``str | None``.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    return _frame(path, read_table(path))
+
+
+def read_battles_groups(path: Path) -> Iterator[pd.DataFrame]:
+    """The same table group by group (:mod:`common.parquet`), so that it need not fit into memory.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    return (_frame(path, table) for table in read_groups(path))
+
+
+def texts_hash(battles: pd.DataFrame) -> str:
+    """Hash of the battles' texts, in their order; 16 hex digits."""
+    found = TextsHash()
+    found.add(battles)
+    return found.digest()
+
+
+class TextsHash:
+    """``texts_hash`` of battles that come part by part."""
+
+    def __init__(self) -> None:
+        self._hash = sha256()
+
+    def add(self, battles: pd.DataFrame) -> None:
+        """Take in the next rows of the canonical table."""
+        self._hash.update("".join(battles["key"]).encode())
+
+    def digest(self) -> str:
+        """The hash of all rows so far; 16 hex digits."""
+        return self._hash.hexdigest()[:16]
+
+
+def _frame(path: Path, table: pa.Table) -> pd.DataFrame:
+    columns = {}
+    try:
+        if not table.schema.equals(SCHEMA):
+            raise ValueError("its columns are others")
+        for name in COLUMNS:
+            dtype = {TURNS: "object", pa.string(): "str"}.get(TYPES[name])
+            found = table.column(name)
+            columns[name] = (
+                pd.Series(found.to_pylist(), dtype=dtype) if dtype else found.to_pandas()
+            )
+        return pd.DataFrame(columns)
+    except (pa.ArrowException, LookupError, TypeError, ValueError) as error:
+        raise damaged(path, error) from error

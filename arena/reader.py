@@ -1,0 +1,252 @@
+"""Any public file of battles to the canonical table of ``arena.schema``."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from arena.files import (
+    Row,
+    Stream,
+    is_encodable,
+    is_foreign,
+    open_source,
+    refuse_wrong_encoding,
+)
+from arena.folds import assign_groups
+from arena.formats import COLUMNS as READ_COLUMNS
+from arena.formats import (
+    Battle,
+    Cells,
+    DamagedRowError,
+    JsonColumns,
+    Layout,
+    layout_of,
+    winner_columns,
+    winner_of,
+)
+from arena.schema import COLUMNS, UNKNOWN, Turns, digest
+from common.errors import UserError
+from common.parquet import GROUP
+
+LONGEST = 2_000_000
+"""Characters of one cell; the longest answer of LMSYS train.csv has 53 thousand."""
+
+LONGEST_ID = 200
+"""Characters of an id; a longer one is text that slipped into the wrong column."""
+
+CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+"""What ends a line or a cell of a CSV for some reader, or cannot be seen."""
+
+FORMULA = re.compile(r'(?:^|[;,])[\s"]*[=+\-@\uff1d\uff0b\uff0d\uff20]')
+"""Where a cell of a spreadsheet begins that may be a formula, whatever parts cells there; East
+Asian locales take full-width signs, too."""
+
+CALL = re.compile(r"[(|!#\[]")
+"""What a formula calls or links something with; -Xf3 and -5 do no harm."""
+
+SURROGATE = re.compile("[\ud800-\udfff]")
+NOTHING = Battle([], [], [])
+
+REASON = COLUMNS.index("reason")
+
+
+class BattleFile:
+    """A file of battles that was read once: what all of its rows say together is known.
+
+    Attributes:
+        source: its path or URL.
+    """
+
+    def __init__(self, source: str, stream: Stream, labelled: bool) -> None:
+        """Read it once.
+
+        Raises:
+            UserError: its columns are of no layout, it has no row, or is not UTF-8.
+        """
+        self.source, self._rows, self._labelled = source, stream.rows, labelled
+        self._layout = layout = layout_of(source, stream.columns)
+        self._winners = winner_columns(source, stream.columns, labelled) if layout.voted else ()
+        self._id = next((name for name in layout.ids if name in stream.columns), None)
+        if layout.needs_id and self._id is None and not labelled:
+            raise UserError(f"{source} has no column id: add one, a submission is keyed by it")
+        self._json = JsonColumns([*layout.texts, "prompt"])
+        names, foreign = bytearray(), 0
+        for number, row in enumerate(stream.rows):
+            foreign += is_foreign(row)
+            set_aside_long_cells(row)
+            self._json.see(row.cells)
+            # No id holds a control character.
+            name = self._name(row, number) or f"\0{number}"
+            names += sha256(name.encode()).digest()[:16]
+        ids = np.frombuffer(bytes(names), dtype="S16")
+        if not len(ids):
+            raise UserError(f"{source} has no rows: give at least one battle")
+        refuse_wrong_encoding(source, foreign, len(ids))
+        _, first = np.unique(ids, return_index=True)
+        self._repeated = set(np.setdiff1d(np.arange(len(ids)), first).tolist())
+
+    def parts(self) -> Iterator[pd.DataFrame]:
+        """The canonical table in parts of ``GROUP`` rows, its column ``group`` still empty.
+
+        Raises:
+            UserError: after the last part, where none of the rows of a training file can be used.
+        """
+        records = enumerate(self._rows)
+        first, sound = "", False
+        while part := [self._record(*numbered) for numbered in itertools.islice(records, GROUP)]:
+            reasons = [record[REASON] for record in part]
+            first, sound = first or reasons[0], sound or "" in reasons
+            yield _table(part)
+        if self._labelled and not sound:
+            raise UserError(f"{self.source}: every row is damaged, the first one: {first}")
+
+    def _name(self, row: Row, number: int) -> str:
+        return _id(row.cells.get(self._id)) if self._id else str(number)
+
+    def _record(self, number: int, row: Row) -> tuple[Any, ...]:
+        """A row as the canonical table has it, without its group."""
+        set_aside_long_cells(row)
+        self._json.decode(row.cells)
+        name, reason = self._name(row, number), ""
+        try:
+            if not name:
+                raise DamagedRowError(
+                    row.damage or f"{self._id} is missing, too long, a formula or not one line"
+                )
+            battle = _battle(self._layout, self._winners, row, self._labelled)
+            if number in self._repeated:
+                raise DamagedRowError(f"{self._id} is that of an earlier row")
+        except DamagedRowError as damage:
+            battle, reason = NOTHING, str(damage)
+        models = (_text(row.cells.get(column)) for column in ("model_a", "model_b"))
+        return name or str(number), number, *battle, *models, reason, digest(battle[:3])
+
+
+@contextmanager
+def open_battles(source: str, *, labelled: bool, limit: int | None = None) -> Iterator[BattleFile]:
+    """Open a file of battles that may be larger than memory: one row out for each data row in.
+
+    A row that cannot be used keeps its place, with a ``reason``, no texts, and its id where that
+    can be read (else its number). A battle that occurs twice under two ids stays twice: both rows
+    share ``key``, by which the store of evidence computes them once, and ``group``, so that neither
+    is scored by a model that saw the other.
+
+    A file of chosen / rejected pairs is accepted as a test file too: its votes serve to score the
+    predictions on a hold-out.
+
+    Args:
+        source: local path or any URL that fsspec opens; CSV, parquet or JSONL, gzipped or not, in
+            one of ``arena.formats.LAYOUTS``.
+        labelled: whether this is a training file, in which a row without exactly one winner is set
+            aside. In a test file votes are optional, and a vote that cannot be read is unknown.
+        limit: keep the first so many rows.
+
+    Raises:
+        UserError: the file is of no use.
+    """
+    with open_source(source, READ_COLUMNS, limit) as stream:
+        yield BattleFile(source, stream, labelled)
+
+
+def read_battles(source: str, *, labelled: bool, limit: int | None = None) -> pd.DataFrame:
+    """The whole of :func:`open_battles`: the canonical table, with all of ``COLUMNS``.
+
+    Raises:
+        UserError: no row of the file can be used.
+    """
+    with open_battles(source, labelled=labelled, limit=limit) as file:
+        table = pd.concat(file.parts(), ignore_index=True)
+    return table.assign(group=assign_groups(table))
+
+
+def rejected(battles: pd.DataFrame) -> pd.DataFrame:
+    """The rows set aside, with the columns row, id, reason."""
+    return battles.loc[battles["reason"] != "", ["row", "id", "reason"]].reset_index(drop=True)
+
+
+def sound(battles: pd.DataFrame) -> pd.DataFrame:
+    """The rows that are not set aside."""
+    return battles[battles["reason"] == ""].reset_index(drop=True)
+
+
+def set_aside_long_cells(row: Row) -> None:
+    """Drop texts over ``LONGEST``, before anything takes its time to decode them."""
+    for name, cell in list(row.cells.items()):
+        if isinstance(cell, str) and len(cell) > LONGEST:
+            row.damage = row.damage or _too_long(name, len(cell))
+            del row.cells[name]
+
+
+def _too_long(name: str, size: int) -> str:
+    return f"{name} has {size:,} characters, more than {LONGEST:,}"
+
+
+def _battle(layout: Layout, winners: Sequence[str], row: Row, labelled: bool) -> Battle:
+    """The sound battle of a row; ``DamagedRowError`` where it has none."""
+    if row.damage:
+        raise DamagedRowError(row.damage)
+    battle = layout.read(row.cells)
+    texts = dict(zip(Battle._fields[:3], battle[:3], strict=True))
+    for name, turns in texts.items():
+        size = sum(len(turn or "") for turn in turns)
+        if size > LONGEST:
+            raise DamagedRowError(_too_long(name, size))
+    if not any(turn for turns in texts.values() for turn in turns):
+        raise DamagedRowError("prompt and answers are empty")
+    label = _label(winners, row.cells, labelled) if layout.voted else battle.label
+    if labelled and label == UNKNOWN:
+        raise DamagedRowError("no winner")
+    prompt, response_a, response_b = (_clean(turns) for turns in texts.values())
+    return Battle(prompt, response_a, response_b, label)
+
+
+def _label(winners: Sequence[str], cells: Cells, labelled: bool) -> int:
+    """The label that the winner columns tell."""
+    if not winners:
+        return UNKNOWN
+    try:
+        return winner_of(cells, winners)
+    except DamagedRowError:
+        if labelled:
+            raise
+        return UNKNOWN
+
+
+def _clean(turns: Turns) -> list[str | None]:
+    """Turns with U+FFFD for lone surrogates, which neither UTF-8 nor parquet can carry."""
+    return [turn if turn is None else _text(turn) for turn in turns]
+
+
+def _text(cell: Any) -> str:
+    """A cell as text, "" where there is none."""
+    text = "" if cell is None else str(cell)
+    return text if is_encodable(text) else SURROGATE.sub("\ufffd", text)
+
+
+def _id(cell: Any) -> str:
+    """An id as text, "" where it is missing or cannot be one."""
+    name = _text(cell)
+    return name if len(name) <= LONGEST_ID and is_plain(name) else ""
+
+
+def is_plain(name: str) -> bool:
+    """Whether an id can stand in a CSV as it is: one line, and no formula of a spreadsheet."""
+    if CONTROL.search(name):
+        return False
+    formula = FORMULA.search(name)
+    return formula is None or not CALL.search(name, formula.end())
+
+
+def _table(records: Sequence[tuple[Any, ...]]) -> pd.DataFrame:
+    """The canonical table of records that have all of its columns but the group."""
+    columns = [list(values) for values in zip(*records, strict=True)]
+    table = pd.DataFrame(dict(zip(COLUMNS[:-1], columns, strict=True)))
+    return table.astype({"row": np.int64, "label": np.int8}).assign(group="")

@@ -1,0 +1,85 @@
+"""Files that are either whole or not there."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def scratch(path: Path) -> Iterator[Path]:
+    """Yield the path of a temporary file beside ``path``, which is gone in the end.
+
+    What a kill -9 leaves of it, :func:`remove_unfinished` removes.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; on success flush it to disk and move it into place.
+
+    After a crash or kill -9 ``path`` holds either its old content or the whole new one.
+    """
+    with scratch(path) as temporary:
+        yield temporary
+        with temporary.open("rb") as f:
+            os.fsync(f.fileno())
+        temporary.replace(path)
+
+
+def remove_unfinished(path: Path) -> None:
+    """Remove files that :func:`atomic` left where its process was killed; links are not followed.
+
+    Args:
+        path: what the file was to be called, or a folder for all below it.
+    """
+    if path.is_symlink():
+        return
+    if path.is_dir():
+        name, places = ".+", [(Path(place), files) for place, _, files in os.walk(path)]
+    else:
+        siblings = [found.name for found in path.parent.iterdir()]
+        name, places = re.escape(path.name), [(path.parent, siblings)]
+    pattern = re.compile(rf"\.{name}\.\d+\.tmp", re.DOTALL)
+    for place, files in places:
+        for found in map(place.joinpath, filter(pattern.fullmatch, files)):
+            if found.is_file() and not found.is_symlink():
+                found.unlink(missing_ok=True)
+
+
+def expanded(path: str) -> Path:
+    """A path with its ``~`` replaced; where that home is not known, as it is."""
+    # Path.expanduser raises where there is no such home.
+    return Path(os.path.expanduser(path))  # noqa: PTH111
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as indented JSON, atomically; NaN and infinity raise ``ValueError``."""
+    with atomic(path) as temporary:
+        text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def read_object(path: Path) -> dict[str, Any] | None:
+    """Read a JSON object; ``None`` where the file is damaged or holds something else."""
+    try:
+        found = read_json(path)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None

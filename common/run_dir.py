@@ -1,0 +1,262 @@
+"""Where everything of a run lies."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from common.errors import UserError
+from common.files import read_object, write_json
+from common.lock import alone, hold
+
+SPLITS = ("train", "test")
+
+FOLDERS = ("battles", "views", "finetune", "verdict", "model")
+FILES = (
+    *("run.json", "metrics.json", "comparison.json", "evaluation.json", "submission.csv"),
+    *("predictions.parquet", "reasons.parquet", "explanations.parquet", "report.html"),
+)
+"""What a run owns: a run directory may hold other things, too."""
+
+
+@dataclass(frozen=True)
+class RunDir:
+    """The files of one run directory; docs/DECISIONS.md draws the tree."""
+
+    folder: Path
+
+    @property
+    def record(self) -> Path:
+        """What was asked, versions, hashes."""
+        return self.folder / "run.json"
+
+    def battles(self, split: str) -> Path:
+        """The canonical table of a split."""
+        return self.folder / "battles" / f"{split}.parquet"
+
+    @property
+    def rejected(self) -> Path:
+        """Rows set aside, of all splits, with their reasons."""
+        return self.folder / "battles" / "rejected.csv"
+
+    @property
+    def views(self) -> Path:
+        """One folder a view."""
+        return self.folder / "views"
+
+    @property
+    def judges(self) -> Path:
+        """Fine-tuned models and what they were made with."""
+        return self.folder / "finetune"
+
+    @property
+    def study(self) -> Path:
+        """Optuna's SQLite storage."""
+        return self.folder / "study.db"
+
+    @property
+    def model(self) -> Path:
+        """The model bundle."""
+        return self.folder / "model"
+
+    @property
+    def metrics(self) -> Path:
+        """The honest figures of the run."""
+        return self.folder / "metrics.json"
+
+    @property
+    def comparison(self) -> Path:
+        """What ``compare.py`` found."""
+        return self.folder / "comparison.json"
+
+    @property
+    def predictions(self) -> Path:
+        """Probabilities of the scored training rows, by models that saw nothing of their fold."""
+        return self.folder / "predictions.parquet"
+
+    @property
+    def reasons(self) -> Path:
+        """Reasons for some of those predictions: what the report shows and sums up."""
+        return self.folder / "reasons.parquet"
+
+    @property
+    def evaluation(self) -> Path:
+        """Figures on test battles whose votes are known."""
+        return self.folder / "evaluation.json"
+
+    @property
+    def report(self) -> Path:
+        """All of it as one page."""
+        return self.folder / "report.html"
+
+    @property
+    def submission(self) -> Path:
+        """Probabilities of the test rows."""
+        return self.folder / "submission.csv"
+
+    @property
+    def explanations(self) -> Path:
+        """Reasons for the predictions of the test rows."""
+        return self.folder / "explanations.parquet"
+
+    def changing(self, who: str) -> AbstractContextManager[None]:
+        """Be the only command on this run; ``UserError`` where another is. See ``common.lock``."""
+        folders = [self.folder / name for name in FOLDERS]
+        files = [self.folder / name for name in FILES]
+        return hold(self.folder, who, own=[*folders, *files])
+
+    def reading(self, who: str) -> AbstractContextManager[None]:
+        """Share the run with commands that leave its battles, views and model as they are."""
+        return hold(self.folder, who, shared=True)
+
+    def read_record(self) -> dict[str, Any]:
+        """``run.json`` as a dict, empty where there is none.
+
+        Raises:
+            UserError: it is damaged.
+        """
+        if not self.record.exists():
+            return {}
+        record = read_object(self.record)
+        try:
+            # JSON that can be written again: NaN and half characters cannot.
+            json.dumps(record, allow_nan=False, ensure_ascii=False).encode()
+        except ValueError:
+            record = None
+        if record is None or not _fits(record, RECORD):
+            raise UserError(f"{self.record} is damaged: delete it and run extract.py again")
+        return record
+
+    def read_found(self, path: Path, command: str) -> dict[str, Any]:
+        """What a command wrote of this run as a JSON object.
+
+        Args:
+            path: of the file.
+            command: that wrote it, such as ``train_meta.py``.
+
+        Raises:
+            UserError: it is damaged.
+        """
+        found = read_object(path)
+        if found is None:
+            raise UserError(
+                f"{path} is damaged: delete it and run "
+                f"`python pipelines/{command} --run {self.folder}` again"
+            )
+        return found
+
+    def model_hash(self) -> str:
+        """Sixteen hex digits of the model's ``bundle.json``; "" where there is no model."""
+        path = self.model / "bundle.json"
+        return sha256(path.read_bytes()).hexdigest()[:16] if path.exists() else ""
+
+    def provenance(self) -> dict[str, Any]:
+        """What figures of now are of: ``inputs``, each split's sha256, and the ``model``'s hash."""
+        inputs = self.read_record().get("inputs", {})
+        return {
+            "inputs": {split: entry.get("sha256", "") for split, entry in inputs.items()},
+            "model": {"hash": self.model_hash()},
+        }
+
+    def is_sample(self, split: str) -> bool:
+        """Whether the split is the sample that ships with the project."""
+        return bool(self.read_record().get("inputs", {}).get(split, {}).get("sample"))
+
+    def update_record(self, **entries: Any) -> None:
+        """Merge ``entries`` into ``run.json``; dicts merge one level deep."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        # Commands that share the run may do so at the same time.
+        with alone(self.folder):
+            record = self.read_record()
+            for key, value in entries.items():
+                if isinstance(value, dict) and isinstance(record.get(key), dict):
+                    record[key] = {**record[key], **value}
+                else:
+                    record[key] = value
+            write_json(self.record, record)
+
+    def require_battles(self, split: str) -> Path:
+        """The path of a split's battles; ``UserError`` where ``extract.py`` has not made it."""
+        path = self.battles(split)
+        if not path.exists():
+            raise UserError(
+                f"{self.folder} has no {split} battles: run "
+                f"`python pipelines/extract.py --{split} FILE --run {self.folder}` first"
+            )
+        return path
+
+
+Shape = Callable[[Any], bool] | Mapping[str, "Shape"]
+"""What a value must be: by a test, or a dict of such by name. Under "*" stands any other name; a
+name that ends in "?" may be missing."""
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_flag(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+BACKBONE: Shape = {
+    "asked": _is_text,
+    "quantization": _is_text,
+    "engine?": _is_text,
+    "config?": {},
+}
+FINETUNED: Shape = {
+    "backbone": BACKBONE,
+    "recipe?": {},
+    "folds?": _is_count,
+    "average_adapters?": _is_flag,
+    "soft_labels?": _is_text,
+    "teacher?": _is_text,
+}
+ENDPOINT: Shape = {
+    "url": _is_text,
+    "model": _is_text,
+    **dict.fromkeys(("top_logprobs?", "concurrency?", "timeout?", "attempts?"), _is_count),
+}
+VERDICT: Shape = {
+    "backbone": {"asked": _is_text, "quantization": lambda value: value is None or _is_text(value)},
+    "endpoint": lambda value: value is None or _fits(value, ENDPOINT),
+    "max_tokens?": _is_count,
+}
+RECORD: Shape = {
+    "inputs?": {"*": {}},
+    "backbone?": BACKBONE,
+    "style?": {"*": _is_text},
+    "seconds?": {"*": _is_number},
+    "peak_mib?": {"*": _is_number},
+    "versions?": {},
+    "finetune?": {"*": FINETUNED},
+    "verdict?": {"*": VERDICT},
+}
+
+
+def _fits(value: Any, shape: Shape) -> bool:
+    """Whether a value has a shape; an empty dict has that of any dict."""
+    if callable(shape):
+        return shape(value)
+    if not isinstance(value, dict):
+        return False
+    known = {name.rstrip("?"): of for name, of in shape.items()}
+    missing = {name for name in shape if name != "*" and not name.endswith("?")} - value.keys()
+    return not value or (
+        not missing
+        and all(_fits(v, known.get(k, shape.get("*", lambda _: True))) for k, v in value.items())
+    )

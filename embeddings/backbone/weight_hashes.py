@@ -1,0 +1,73 @@
+"""Hashes of large files, remembered: weights take long to read, and seldom change."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from common.errors import UserError
+from common.files import read_json, write_json
+from embeddings.backbone.builtin_model import cache_folder
+
+REMEMBERED = 2**26
+"""Bytes from which on a hash is remembered; less is read in the blink of an eye."""
+
+SLOW = 2**30
+"""Bytes from which on people are told what takes so long."""
+
+_known: dict[str, Any] = {}
+"""What this process hashed, whether it could be written down or not."""
+
+
+def content_hash(path: Path) -> str:
+    """SHA-256 of a file as 64 hex digits.
+
+    That of a large file is kept in ``hashes.json`` of the cache (``TIEBREAK_CACHE``), and holds for
+    as long as the file keeps its place, size and times of change. The second of these, ctime, no
+    program can set back.
+    """
+    before = _state(path)
+    if before[0] < REMEMBERED:
+        return _hash(path)
+    name = str(path.resolve())
+    for entries in (_known, _read()):
+        match entries.get(name):
+            case {"state": state, "sha256": str(known)} if state == before:
+                if re.fullmatch("[0-9a-f]{64}", known):
+                    return known
+    if before[0] >= SLOW:
+        print(f"hashing {path.name}, {before[0] / 2**30:.1f} GiB, once", flush=True)
+    found = _hash(path)
+    if _state(path) == before:
+        _known[name] = {"state": before, "sha256": found}
+        _write()
+    return found
+
+
+def _state(path: Path) -> list[int]:
+    """Size, and the times of the last change of content and of anything, in ns."""
+    found = path.stat()
+    return [found.st_size, found.st_mtime_ns, found.st_ctime_ns]
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read() -> dict[str, Any]:
+    """What is written down; nothing where that cannot be read."""
+    try:
+        found = read_json(cache_folder() / "hashes.json")
+    except (OSError, ValueError, RecursionError, UserError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _write() -> None:
+    """Write down what this process found; a cache that may only be read stays as it is."""
+    with suppress(OSError, UserError):
+        write_json(cache_folder() / "hashes.json", {**_read(), **_known})

@@ -1,0 +1,1 @@
+"""Evidence of the frozen model: pooled hidden states and likelihoods."""

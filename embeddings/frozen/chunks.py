@@ -1,0 +1,77 @@
+"""Battles by windows, so that the tokens of all of them need not fit into memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from threading import Event
+from typing import TypeVar
+
+import pandas as pd
+
+from arena.schema import COLUMNS
+from common.parquet import GROUP
+
+WINDOW = 2 * GROUP
+"""Battles that are packed and read together, of LMSYS some 300 MB of tokens. Another number makes
+other shards, and shards that a run has stay good."""
+
+T = TypeVar("T")
+
+
+def windows(parts: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+    """Battles by ``WINDOW``, however they come; one empty window where there are none.
+
+    Args:
+        parts: successive rows of the canonical table; any part may be empty.
+    """
+    held: list[pd.DataFrame] = []
+    room, none = WINDOW, True
+    for part in parts:
+        while len(part):
+            held.append(part.iloc[:room])
+            part = part.iloc[room:]
+            room -= len(held[-1])
+            if not room:
+                yield _taken(held)
+                room, none = WINDOW, False
+    if held or none:
+        yield _taken(held or [pd.DataFrame(columns=list(COLUMNS))])
+
+
+def _taken(held: list[pd.DataFrame]) -> pd.DataFrame:
+    """The parts as one table; the list is empty afterwards, so that nobody else holds the texts."""
+    whole = pd.concat(held) if len(held) > 1 else held[0]
+    held.clear()
+    return whole
+
+
+@contextmanager
+def packed_ahead(
+    parts: Iterable[pd.DataFrame], pack: Callable[[Event, pd.DataFrame], T]
+) -> Iterator[Iterator[T]]:
+    """Windows, each packed by a thread while the one before it is used: two are held at most.
+
+    What packing a window raises is raised where the window is asked for.
+
+    Args:
+        parts: as ``windows`` takes them.
+        pack: packs a window; ends early once the event is set.
+    """
+    stop = Event()
+    # A map holds no window's texts while it waits.
+    plans = map(partial(pack, stop), windows(parts))
+
+    def successive() -> Iterator[T]:
+        coming = pool.submit(next, plans, None)
+        while (packed := coming.result()) is not None:
+            coming = pool.submit(next, plans, None)
+            yield packed
+
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            yield successive()
+        finally:
+            stop.set()

@@ -1,0 +1,120 @@
+"""What an extraction will read, packed and counted before any of it is read."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from common.errors import UserError
+from embeddings.backbone.config import BackboneConfig, load_config
+from embeddings.backbone.load import load_tokenizer
+from embeddings.frozen.chunks import windows
+from embeddings.prompts.answers import PackedBattles, pack_battles
+
+EDGES = (0, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
+
+
+@dataclass
+class ExtractionPlan:
+    """What the plans of successive windows come to.
+
+    Attributes:
+        note: what a person should know about the counts; may be empty.
+        battles: how many.
+        turns: battles by their rounds.
+        truncated: sequences that leave tokens out, of two a battle.
+        cut: tokens left out of prompts and of answers, int64 (2,).
+        seen: the distinct answers, by the first 16 bytes of their keys.
+        lengths: how many of these have as many tokens as each of ``EDGES`` or more, and fewer than
+            the next; int64 (len(EDGES),).
+        tokens: tokens read of them, with the prompt and without it; int64 (2,).
+        longest: tokens of the longest.
+    """
+
+    note: str = ""
+    battles: int = 0
+    turns: Counter[int] = field(default_factory=Counter)
+    truncated: int = 0
+    cut: np.ndarray = field(default_factory=lambda: np.zeros(2, np.int64))
+    seen: set[bytes] = field(default_factory=set, repr=False)
+    lengths: np.ndarray = field(default_factory=lambda: np.zeros(len(EDGES), np.int64))
+    tokens: np.ndarray = field(default_factory=lambda: np.zeros(2, np.int64))
+    longest: int = 0
+
+    def add(self, plan: PackedBattles) -> None:
+        """Count the next window; an answer that an earlier one has is not read again."""
+        self.battles += len(plan.ids)
+        self.turns.update(plan.turns.tolist())
+        self.truncated += int((plan.cut.sum(axis=1) > 0).sum())
+        self.cut += plan.cut.sum(axis=0)
+        new = [item for item in plan.items if item.key[:16] not in self.seen]
+        self.seen.update(item.key[:16] for item in new)
+        lengths = np.array([len(item.ids) for item in new], dtype=np.int64)
+        self.lengths += np.histogram(lengths, bins=[*EDGES, np.inf])[0]
+        self.longest = int(lengths.max(initial=self.longest))
+        opening = len(plan.opening)
+        self.tokens += (
+            lengths.sum() - opening * len(new),
+            sum(len(item.bare) - opening for item in new if len(item.bare)),
+        )
+
+    def lines(self) -> list[str]:
+        """The counts for people."""
+        conditional, bare = self.tokens.tolist()
+        bars = [
+            f"{low}-{high - 1}: {n:,}"
+            for low, high, n in zip(EDGES, EDGES[1:], self.lengths, strict=False)
+            if n
+        ] + ([f"{EDGES[-1]} and more: {self.lengths[-1]:,}"] if self.lengths[-1] else [])
+        n = 2 * self.battles
+        return [
+            *([self.note] if self.note else []),
+            f"  battles {self.battles:,}, answers {n:,}, distinct in their conversation "
+            f"{len(self.seen):,}",
+            "  turns: " + ", ".join(f"{t}: {c:,}" for t, c in sorted(self.turns.items())),
+            "  tokens a sequence (template included): " + ", ".join(bars),
+            f"  truncated {self.truncated:,} of {n:,} ({self.truncated / max(n, 1):.1%}), "
+            f"tokens cut: prompts {self.cut[0]:,}, answers {self.cut[1]:,}",
+            f"  tokens to read {conditional + bare:,}: {conditional:,} with the prompt, "
+            f"{bare:,} without",
+        ]
+
+
+def plan(parts: Iterable[pd.DataFrame], config: BackboneConfig) -> ExtractionPlan:
+    """Pack battles as an extraction would, without the model's weights, and count.
+
+    Args:
+        parts: successive rows of the canonical table with an empty ``reason``.
+        config: the backbone.
+
+    Raises:
+        UserError: no tokenizer can be had, or max_tokens is too small.
+    """
+    tokenizer, note = counting_tokenizer(config)
+    counts = ExtractionPlan(note)
+    for battles in windows(parts):
+        counts.add(pack_battles(battles, config, tokenizer, ""))
+    return counts
+
+
+def counting_tokenizer(config: BackboneConfig) -> tuple[Any, str]:
+    """The tokenizer that counts for a plan, and what a person should know of it; may be empty.
+
+    Where the backbone's own cannot be had (gated, offline), the embedded model's stands in.
+
+    Raises:
+        UserError: there is none to be had, or nothing could be estimated by its count.
+    """
+    try:
+        return load_tokenizer(config), ""
+    except UserError as error:
+        if not config.parameters or config.source.startswith("package:"):
+            raise
+        stand_in = load_config("smollm2-135m")
+        note = f"  counted with the tokenizer of {stand_in.name}: {error}"
+        return load_tokenizer(stand_in), note

@@ -1,0 +1,207 @@
+"""Reading with many machines: Ray's actors hold the model; one process writes the store.
+
+A shard's items travel to an actor that is free, its numbers come back, and the process that began
+it all adds them to the store. A shard is named by its items and written whole, so the order in
+which actors answer changes no byte, and what is killed goes on as without Ray.
+
+Ray's own processes talk to each other by pickle, and trust whoever has the cluster's token, which
+travels in clear: keep a cluster in a network of its own. No file of a run is read that way.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from common.errors import UserError
+from common.progress import Progress
+from embeddings.backbone.config import BackboneConfig
+from embeddings.backbone.load import fingerprint, model_folder
+from embeddings.cache.shards import SHARD_ITEMS, ShardWriter
+from embeddings.frozen.answer_reader import AnswerReader
+from embeddings.prompts.answers import PackedAnswer, PackedBattles
+
+ROOT = Path(__file__).resolve().parents[2]
+
+RETRIES = 3
+"""Times that an actor is started again, and a shard read again, where a process or machine died."""
+
+Shard = tuple[list[bytes], dict[str, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What an actor needs beside the items."""
+
+    config: BackboneConfig
+    model: str
+    """Fingerprint of the model that all must read with."""
+    end_token: int
+    opening: np.ndarray
+
+
+class Reader:
+    """An actor: one model, which reads shard after shard on its share of a machine."""
+
+    def __init__(self, task: Task) -> None:
+        """Load the model; ``trouble`` tells what goes wrong."""
+        self._trouble = ""
+        try:
+            if fingerprint(model_folder(task.config)) != task.model:
+                raise UserError(
+                    f"backbone {task.config.name}: the model on {platform.node()} is another than "
+                    "on the machine that gave the command: put the same files on both"
+                )
+            self._reader = AnswerReader(task.config, task.end_token, task.opening)
+        except UserError as error:
+            self._trouble = str(error)
+
+    def trouble(self) -> str:
+        """Why it cannot read; "" where it can."""
+        return self._trouble
+
+    def read(self, items: Sequence[PackedAnswer]) -> Shard:
+        """Read one shard: keys and arrays as ``AnswerReader.read`` gives them."""
+        (shard,) = self._reader.read(items)
+        return shard
+
+
+class RayWorkers:
+    """Reading with actors, which are started for the first item and kept until the context ends."""
+
+    def __init__(self, address: str = "", actors: int = 0) -> None:
+        """Where and with how many actors to read.
+
+        Args:
+            address: of a Ray cluster, as ``ray.init`` takes it; "": this machine alone.
+            actors: how many models; 0: one a GPU, or one a machine where the cluster has no GPU.
+        """
+        self._address, self._actors = address, actors
+        self._session = ExitStack()
+        self._pool: Any = None
+
+    def __enter__(self) -> RayWorkers:
+        return self
+
+    def __exit__(self, *error: Any) -> bool | None:
+        return self._session.__exit__(*error)
+
+    def fill(
+        self,
+        store: ShardWriter,
+        items: Sequence[PackedAnswer],
+        config: BackboneConfig,
+        packed: PackedBattles,
+    ) -> None:
+        """As ``evidence.Local.fill``, with the same bytes.
+
+        Raises:
+            UserError: Ray is missing, the cluster cannot be reached or is too small for so many
+                actors, or the model cannot be had on one of its machines.
+        """
+        opening = packed.opening
+        if self._pool is None:
+            model = fingerprint(model_folder(config))
+            self._pool = self._started(Task(config, model, packed.end_token, opening))
+        parts = [items[i : i + SHARD_ITEMS] for i in range(0, len(items), SHARD_ITEMS)]
+        tokens = {part[0].key: sum(item.tokens(len(opening)) for item in part) for part in parts}
+        shards = self._pool.map_unordered(lambda actor, part: actor.read.remote(part), parts)
+        with Progress(f"{config.name} reads", sum(tokens.values()), unit="tokens") as progress:
+            for keys, arrays in shards:
+                # Ray's arrays may only be read.
+                store.add(keys, {name: array.copy() for name, array in arrays.items()})
+                progress.update(tokens[keys[0]])
+
+    def _started(self, task: Task) -> Any:
+        """A pool of actors that have loaded the model."""
+        ray = self._session.enter_context(_ray(self._address))
+        actors, share = shares(ray.nodes(), self._actors)
+        print(f"{actors} actors load {task.config.name}", flush=True)
+        kept = {"max_restarts": RETRIES, "max_task_retries": RETRIES}
+        reader = ray.remote(Reader).options(**kept, **share)
+        started = [reader.remote(task) for _ in range(actors)]
+        for trouble in ray.get([actor.trouble.remote() for actor in started]):
+            if trouble:
+                raise UserError(trouble)
+        return ray.util.ActorPool(started)
+
+
+def shares(nodes: Sequence[dict[str, Any]], actors: int) -> tuple[int, dict[str, float]]:
+    """How many actors, and what each takes of a machine: a GPU, or an equal share of the cores.
+
+    Args:
+        nodes: as ``ray.nodes`` gives them.
+        actors: as many as asked for; 0: as suits the machines.
+
+    Raises:
+        UserError: the machines are too small for so many.
+    """
+    resources = [node["Resources"] for node in nodes if node["Alive"]]
+    gpus = sum(int(r.get("GPU", 0)) for r in resources)
+    cores = [int(r.get("CPU", 0)) for r in resources if r.get("CPU", 0) >= 1]
+    if actors > (gpus or sum(cores)) or not cores:
+        raise UserError(
+            f"the cluster has {gpus} GPUs and {sum(cores)} cores in {len(resources)} machines: "
+            f"take --actors {gpus or sum(cores)} at most"
+        )
+    if gpus:
+        return actors or gpus, {"num_gpus": 1}
+    actors = actors or len(cores)
+    share = next(
+        c for c in range(max(cores), 0, -1) if sum(machine // c for machine in cores) >= actors
+    )
+    return actors, {"num_cpus": share}
+
+
+@contextmanager
+def _ray(address: str) -> Iterator[Any]:
+    """Ray with our code in its workers, without telemetry and downloads; left at the end."""
+    # Ray reads these when it is imported.
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    try:
+        import ray
+        import ray.util
+    except ImportError as error:
+        raise UserError(f"--engine ray needs Ray ({error}): pip install ray") from error
+    host, _, port = address.rpartition("/")[2].rpartition(":")
+    try:
+        if port.isdigit():
+            # Ray itself tries for minutes.
+            socket.create_connection((host, int(port)), timeout=10).close()
+        ray.init(
+            address or "local",
+            include_dashboard=None if address else False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            runtime_env={
+                "py_modules": [str(ROOT / room) for room in ("arena", "embeddings")],
+                "env_vars": {"HF_HUB_OFFLINE": "1", "PYTHONDONTWRITEBYTECODE": "1"},
+            },
+        )
+    except (OSError, RuntimeError, ValueError) as error:
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(
+            f"no Ray cluster at {address or 'this machine'} ({first}): start one with "
+            "`ray start --head`, give its token here too (RAY_AUTH_MODE=token, RAY_AUTH_TOKEN or "
+            "RAY_AUTH_TOKEN_PATH), or leave out --ray-address"
+        ) from error
+    try:
+        yield ray
+    except ray.exceptions.RayError as error:
+        told = str(error).strip().splitlines()[-1]
+        raise UserError(
+            f"Ray's actors failed ({told}): the same command goes on from what is read; lower "
+            "--actors if memory ran out"
+        ) from error
+    finally:
+        ray.shutdown()

@@ -1,0 +1,106 @@
+"""Stored hidden states of battles, by which store and keys; nothing here loads a language model."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from common.errors import UserError
+from common.parquet import read_table
+from embeddings.cache.shards import EXTRACT, ShardStore, as_keys
+
+
+@dataclass(frozen=True)
+class HiddenStates:
+    """Pooled hidden states of a split's battles, in their order, read slot by slot.
+
+    Attributes:
+        ids: battle ids, n.
+        slots: names of the slots, such as ``layer18.mean`` and ``layer18.last``.
+        slot: of a slot's number, the states of answers A and B given the prompt, float16 (n, d)
+            each; NaN where the model's were not finite.
+        source: hash of the model and settings that made the states.
+    """
+
+    ids: list[str]
+    slots: list[str]
+    slot: Callable[[int], tuple[np.ndarray, np.ndarray]]
+    source: str = ""
+
+    @classmethod
+    def read(cls, folder: Path, split: str) -> HiddenStates:
+        """The states of ``folder/hidden/<split>.parquet``; the store is read when a slot is.
+
+        Raises:
+            UserError: the split was not extracted, or the store lacks some of it.
+        """
+        path = folder / "hidden" / f"{split}.parquet"
+        if not path.exists():
+            raise UserError(f"{path} is missing: run `python pipelines/extract.py` first")
+        index = read_index(path, ("key_a", "key_b"), "slots", "[0-9a-f]{16}", EXTRACT)
+        store = ShardStore(folder / "hidden" / index.source)
+        a, b = map(store.require, index.keys)
+        return cls(
+            index.ids,
+            index.listed,
+            lambda number: (store.rows(a, "states", number), store.rows(b, "states", number)),
+            index.source,
+        )
+
+    def take(self, rows: np.ndarray) -> HiddenStates:
+        """The states of the battles at positions ``rows`` (integer array or boolean mask)."""
+        positions = np.arange(len(self.ids))[rows]
+
+        def slot(number: int) -> tuple[np.ndarray, np.ndarray]:
+            a, b = self.slot(number)
+            return a[positions], b[positions]
+
+        return HiddenStates([self.ids[i] for i in positions], self.slots, slot, self.source)
+
+
+class Index(NamedTuple):
+    """Which stored states belong to which battles, as ``read_index`` gives it.
+
+    Attributes:
+        ids: battle ids, n.
+        source: hash of the settings that made the states, or what begins with it: a store's name.
+        listed: names or numbers of the states.
+        keys: content addresses, uint8 (n, 32) each.
+    """
+
+    ids: list[str]
+    source: str
+    listed: list[str]
+    keys: list[np.ndarray]
+
+
+def read_index(path: Path, keys: Sequence[str], note: str, store: str, again: str) -> Index:
+    """Read a table of battles and of the states that a store has of them.
+
+    Args:
+        path: of the table.
+        keys: its columns of content addresses.
+        note: what of its metadata lists the states.
+        store: pattern of a store's name.
+        again: the command that makes it, for people.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    table = read_table(path)
+    notes = table.schema.metadata or {}
+    try:
+        source, listed = notes[b"source"].decode(), notes[note.encode()].decode().split(",")
+        columns = [table.column(name) for name in keys]
+        if not re.fullmatch(store, source) or any(c.type != pa.binary(32) for c in columns):
+            raise ValueError(source)
+        found = [as_keys(column.to_pylist()) for column in columns]
+        return Index(table.column("id").to_pylist(), source, listed, found)
+    except (LookupError, TypeError, ValueError) as error:
+        raise UserError(f"{path} is damaged: run `{again}` again") from error

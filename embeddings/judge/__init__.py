@@ -1,0 +1,1 @@
+"""The model fine-tuned to say A, B or tie."""

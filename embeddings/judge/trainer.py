@@ -1,0 +1,318 @@
+"""Training a judge: a short loop that can be killed at any moment and goes on to the same weights.
+
+Whatever a step does is a function of its number: the rows (a permutation drawn for each epoch), the
+learning rates (linear warm-up, half a cosine) and the dropout (seeded for each step). So a
+checkpoint is the trained parameters, the optimizer's state and a number: tensors and JSON, no
+pickle.
+
+A GPU reads micro-batches one after the other. A CPU reads a step's sequences one by one, unpadded,
+on one thread each and on all its cores at once, and adds their gradients in the order of the
+sequences: the sum is the same to the bit on any number of cores. (With dropout it is one sequence
+at a time, since all threads draw from one generator.)
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn.functional import cosine_similarity, kl_div, log_softmax
+
+from arena.schema import SEED
+from common.errors import UserError
+from common.files import read_json, write_json
+from common.progress import Progress
+from embeddings.cache.tensor_files import DamagedError, read_tensors, write_tensors
+from embeddings.inference import batches, threads_of_one_core
+from embeddings.judge.config import JudgeConfig
+from embeddings.judge.dataset import JudgeDataset, Sample
+from embeddings.judge.model import Inputs, Judge
+
+TRAINING_VERSION = 3
+
+CLIP = 1.0
+"""Largest norm of the gradient."""
+
+WEIGHTS, CHECKPOINT, RECORD = "weights.safetensors", "checkpoint.safetensors", "training.json"
+
+
+def losses(
+    logits: torch.Tensor, targets: torch.Tensor, teacher: torch.Tensor | None, recipe: JudgeConfig
+) -> torch.Tensor:
+    """Loss of each sample, float32 (n,).
+
+    Without a teacher it is the cross-entropy. With one it is the weighted mean of cross-entropy,
+    KL(teacher || judge) and 1 - cosine of the two probability vectors (the student's loss of the
+    1st place of the LMSYS competition, with weights of 1).
+
+    Args:
+        logits: float32 (n, 3).
+        targets: probabilities (n, 3).
+        teacher: probabilities (n, 3).
+        recipe: has the weights.
+    """
+    logs = log_softmax(logits, dim=1)
+    ce = -(targets * logs).sum(dim=1)
+    if teacher is None:
+        return ce
+    kl = kl_div(logs, teacher, reduction="none").sum(dim=1)
+    cosine = 1 - cosine_similarity(logs.exp(), teacher, dim=1)
+    total = recipe.ce * ce + recipe.kl * kl + recipe.cosine * cosine
+    return total / (recipe.ce + recipe.kl + recipe.cosine)
+
+
+def rate(step: int, steps: int, warmup: float) -> float:
+    """Share of the peak learning rate in step ``step`` (from 0): linear rise, then half a cosine.
+
+    The first step is above 0, and the step after the last would be 0.
+    """
+    rise = round(warmup * steps)
+    if step < rise:
+        return (step + 1) / rise
+    return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
+
+
+def steps_of(rows: int, recipe: JudgeConfig) -> int:
+    """Optimizer steps of a training on so many battles."""
+    return recipe.epochs * math.ceil(rows / recipe.batch)
+
+
+def seconds_of(folder: Path) -> float:
+    """Seconds that the judge of a folder was trained, in all calls together; 0 where none knows."""
+    try:
+        return float(read_json(folder / RECORD)["seconds"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return 0.0
+
+
+def rows_of(step: int, rows: int, recipe: JudgeConfig) -> np.ndarray:
+    """Positions of the battles of a step; every epoch draws a new order."""
+    epoch, place = divmod(step, math.ceil(rows / recipe.batch))
+    order = np.random.default_rng([SEED, epoch]).permutation(rows)
+    return order[place * recipe.batch : (place + 1) * recipe.batch]
+
+
+class Trainer:
+    """One training of one judge, with its checkpoints in one folder."""
+
+    def __init__(
+        self,
+        judge: Judge,
+        examples: JudgeDataset,
+        recipe: JudgeConfig,
+        folder: Path,
+        inputs: Inputs,
+    ) -> None:
+        """Go to train mode, and to the checkpoint where there is one."""
+        self.judge, self.examples, self.recipe = judge.train(), examples, recipe
+        self.folder, self.inputs = folder, inputs
+        self.steps = steps_of(len(examples.targets), recipe)
+        self.on_cpu = judge.where.type == "cpu"
+        self.budget = 0 if self.on_cpu else recipe.batch_tokens
+        self.parameters = list(judge.trained.values())
+        self.optimizer = self._optimizer()
+        self.map: Callable[..., Iterable[tuple[float, list[torch.Tensor]]]] = map
+        self.step, self.seconds = 0, 0.0
+        self.losses: list[float] = []
+        self.left_out: set[str] = set()
+        if (folder / CHECKPOINT).exists():
+            self._restore(folder / CHECKPOINT)
+
+    def run(self, every: int, what: str) -> None:
+        """Train to the end; then write the weights and what there is to say about them.
+
+        Args:
+            every: steps between checkpoints.
+            what: for people.
+
+        Raises:
+            UserError: the loss or the gradient is not finite, or memory does not suffice for one
+                sequence.
+        """
+        last = time.monotonic()
+        workers = 1 if self.recipe.dropout else torch.get_num_threads()
+        with (
+            Progress(what, self.steps - self.step, unit="steps") as progress,
+            threads_of_one_core(workers) as pool,
+        ):
+            if self.on_cpu and self.step < self.steps:
+                self.map = pool.map
+                # bitsandbytes readies the weights in its first pass: no two threads at once.
+                self._gradients(self.examples.both_orders(np.arange(1))[:1])
+            while self.step < self.steps:
+                rows = rows_of(self.step, len(self.examples.targets), self.recipe)
+                self.losses.append(self._step(self.examples.both_orders(rows)))
+                self.step += 1
+                progress.update()
+                if self.step % every == 0 and self.step < self.steps:
+                    self.seconds += time.monotonic() - last
+                    last = time.monotonic()
+                    self._checkpoint(self.folder / CHECKPOINT)
+                    print(
+                        f"{what}: step {self.step:,} of {self.steps:,}, mean loss of the last "
+                        f"{every}: {np.mean(self.losses[-every:]):.4f}",
+                        flush=True,
+                    )
+        self.seconds += time.monotonic() - last
+        epoch = self.steps // max(1, self.recipe.epochs)
+        write_json(
+            self.folder / RECORD,
+            {
+                "steps": self.steps,
+                "battles": len(self.examples.targets),
+                "tokens": self.examples.pairs.tokens * self.recipe.epochs,
+                "seconds": round(self.seconds, 1),
+                "mean_loss_of_epoch": [
+                    round(float(np.mean(self.losses[i : i + epoch])), 4)
+                    for i in range(0, self.steps, max(1, epoch))
+                ],
+            },
+        )
+        self.judge.save(self.folder / WEIGHTS)
+        (self.folder / CHECKPOINT).unlink(missing_ok=True)
+
+    def _optimizer(self) -> Any:
+        trained = self.judge.trained
+        r = self.recipe
+        heads = [p for n, p in trained.items() if n.startswith("head.")]
+        loras = [p for n, p in trained.items() if not n.startswith("head.")]
+        groups = [
+            {"params": loras, "lr": r.lr, "peak": r.lr},
+            {"params": heads, "lr": r.head_lr, "peak": r.head_lr},
+        ]
+        if self.on_cpu:
+            return torch.optim.AdamW(groups, weight_decay=r.weight_decay)
+        # It takes seconds to load and speaks while it does: nothing for --help.
+        import bitsandbytes
+
+        # Not the paged one: it never gives its memory back, and each fold has its own.
+        return bitsandbytes.optim.AdamW8bit(groups, weight_decay=r.weight_decay)
+
+    def _step(self, samples: list[Sample]) -> float:
+        """One optimizer step; returns its mean loss."""
+        loss = self._gradients(samples)
+        while loss is None:
+            longest = len(samples[0].sequence.ids)
+            if self.budget <= longest:
+                raise UserError(
+                    f"out of GPU memory with a single sequence of {longest:,} tokens: lower "
+                    "--max-tokens or --top-layers, or add --gradient-checkpointing or "
+                    "--quantization nf4"
+                )
+            self.budget //= 2
+            print(f"out of GPU memory: going on with --batch-tokens {self.budget}", flush=True)
+            gc.collect()
+            torch.cuda.empty_cache()
+            loss = self._gradients(samples)
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, CLIP)
+        if not (math.isfinite(loss) and math.isfinite(float(norm))):
+            raise UserError(
+                f"step {self.step + 1}: the loss is {loss}, its gradient's norm {float(norm)}: "
+                f"lower --lr (now {self.recipe.lr}) and --head-lr (now {self.recipe.head_lr}), or "
+                "raise --warmup"
+            )
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["peak"] * rate(self.step, self.steps, self.recipe.warmup)
+        self.optimizer.step()
+        return loss
+
+    def _gradients(self, samples: list[Sample]) -> float | None:
+        """Accumulate the step's gradients micro-batch by micro-batch; ``None``: out of memory."""
+        self.optimizer.zero_grad()
+        torch.manual_seed(SEED + self.step)
+        parts = [samples[s] for s in batches([len(s.sequence.ids) for s in samples], self.budget)]
+        total, read = 0.0, False
+        try:
+            for loss, gradients in self._finite(parts):
+                read = True
+                total += loss / len(samples)
+                for parameter, gradient in zip(self.parameters, gradients, strict=True):
+                    gradient /= len(samples)
+                    if parameter.grad is None:
+                        parameter.grad = gradient
+                    else:
+                        parameter.grad += gradient
+                # The loop would hold them through the next pass.
+                gradients.clear()
+                del gradient
+        except torch.OutOfMemoryError:
+            return None
+        return total if read else math.nan
+
+    def _finite(self, parts: Sequence[list[Sample]]) -> Iterator[tuple[float, list[torch.Tensor]]]:
+        """What ``_part`` gives, without samples whose loss is not finite: each is said once."""
+        for part, found in zip(parts, self.map(self._part, parts), strict=True):
+            if math.isfinite(found[0]):
+                yield found
+            elif len(part) > 1:
+                yield from self._finite([[sample] for sample in part])
+            elif part[0].id not in self.left_out:
+                self.left_out.add(part[0].id)
+                print(f"no finite loss, left out of training: id {part[0].id!a}", file=sys.stderr)
+
+    def _part(self, samples: list[Sample]) -> tuple[float, list[torch.Tensor]]:
+        """Summed loss of a micro-batch, and its gradients."""
+        loss = self._loss(samples).sum()
+        return float(loss.detach()), list(torch.autograd.grad(loss, self.parameters))
+
+    def _loss(self, samples: list[Sample]) -> torch.Tensor:
+        logits = self.judge([s.sequence for s in samples], self.inputs)
+        targets = torch.from_numpy(np.stack([s.target for s in samples])).to(logits.device)
+        taught = [s.teacher for s in samples if s.teacher is not None]
+        teacher = torch.from_numpy(np.stack(taught)).to(logits.device) if taught else None
+        return losses(logits, targets, teacher, self.recipe)
+
+    def _checkpoint(self, path: Path) -> None:
+        tensors: dict[str, torch.Tensor] = {
+            "losses": torch.tensor(self.losses, dtype=torch.float64)
+        }
+        numbers: dict[str, int | float] = {}
+        for name, weight in self.judge.weights.items():
+            tensors[f"weights/{name}"] = weight.detach()
+        for name, parameter in self.judge.trained.items():
+            for key, value in self.optimizer.state[parameter].items():
+                if isinstance(value, torch.Tensor):
+                    tensors[f"optimizer/{name}/{key}"] = value.detach()
+                else:
+                    numbers[f"optimizer/{name}/{key}"] = value
+        state = {"step": self.step, "seconds": self.seconds, "numbers": numbers}
+        # Tensors that share memory (bitsandbytes' maps) cannot be written as they are.
+        tensors = {n: t.cpu().clone().contiguous() for n, t in tensors.items()}
+        write_tensors(path, tensors, state)
+
+    def _restore(self, path: Path) -> None:
+        trouble = ""
+        try:
+            tensors, state = read_tensors(path)
+            eight_bits = any(name.endswith("/state1") for name in tensors)
+            if eight_bits == isinstance(self.optimizer, torch.optim.AdamW):
+                trouble = "of another device"
+        except DamagedError as error:
+            trouble = f"damaged ({error})"
+        if trouble:
+            print(f"{path} is {trouble}: removed, training begins anew", file=sys.stderr)
+            path.unlink()
+            return
+        self.step, self.seconds = state["step"], state["seconds"]
+        self.losses = tensors.pop("losses").tolist()
+        with torch.no_grad():
+            for name, weight in self.judge.weights.items():
+                weight.copy_(tensors[f"weights/{name}"])
+        for name, parameter in self.judge.trained.items():
+            begin = f"optimizer/{name}/"
+            values: dict[str, Any] = {
+                # torch's AdamW counts its steps on the CPU, wherever the parameters are.
+                n: t if n == f"{begin}step" else t.to(parameter.device)
+                for n, t in tensors.items()
+                if n.startswith(begin)
+            }
+            values |= {n: v for n, v in state["numbers"].items() if n.startswith(begin)}
+            self.optimizer.state[parameter] = {n[len(begin) :]: v for n, v in values.items()}
+        print(f"going on after step {self.step:,} of {self.steps:,}", flush=True)

@@ -1,0 +1,1 @@
+"""Untrusted texts as token ids: chat template, truncation, answers, pairs."""

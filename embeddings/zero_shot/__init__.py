@@ -1,0 +1,1 @@
+"""The verdict of a model that nobody trained for the task."""

@@ -1,0 +1,183 @@
+"""The zero-shot verdict: which letter a language model would say that nobody trained for the task.
+
+``embeddings.zero_shot.prompt`` is read in both orders, by a local backbone or by an endpoint, and
+kept by content. No vote is seen, so there is nothing to cross-fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from arena.feature_table import FeatureTable
+from embeddings.backbone.config import BackboneConfig
+from embeddings.backbone.load import (
+    Backbone,
+    fingerprint,
+    load_backbone,
+    load_tokenizer,
+    model_folder,
+)
+from embeddings.both_orders import columns, view_values
+from embeddings.cache.responses import Answers
+from embeddings.cache.shards import ShardWriter, as_keys, settings_hash
+from embeddings.frozen.extract import NAMED
+from embeddings.inference import fill
+from embeddings.prompts.chat_template import TEMPLATE_VERSION
+from embeddings.prompts.pairs import PackedPair, Pairs, distinct
+from embeddings.prompts.truncation import Packer
+from embeddings.zero_shot.endpoint import PROBE, SILENT, Endpoint
+from embeddings.zero_shot.prompt import (
+    CHARACTERS_A_TOKEN,
+    QUESTION_VERSION,
+    letter_tokens,
+    text_packer,
+    token_packer,
+)
+
+COLUMNS = columns("verdict")
+
+VERSIONS: dict[str, object] = {"template": TEMPLATE_VERSION, "question": QUESTION_VERSION}
+
+
+def packing(tokenizer: Any, max_tokens: int) -> tuple[Packer, int]:
+    """How battles become questions: the packer, and its budget.
+
+    Args:
+        tokenizer: the model's; ``None`` packs plain text.
+        max_tokens: most tokens of a question.
+    """
+    if tokenizer is None:
+        return text_packer(), CHARACTERS_A_TOKEN * max_tokens
+    return token_packer(tokenizer), max_tokens
+
+
+def ask_backbone(tables: Sequence[Pairs], config: BackboneConfig, folder: Path) -> list[np.ndarray]:
+    """What a local backbone says; only what it has not said yet is read.
+
+    Args:
+        tables: battles packed as token ids of the backbone, n each.
+        config: the backbone, with the questions' ``max_tokens``.
+        folder: where answers are kept, each kind in a folder of its own.
+
+    Returns:
+        Of each table log-probabilities float32 (2n, 3) in the order of ``LETTERS``: of A before B,
+        then of B before A.
+
+    Raises:
+        UserError: the backbone cannot be had, or has no token for a letter.
+    """
+    letters = letter_tokens(load_tokenizer(config))
+    settings: dict[str, object] = {
+        **VERSIONS,
+        "model": fingerprint(model_folder(config)),
+        "dtype": config.dtype,
+        "quantization": config.quantization,
+        "letters": letters,
+    }
+    said = ShardWriter(folder / settings_hash(settings), settings, "python pipelines/verdict.py")
+    todo = said.lacking(distinct(*tables))
+    if todo:
+        backbone = load_backbone(config)
+        backbone.check_head()
+
+        def read(batch: Sequence[PackedPair]) -> list[torch.Tensor]:
+            return read_letters(backbone, letters, batch)
+
+        fill(said, todo, read, f"{config.name} answers", backbone.batch_tokens)
+    return [
+        said.rows(said.require(as_keys([s.key for s in _both(table)])), "values").reshape(-1, 3)
+        for table in tables
+    ]
+
+
+def read_letters(
+    backbone: Backbone, letters: Sequence[Sequence[int]], batch: Sequence[PackedPair]
+) -> list[torch.Tensor]:
+    """Log-probabilities that the next token is one of each letter's, float32 (1, 3) a question.
+
+    Padding stands on the right: attention looks left, so nothing that is read can see it.
+    """
+    ids = [torch.from_numpy(s.ids).long() for s in batch]
+    padded = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True).to(backbone.device)
+    with torch.inference_mode():
+        states = backbone.decoder(input_ids=padded, use_cache=False).last_hidden_state
+        ends = torch.tensor([len(s.ids) - 1 for s in batch], device=states.device)
+        last = states[torch.arange(len(batch)), ends]
+        total = backbone.logits(last).float().logsumexp(dim=1)
+        said = [backbone.exact_logits(last, tokens).logsumexp(dim=1) - total for tokens in letters]
+        found = torch.stack(said, dim=1)
+    return list(torch.split(found.cpu(), 1))
+
+
+def ask_endpoint(
+    tables: Sequence[Pairs], endpoint: Endpoint, tokenizer: Any, folder: Path
+) -> list[np.ndarray]:
+    """What an endpoint's model says; what it has answered is not asked again.
+
+    Args:
+        tables: battles packed for the tokenizer, n each.
+        endpoint: who is asked.
+        tokenizer: the model's; ``None`` where questions are plain text.
+        folder: where answers are kept, each kind in a folder of its own.
+
+    Returns:
+        As ``ask_backbone``.
+
+    Raises:
+        UserError: the endpoint cannot be reached, lacks model or logprobs, or fails too often.
+    """
+    probe = None if tokenizer is None else token_packer(tokenizer).encoder.text(PROBE)
+    settings: dict[str, object] = {
+        **VERSIONS,
+        "endpoint": endpoint.model,
+        "model": endpoint.identify(probe),
+        "top_logprobs": endpoint.top_logprobs,
+        "text": tokenizer is None,
+    }
+    with Answers(folder / settings_hash(settings), settings) as answers:
+        todo = answers.lacking(distinct(*tables))
+        if todo:
+            endpoint.ask(todo, answers, text=tokenizer is None)
+        found = [answers.get(_both(table)) for table in tables]
+    unseen = np.concatenate([unseen for _, unseen in found])
+    silent = np.concatenate([said[:, 0] == SILENT for said, _ in found])
+    lacking = (unseen > 0) & ~silent
+    if lacking.any():
+        print(
+            f"{lacking.mean():.1%} of the answers lack a letter among the "
+            f"{endpoint.top_logprobs} likeliest tokens: it takes the smallest probability seen"
+        )
+    if silent.any():
+        owners = [name for table in tables for name in (*table.ids, *table.ids)]
+        names = list(dict.fromkeys(ascii(owners[row]) for row in np.flatnonzero(silent)))
+        more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
+        print(
+            f"{int(silent.sum()):,} of the answers came without logprobs and say nothing: "
+            f"id {', '.join(names[:NAMED])}{more}"
+        )
+    return [said for said, _ in found]
+
+
+def verdict_view(asked: Pairs, said: np.ndarray) -> FeatureTable:
+    """The view of battles.
+
+    Args:
+        asked: packed battles, n.
+        said: log-probabilities (2n, 3), of A before B, then of B before A. Where one is not
+            finite the battle has NaN in all columns.
+    """
+    n = len(asked.ids)
+    finite = np.isfinite(said).all(axis=1)
+    values = np.full((n, len(COLUMNS)), np.nan, dtype=np.float32)
+    rows = finite[:n] & finite[n:]
+    values[rows] = view_values(said[:n][rows], said[n:][rows])
+    return FeatureTable(asked.ids, values, COLUMNS)
+
+
+def _both(table: Pairs) -> list[PackedPair]:
+    return [*table.forward, *table.swapped]

@@ -1,0 +1,145 @@
+"""What the audit looks at, and what a check says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from arena.feature_table import FeatureTable
+from meta.metrics.slices import name_slices
+
+Verdict = Literal["pass", "fail", "not applicable"]
+
+META = "meta"
+"""Name of the forecast that is audited."""
+
+
+@dataclass(frozen=True)
+class AuditContext:
+    """Everything that a check may look at. Scored rows are unseen by what scored them."""
+
+    battles: pd.DataFrame
+    """The sound training battles, canonical table, n rows."""
+    labels: np.ndarray
+    """Their votes, int (n,): 0 A, 1 B, 2 tie."""
+    rows: np.ndarray
+    """Positions of the scored battles among them, int (m,)."""
+    probabilities: Mapping[str, np.ndarray]
+    """Forecasts of the scored battles by name, float64 (m, 3); ``meta`` is the audited one."""
+    design: FeatureTable
+    """The design matrix of the scored battles, m rows."""
+    swap_gap: float
+    """Largest |p(x) - unswap(p(swap x))|, see ``meta.metrics.scores.swap_gap``, over the scored
+    battles
+    and those that were exchanged in earnest, see ``meta.audit.exchange``."""
+    test_battles: pd.DataFrame | None = None
+    """The sound test battles, where the run has any."""
+    test_design: FeatureTable | None = None
+    """Their design matrix, with the same columns."""
+    one_order: np.ndarray | None = None
+    """Forecast of the scored battles in the given order alone, before both are averaged: (m, 3)."""
+    folds: np.ndarray | None = None
+    """Fold of each training battle, int (n,)."""
+    source: np.ndarray | None = None
+    """Where each training battle comes from, str (n,), if that is known."""
+
+    def __post_init__(self) -> None:
+        """Check that the parts are of the same battles; raise ``ValueError`` where not."""
+        n, m = len(self.battles), len(self.rows)
+        for name, array in (("labels", self.labels), ("folds", self.folds)):
+            if array is not None and array.shape != (n,):
+                raise ValueError(f"{name} {array.shape}: {n} battles")
+        forecasts = dict(self.probabilities)
+        if META not in forecasts:
+            raise ValueError(f"no forecast is named {META}")
+        if self.one_order is not None:
+            forecasts["one_order"] = self.one_order
+        for name, table in forecasts.items():
+            if table.shape != (m, 3) or not np.isfinite(table).all():
+                raise ValueError(f"forecast {name} is not finite of shape ({m}, 3)")
+        if self.design.ids != self.battles["id"].iloc[self.rows].tolist():
+            raise ValueError("the design matrix is not of the scored battles")
+        if (self.test_battles is None) != (self.test_design is None):
+            raise ValueError("test battles and their design matrix belong together")
+        if self.test_design is not None and self.test_design.names != self.design.names:
+            raise ValueError("the test design matrix has other columns")
+
+    @cached_property
+    def scored(self) -> pd.DataFrame:
+        """The scored battles, m rows."""
+        return self.battles.iloc[self.rows].reset_index(drop=True)
+
+    @cached_property
+    def votes(self) -> np.ndarray:
+        """Votes of the scored battles, int (m,)."""
+        return np.asarray(self.labels[self.rows])
+
+    @cached_property
+    def groups(self) -> np.ndarray:
+        """Prompt groups of the scored battles, str (m,)."""
+        return self.scored["group"].to_numpy(dtype=np.str_)
+
+    @property
+    def meta(self) -> np.ndarray:
+        """The audited forecast, float64 (m, 3)."""
+        return self.probabilities[META]
+
+    @cached_property
+    def slices(self) -> dict[str, np.ndarray]:
+        """Slices of the scored battles, see ``meta.metrics.slices.name_slices``; each (m,)."""
+        source = None if self.source is None else self.source[self.rows]
+        return name_slices(self.scored, self.votes, source)
+
+    def difference(self, *signals: str) -> np.ndarray | None:
+        """Sum of the differences A minus B of handcrafted signals, float64 (m,).
+
+        Args:
+            signals: names such as ``formatting.headers``, without view and ``.diff``.
+
+        Returns:
+            None where the design matrix has none of them. A missing value counts as 0.
+        """
+        ends = tuple(f".{signal}.diff" for signal in signals)
+        found = [i for i, name in enumerate(self.design.names) if name.endswith(ends)]
+        if not found:
+            return None
+        values = self.design.values[:, found].astype(np.float64)
+        return np.asarray(np.nan_to_num(values).sum(axis=1))
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a check found."""
+
+    verdict: Verdict
+    sentence: str
+    """In plain words: what was measured, what it means, what to do."""
+    figure: float | None = None
+    threshold: float | None = None
+    """What the figure is held against; the check's docstring says how."""
+    interval: tuple[float | None, float | None] = (None, None)
+    """Of the figure; 95% unless the sentence says otherwise."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A check's result under its code: ``dataclasses.asdict`` of it is JSON."""
+
+    code: str
+    """C and the check's number, for example C01."""
+    name: str
+    verdict: Verdict
+    figure: float | None
+    threshold: float | None
+    interval: tuple[float | None, float | None]
+    sentence: str
+
+
+def not_applicable(why: str) -> Result:
+    """The result of a check that has nothing to look at."""
+    return Result("not applicable", why)

@@ -1,0 +1,153 @@
+"""Views that learn from the votes, one a file: fitted on some battles, they read any others.
+
+A training row's values always come from a fit that never saw its prompt group. A new view is one
+file with one class that :func:`register` decorates; nothing else changes.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import ClassVar, TypeVar
+
+import numpy as np
+import pandas as pd
+
+from arena.feature_table import Column, FeatureTable
+from common.run_dir import RunDir
+
+Model = dict[str, np.ndarray]
+"""What a fit has found: named arrays, safetensors on disk."""
+
+
+class BaseModel(ABC):
+    """The evidence of a split's battles from which a view is learned."""
+
+    name: ClassVar[str]
+    """Of the view."""
+    again: ClassVar[str] = "extract.py"
+    """The command that makes its evidence."""
+    of_views: ClassVar[bool] = False
+    """Whether its evidence are the other views, those that never saw a label."""
+
+    @property
+    @abstractmethod
+    def ids(self) -> list[str]:
+        """Battle ids, n, in the battles' order."""
+
+    @classmethod
+    @abstractmethod
+    def read(
+        cls, run: RunDir, split: str, battles: pd.DataFrame, tables: Mapping[str, FeatureTable]
+    ) -> BaseModel | None:
+        """The evidence of these battles, or ``None`` where the run has none.
+
+        Args:
+            run: the run.
+            split: ``train`` or ``test``.
+            battles: the split's sound battles.
+            tables: their views that never saw a label.
+
+        Raises:
+            UserError: it is there and cannot be read.
+        """
+
+    def without(self, view: str) -> BaseModel | None:
+        """The same with nothing of another view in it; ``None`` where nothing is left."""
+        return self
+
+    @property
+    @abstractmethod
+    def columns(self) -> dict[str, Column]:
+        """Columns of the view, d."""
+
+    @abstractmethod
+    def fit(self, rows: np.ndarray, labels: np.ndarray) -> Model:
+        """Learn from the battles at positions ``rows`` (m,) with ``labels`` int (m,)."""
+
+    @abstractmethod
+    def values(self, model: Model, rows: np.ndarray) -> np.ndarray:
+        """Values of the battles at positions ``rows``; float32 (len(rows), d).
+
+        Raises:
+            UserError: the model is of other evidence.
+        """
+
+    @abstractmethod
+    def take(self, rows: np.ndarray) -> BaseModel:
+        """The evidence of the battles at positions ``rows`` (integer array or boolean mask)."""
+
+    def unseen(self, models: Sequence[Model]) -> FeatureTable:
+        """The view of battles that no model saw: the mean over the models.
+
+        Raises:
+            UserError: the models are of other evidence.
+        """
+        rows = np.arange(len(self.ids))
+        total = sum(self.values(model, rows) for model in models)
+        return FeatureTable(
+            self.ids, np.asarray(total / len(models), dtype=np.float32), self.columns
+        )
+
+
+@dataclass
+class CrossFitted:
+    """Fits of one view for every set of folds left out, each made once.
+
+    The fit that leaves out folds {j, k} serves inner fold j while fold k is scored, and inner fold
+    k while fold j is scored.
+    """
+
+    evidence: BaseModel
+    labels: np.ndarray
+    folds: np.ndarray
+    fitted: dict[frozenset[int], Model] = field(default_factory=dict)
+
+    def without(self, left_out: frozenset[int]) -> Model:
+        """The fit of every row outside the folds ``left_out``."""
+        if left_out not in self.fitted:
+            rows = np.flatnonzero(~np.isin(self.folds, list(left_out)))
+            self.fitted[left_out] = self.evidence.fit(rows, self.labels[rows])
+        return self.fitted[left_out]
+
+    def models(self) -> list[Model]:
+        """One fit a fold, which leaves it out: what a final model keeps for new battles."""
+        return [self.without(frozenset({int(j)})) for j in np.unique(self.folds)]
+
+    def out_of_fold(self, scored: int | None) -> FeatureTable:
+        """The view of all rows with fold ``scored`` held out (``None``: nothing is held out).
+
+        A training row gets the fit that left out its fold and ``scored``. A row of ``scored`` gets
+        the mean over all those fits, none of which saw that fold: as a test row does.
+        """
+        outer = frozenset() if scored is None else frozenset({scored})
+        inner = [int(j) for j in np.unique(self.folds) if j not in outer]
+        columns = self.evidence.columns
+        values = np.zeros((len(self.labels), len(columns)), np.float32)
+        held = np.flatnonzero(self.folds == scored) if scored is not None else np.array([], int)
+        for j in inner:
+            model = self.without(outer | {j})
+            rows = np.flatnonzero(self.folds == j)
+            values[rows] = self.evidence.values(model, rows)
+            if len(held):
+                values[held] += self.evidence.values(model, held) / len(inner)
+        return FeatureTable(self.evidence.ids, values, columns)
+
+
+BASE_MODELS: dict[str, type[BaseModel]] = {}
+"""Every view that learns, by name."""
+
+L = TypeVar("L", bound=type[BaseModel])
+
+
+def register(view: L) -> L:
+    """Class decorator: make the view known."""
+    BASE_MODELS[view.name] = view
+    return view
+
+
+for _module in pkgutil.iter_modules(__path__):
+    import_module(f"{__name__}.{_module.name}")

@@ -1,0 +1,61 @@
+"""What any evidence has to beat: uniform, the class prior, and the length of the answers alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from arena.schema import Turns
+from meta.base_models.symmetric_logistic import SymmetricLogistic
+
+NULLS = ("uniform", "prior", "length")
+
+
+def prior(labels: np.ndarray) -> np.ndarray:
+    """Class shares of ``labels`` with one pseudo-count a class; float64 (3,)."""
+    counts = np.bincount(labels, minlength=3) + 1.0
+    shares: np.ndarray = counts / counts.sum()
+    return shares
+
+
+def length_columns(battles: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Length of the answers in characters, as antisymmetric (n, 2) and symmetric (n, 2) columns.
+
+    Antisymmetric: (a - b) / (a + b) and log((1 + a) / (1 + b)). Symmetric: the absolute value of
+    the first, and log(1 + a + b).
+    """
+    a, b = _characters(battles["response_a"].tolist()), _characters(battles["response_b"].tolist())
+    share = (a - b) / np.maximum(a + b, 1.0)
+    ratio = np.log1p(a) - np.log1p(b)
+    return (
+        np.stack([share, ratio], axis=1),
+        np.stack([np.abs(share), np.log1p(a + b)], axis=1),
+    )
+
+
+def _characters(responses: Sequence[Turns]) -> np.ndarray:
+    return np.array([sum(len(t or "") for t in turns) for turns in responses], dtype=np.float64)
+
+
+class Baselines:
+    """The three nulls fitted on training rows."""
+
+    def __init__(self, shares: np.ndarray, length: SymmetricLogistic) -> None:
+        """``shares`` is the class prior (3,), ``length`` the logistic model on length alone."""
+        self.shares, self.length = shares, length
+
+    @classmethod
+    def fit(cls, battles: pd.DataFrame, labels: np.ndarray) -> Baselines:
+        """Fit on labelled battles."""
+        return cls(prior(labels), SymmetricLogistic.fit(*length_columns(battles), labels))
+
+    def predict(self, battles: pd.DataFrame) -> dict[str, np.ndarray]:
+        """Probabilities (n, 3) by each null's name."""
+        n = len(battles)
+        return {
+            "uniform": np.full((n, 3), 1 / 3),
+            "prior": np.tile(self.shares, (n, 1)),
+            "length": self.length.predict(*length_columns(battles)),
+        }

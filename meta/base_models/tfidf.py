@@ -1,0 +1,139 @@
+"""Words and character n-grams: a linear model of the TF-IDF difference of the answers.
+
+Hashed (Weinberger et al. 2009, "Feature hashing for large scale multitask learning"), so that there
+is no vocabulary to keep and a word of the future has its place. The side is a linear function of
+a - b, the tie one of |a - b| and the prompt.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+from sklearn.feature_extraction.text import TfidfTransformer
+from sklearn.linear_model import LogisticRegression
+
+from arena.feature_table import Column, FeatureTable
+from arena.schema import TIE, A
+from common.parallel import Workers
+from common.run_dir import RunDir
+from meta.base_models import BaseModel, Model, register
+from meta.base_models.ngrams import BUCKETS, counts
+from meta.base_models.symmetric_logistic import alternate_sides
+
+SIDE_STRENGTH, TIE_STRENGTH = 8.0, 2.0
+"""Inverse penalties of the two questions (scikit-learn's C); docs/LOG.md."""
+
+ROUNDS = 100
+
+CHUNK = 1_000
+"""Texts that a process reads at once."""
+
+SPEAKERS = ("prompt", "response_a", "response_b")
+
+
+@register
+@dataclass(frozen=True)
+class Tfidf(BaseModel):
+    """Hashed counts of prompt and answers.
+
+    A model has ``idf`` (2 * BUCKETS,), the weights ``side`` (2 * BUCKETS,) and ``tie``
+    (4 * BUCKETS,), all float16, and ``bias`` float32 (1,).
+    """
+
+    name = "lexical"
+    battle_ids: list[str]
+    counts: dict[str, sparse.csr_matrix]
+    """Of each of ``SPEAKERS``, (n, 2 * BUCKETS)."""
+
+    @property
+    def ids(self) -> list[str]:
+        """Battle ids, n."""
+        return self.battle_ids
+
+    @classmethod
+    def read(
+        cls, run: RunDir, split: str, battles: pd.DataFrame, tables: Mapping[str, FeatureTable]
+    ) -> Tfidf:
+        """Count, in processes where battles are many."""
+        n = len(battles)
+        chunks = [(s, first) for s in SPEAKERS for first in range(0, max(n, 1), CHUNK)]
+        texts = [battles[s].iloc[first : first + CHUNK].tolist() for s, first in chunks]
+        with Workers(min(os.cpu_count() or 1, n // CHUNK + 1)) as processes:
+            found = list(processes.map(counts, texts))
+        return cls(
+            battles["id"].tolist(),
+            {
+                s: sparse.vstack(
+                    [m for m, (of, _) in zip(found, chunks, strict=True) if of == s], "csr"
+                )
+                for s in SPEAKERS
+            },
+        )
+
+    @property
+    def columns(self) -> dict[str, Column]:
+        """Side log-odds, tie log-odds, and cosine of the answers."""
+        return {
+            "side": Column("anti", self.name),
+            "tie": Column("sym", self.name),
+            "cosine": Column("sym", self.name),
+        }
+
+    def fit(self, rows: np.ndarray, labels: np.ndarray) -> Model:
+        """Fit both questions by penalised maximum likelihood."""
+        seen = sparse.vstack([self.counts[s][rows] for s in SPEAKERS], "csr")
+        idf = TfidfTransformer(sublinear_tf=True).fit(seen).idf_.astype(np.float16)
+        prompt, a, b = (_tfidf(self.counts[s][rows], idf) for s in SPEAKERS)
+        model = {
+            "idf": idf,
+            "side": np.zeros(2 * BUCKETS, np.float16),
+            "tie": np.zeros(4 * BUCKETS, np.float16),
+        }
+        tied = labels == TIE
+        rate = (tied.sum() + 0.5) / (len(labels) + 1.0)
+        bias = np.log(rate / (1 - rate))
+        difference = (a - b).tocsr()
+        if (~tied).sum() > 1:
+            first, signs = alternate_sides(labels[~tied] == A)
+            side = LogisticRegression(C=SIDE_STRENGTH, fit_intercept=False, max_iter=ROUNDS)
+            side.fit(sparse.diags_array(signs) @ difference[~tied], first)
+            model["side"] = side.coef_[0].astype(np.float16)
+        if tied.any() and not tied.all():
+            tie = LogisticRegression(C=TIE_STRENGTH, max_iter=ROUNDS)
+            tie.fit(sparse.hstack([abs(difference), prompt], format="csr"), tied)
+            model["tie"], bias = tie.coef_[0].astype(np.float16), tie.intercept_[0]
+        return {**model, "bias": np.array([bias], np.float32)}
+
+    def values(self, model: Model, rows: np.ndarray) -> np.ndarray:
+        """Log-odds and cosines of these battles."""
+        idf, weights = model["idf"], model["tie"].astype(np.float32)
+        prompt, a, b = (_tfidf(self.counts[s][rows], idf) for s in SPEAKERS)
+        difference = (a - b).tocsr()
+        side = difference @ model["side"].astype(np.float32)
+        tie = abs(difference) @ weights[: 2 * BUCKETS] + prompt @ weights[2 * BUCKETS :]
+        cosine = np.asarray(a.multiply(b).sum(axis=1)).ravel()
+        return np.stack([side, tie + model["bias"][0], cosine], axis=1).astype(np.float32)
+
+    def take(self, rows: np.ndarray) -> Tfidf:
+        """The counts of these battles."""
+        positions = np.arange(len(self.ids))[rows]
+        return Tfidf(
+            [self.ids[i] for i in positions], {s: m[positions] for s, m in self.counts.items()}
+        )
+
+
+def _tfidf(counts: sparse.csr_matrix, idf: np.ndarray) -> sparse.csr_matrix:
+    """(1 + log count) * idf, words and characters each of length sqrt(1/2), (n, 2 * BUCKETS)."""
+    weighted = counts.astype(np.float32)
+    weighted.data = (1 + np.log(weighted.data)) * idf.astype(np.float32)[weighted.indices]
+    of_words = weighted.indices < BUCKETS
+    row = np.repeat(np.arange(weighted.shape[0]), np.diff(weighted.indptr))
+    block = 2 * row + of_words
+    squares = np.bincount(block, weights=weighted.data**2, minlength=2 * weighted.shape[0])
+    weighted.data /= np.sqrt(2 * squares)[block].astype(np.float32)
+    return weighted

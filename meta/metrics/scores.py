@@ -1,0 +1,231 @@
+"""How good a table of probabilities is, and whether one table beats another.
+
+Every function takes ``probabilities`` float64 (n, 3) in the order of ``arena.schema.CLASSES`` and
+``labels`` int (n,) with values 0, 1, 2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from arena.schema import SEED, A, B
+from arena.swap import SWAP
+
+FLOOR = 1e-15
+"""Probabilities are clipped here before the logarithm, as Kaggle's scorer and scikit-learn do."""
+
+
+def row_losses(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Negative log-likelihood of each row's label, in nats; shape (n,)."""
+    chosen = probabilities[np.arange(len(labels)), labels]
+    losses: np.ndarray = -np.log(np.clip(chosen, FLOOR, 1.0))
+    return losses
+
+
+def log_loss(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Mean multiclass log loss, in nats."""
+    return float(row_losses(probabilities, labels).mean())
+
+
+def brier(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Mean squared distance to the one-hot label, summed over classes: 0 (best) to 2."""
+    return float(((probabilities - np.eye(3)[labels]) ** 2).sum(axis=1).mean())
+
+
+def guesses(probabilities: np.ndarray) -> np.ndarray:
+    """1 for the most probable class of each row, 0 for the others; float64 (n, 3).
+
+    Classes that are equally probable share the 1, so that none is preferred for its place.
+    """
+    best = (probabilities == probabilities.max(axis=1, keepdims=True)).astype(np.float64)
+    shared: np.ndarray = best / best.sum(axis=1, keepdims=True)
+    return shared
+
+
+def hits(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """What each row's label has of :func:`guesses`, float64 (n,): 1, 0, or 1 / 2 or 1 / 3."""
+    found: np.ndarray = guesses(probabilities)[np.arange(len(labels)), labels]
+    return found
+
+
+def accuracy(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Share of rows whose most probable class is the label, see :func:`hits`."""
+    return float(hits(probabilities, labels).mean())
+
+
+def placements(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Where each row that is not a tie stands among those that the other side won; float64 (n,).
+
+    Rows are ranked by P(A) / (P(A) + P(B)). A row that A won gets the share of the rows that B won
+    below it, a row that B won the share of those that A won above it; equal ones count a half.
+    Ties get 0, and everything is NaN where A or B never won. The mean of either side is the AUC.
+
+    Source: DeLong, DeLong and Clarke-Pearson 1988.
+    """
+    # The logarithm of P(A) / P(B) ranks alike, and a swap turns its sign to the last bit.
+    ahead = np.log(np.maximum(probabilities[:, A], FLOOR))
+    ahead -= np.log(np.maximum(probabilities[:, B], FLOOR))
+    found = np.zeros(len(labels))
+    for side, other, sign in ((A, B, 1.0), (B, A, -1.0)):
+        rivals = np.sort(sign * ahead[labels == other])
+        mine = sign * ahead[labels == side]
+        beaten = np.searchsorted(rivals, mine, "left") + np.searchsorted(rivals, mine, "right")
+        found[labels == side] = beaten / (2 * len(rivals)) if len(rivals) else np.nan
+    return found
+
+
+def decisive_auc(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Area under the ROC curve of P(A) / (P(A) + P(B)) on the rows that are not ties.
+
+    The chance that a row that A won has a higher figure than one that B won. NaN where A or B
+    never won.
+    """
+    won = placements(probabilities, labels)[labels == A]
+    return float(won.mean()) if len(won) else float("nan")
+
+
+def bins_of(probabilities: np.ndarray, bins: int = 10) -> np.ndarray:
+    """Bin of each forecast among those of its class, int (n, 3).
+
+    Bins hold equally many rows, but equal forecasts share a bin, that of the lowest rank among
+    them: the order of the rows plays no part, and bins may be empty.
+    """
+    ranks = np.array_split(np.arange(len(probabilities)), bins)
+    of_rank = np.repeat(np.arange(bins), [len(part) for part in ranks])
+    first = [np.searchsorted(np.sort(forecast), forecast) for forecast in probabilities.T]
+    found: np.ndarray = of_rank[np.stack(first, axis=1)]
+    return found
+
+
+def gaps_by_bin(probabilities: np.ndarray, labels: np.ndarray, bins: int = 10) -> np.ndarray:
+    """Forecast minus vote of each row, in the column of its class and bin; (n, 3 * bins).
+
+    The class-wise ECE is a third of the sum of the columns' absolute means.
+    """
+    n, found = len(labels), bins_of(probabilities, bins)
+    gaps = np.zeros((n, 3 * bins))
+    for c in range(3):
+        gaps[np.arange(n), c * bins + found[:, c]] = probabilities[:, c] - (labels == c)
+    return gaps
+
+
+def classwise_ece(probabilities: np.ndarray, labels: np.ndarray, bins: int = 10) -> float:
+    """Class-wise expected calibration error: mean over classes of the binned |forecast - rate|.
+
+    Bins are those of :func:`bins_of`. Kull et al. 2019, "Beyond temperature scaling", section 3.
+    """
+    return float(np.abs(gaps_by_bin(probabilities, labels, bins).mean(axis=0)).sum() / 3)
+
+
+def clustered(values: np.ndarray, groups: np.ndarray) -> tuple[float, float]:
+    """Mean and its standard error where rows of one group are not independent.
+
+    The error is infinite where there is only one group, about which nothing can be said.
+
+    Args:
+        values: float (n,).
+        groups: group of each row, (n,).
+
+    Source: Liang and Zeger 1986 (the sandwich estimator), with the factor G / (G - 1).
+    """
+    mean = float(values.mean())
+    _, index = np.unique(groups, return_inverse=True)
+    totals = np.bincount(index, weights=values - mean)
+    if len(totals) < 2:
+        return mean, float("inf")
+    error = np.sqrt(len(totals) / (len(totals) - 1) * (totals**2).sum()) / len(values)
+    return mean, float(error)
+
+
+def ece_by_chance(
+    probabilities: np.ndarray, labels: np.ndarray, groups: np.ndarray, bins: int = 10
+) -> tuple[float, float]:
+    """Mean and standard deviation of :func:`classwise_ece` of a calibrated forecast.
+
+    Even a perfect forecast shows an ECE, the larger the fewer the rows. In a bin the sum of
+    forecast minus vote is about normal with variance v = sum of p (1 - p), so its absolute value
+    has mean sqrt(2 v / pi) and variance v (1 - 2 / pi). Votes of one prompt hang together: v is
+    multiplied by the design effect, the factor by which that widens the error of a mean. The
+    classes hang together too, so the deviation is an upper bound.
+
+    Args:
+        probabilities: float64 (n, 3).
+        labels: int (n,), for the design effect alone.
+        groups: group of each row, (n,).
+        bins: as in ``classwise_ece``.
+    """
+    n, residuals = len(labels), probabilities - np.eye(3)[labels]
+    found = bins_of(probabilities, bins)
+    means, deviations = [], []
+    for c in range(3):
+        variance = probabilities[:, c] * (1 - probabilities[:, c])
+        of_bins = np.bincount(found[:, c], weights=variance, minlength=bins)
+        scatter = residuals[:, c].std()
+        _, error = clustered(residuals[:, c], groups)
+        if scatter > 0 and np.isfinite(error):
+            of_bins *= max(1.0, n * (error / scatter) ** 2)
+        means.append(np.sqrt(2 * of_bins / np.pi).sum() / n)
+        deviations.append(np.sqrt(of_bins.sum() * (1 - 2 / np.pi)) / n)
+    return float(np.mean(means)), float(np.mean(deviations))
+
+
+def swap_gap(probabilities: np.ndarray, of_swapped: np.ndarray) -> float:
+    """Largest |p(x) - unswap(p(swap x))| over rows and classes."""
+    if len(probabilities) == 0:
+        return 0.0
+    return float(np.abs(probabilities - of_swapped[:, SWAP]).max())
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A paired difference of mean log losses (first minus second), with its 95% interval.
+
+    All but the difference is NaN where there is only one group, about which nothing can be said.
+    """
+
+    difference: float
+    low: float
+    high: float
+    share_better: float
+    """Share of bootstrap draws in which the first has the lower loss."""
+
+    @property
+    def words(self) -> str:
+        """The interval in words."""
+        if np.isnan(self.low):
+            return "one prompt group: no interval"
+        return f"95% interval {self.low:+.4f} to {self.high:+.4f}"
+
+
+def paired_bootstrap(
+    first: np.ndarray,
+    second: np.ndarray,
+    groups: np.ndarray,
+    draws: int = 2000,
+    seed: int = SEED,
+) -> Comparison:
+    """Compare two forecasts of the same rows by a bootstrap over prompt groups.
+
+    Args:
+        first: per-row losses of the first forecast, (n,).
+        second: per-row losses of the second forecast, (n,).
+        groups: group of each row, (n,); whole groups are drawn with replacement.
+        draws: number of bootstrap draws.
+        seed: of the draws.
+    """
+    _, index = np.unique(groups, return_inverse=True)
+    size = np.bincount(index)
+    total = np.bincount(index, weights=first - second)
+    if len(size) < 2:
+        return Comparison(float((first - second).mean()), *[float("nan")] * 3)
+    rng = np.random.default_rng(seed)
+    means = np.empty(draws)
+    for i in range(draws):
+        drawn = rng.integers(0, len(size), len(size))
+        means[i] = total[drawn].sum() / size[drawn].sum()
+    low, high = np.quantile(means, [0.025, 0.975])
+    return Comparison(
+        float((first - second).mean()), float(low), float(high), float((means < 0).mean())
+    )

@@ -1,0 +1,1 @@
+"""The stacker: dataset, LightGBM, tuning, nested cross-validation, files."""

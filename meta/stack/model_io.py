@@ -1,0 +1,165 @@
+"""The model on disk: LightGBM's text, JSON and safetensors. Nothing in it can execute.
+
+model/bundle.json                 class order, members, columns, calibrators, nulls
+model/learned/<view>.safetensors  weights of the views that learn, by fold
+model/<fusion>/booster-00.txt     LightGBM's own text format
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import lightgbm as lgb
+import numpy as np
+
+from arena.schema import CLASSES
+from common.errors import UserError
+from common.files import atomic, read_json, write_json
+from embeddings.cache.tensor_files import DamagedError, read_tensors, write_tensors
+from meta.base_models import BASE_MODELS, Model
+from meta.base_models.baselines import Baselines
+from meta.base_models.symmetric_logistic import SymmetricLogistic
+from meta.calibration import Calibrator
+from meta.stack.booster_text import checked
+from meta.stack.nested_cv import TrainedModel
+from meta.stack.stacker import Stacker
+
+FORMAT = 4
+
+DAMAGE = (
+    *(AttributeError, LookupError, TypeError, ValueError, RecursionError),
+    *(OSError, lgb.basic.LightGBMError, DamagedError),
+)
+"""What reading a damaged bundle may raise."""
+
+
+def save(stage: TrainedModel, folder: Path) -> None:
+    """Write the bundle beside ``folder`` and move it into place, replacing an older one."""
+    fresh, old = folder.with_name(f"{folder.name}.new"), folder.with_name(f"{folder.name}.old")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    try:
+        _write(stage, fresh)
+    except BaseException:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise
+    if folder.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        folder.rename(old)
+    fresh.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _write(stage: TrainedModel, folder: Path) -> None:
+    bundle: dict[str, Any] = {
+        "format": FORMAT,
+        "class_order": list(CLASSES),
+        "prior": stage.nulls.shares.tolist(),
+        "length": {part: value.tolist() for part, value in stage.nulls.length.arrays().items()},
+        "fusions": {},
+        "learned": {name: len(models) for name, models in stage.learned.items()},
+    }
+    for name, fusion in stage.fusions.items():
+        (folder / name).mkdir()
+        files = [f"{name}/booster-{i:02}.txt" for i in range(len(fusion.boosters))]
+        for file, booster in zip(files, fusion.boosters, strict=True):
+            with atomic(folder / file) as temporary:
+                temporary.write_text(booster.model_to_string(), encoding="utf-8")
+        bundle["fusions"][name] = {
+            "views": list(fusion.views),
+            "columns": list(fusion.columns),
+            "boosters": files,
+            "params": fusion.params,
+            "calibrator": asdict(fusion.calibrator),
+            "calibration": fusion.calibration,
+            "rows": fusion.rows,
+        }
+    (folder / "learned").mkdir()
+    for name, models in stage.learned.items():
+        arrays = {
+            f"{fold}/{part}": np.ascontiguousarray(value)
+            for fold, model in enumerate(models)
+            for part, value in model.items()
+        }
+        write_tensors(folder / "learned" / f"{name}.safetensors", arrays)
+    boosters = [file for entry in bundle["fusions"].values() for file in entry["boosters"]]
+    bundle["sha256"] = {file: _hash((folder / file).read_bytes()) for file in boosters}
+    write_json(folder / "bundle.json", signed(bundle))
+
+
+def signed(bundle: dict[str, Any]) -> dict[str, Any]:
+    """The entries of a ``bundle.json`` with their checksum.
+
+    It tells damage and not intent: whoever makes a bundle can make its checksum.
+    """
+    return {**bundle, "checksum": _hash(json.dumps(bundle).encode())}
+
+
+def _hash(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def load(folder: Path) -> TrainedModel:
+    """Read a bundle.
+
+    Raises:
+        UserError: it is missing, damaged, or of another format.
+    """
+    again = "run `python pipelines/train_meta.py` on this run first"
+    if not folder.exists():
+        # A crash fell between the two renames of ``save``.
+        folder = folder.with_name(f"{folder.name}.old")
+    if not (folder / "bundle.json").exists():
+        raise UserError(f"no model in {folder}: {again}")
+    try:
+        bundle = read_json(folder / "bundle.json")
+        checksum = bundle.pop("checksum")
+        if checksum != signed(bundle)["checksum"]:
+            raise ValueError("the checksum does not fit")
+        hashes = bundle["sha256"]
+        if bundle["format"] != FORMAT or tuple(bundle["class_order"]) != CLASSES:
+            raise UserError(f"the model in {folder} is of another format: {again}")
+        length = {part: np.array(value) for part, value in bundle["length"].items()}
+        return TrainedModel(
+            {name: _fusion(folder, entry, hashes) for name, entry in bundle["fusions"].items()},
+            {name: _models(folder, name, n) for name, n in bundle["learned"].items()},
+            Baselines(np.array(bundle["prior"]), SymmetricLogistic.of(length)),
+        )
+    except DAMAGE:
+        raise UserError(f"the model in {folder} is damaged: {again}") from None
+
+
+def _fusion(folder: Path, entry: dict[str, Any], hashes: dict[str, str]) -> Stacker:
+    files = [(folder / file).resolve() for file in entry["boosters"]]
+    if not all(file.is_relative_to(folder.resolve()) for file in files):
+        raise ValueError("a booster's path leaves the bundle")
+    texts = [file.read_bytes() for file in files]
+    for file, text in zip(entry["boosters"], texts, strict=True):
+        if hashes[file] != _hash(text):
+            raise ValueError(f"the checksum of {file} does not fit")
+    columns = tuple(entry["columns"])
+    trees = [checked(text.decode(), len(columns), len(CLASSES)) for text in texts]
+    return Stacker(
+        tuple(entry["views"]),
+        columns,
+        [lgb.Booster(model_str=text) for text in trees],
+        entry["params"],
+        Calibrator(**entry["calibrator"]),
+        entry["calibration"],
+        entry["rows"],
+    )
+
+
+def _models(folder: Path, name: str, count: int) -> list[Model]:
+    if name not in BASE_MODELS:
+        raise ValueError(f"{name} is no view that learns")
+    models: list[Model] = [{} for _ in range(count)]
+    for key, value in read_tensors(folder / "learned" / f"{name}.safetensors")[0].items():
+        fold, _, part = key.partition("/")
+        models[int(fold)][part] = value.numpy()
+    return models

@@ -1,0 +1,61 @@
+"""The predictions of the scored rows on disk, for the report and for whoever blends or compares.
+
+One row a battle, in the order of the training file: ``id``, ``group``, ``label`` (0 A, 1 B, 2 tie)
+and three columns a forecast, ``meta.winner_model_a`` and so on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from arena.schema import CLASSES
+from common.errors import UserError
+from common.files import atomic
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Forecasts of the same n rows, none of which the forecaster saw."""
+
+    ids: list[str]
+    groups: np.ndarray
+    """Prompt group of each row, str (n,)."""
+    labels: np.ndarray
+    """int (n,): 0 A, 1 B, 2 tie."""
+    probabilities: Mapping[str, np.ndarray]
+    """By forecast, float64 (n, 3)."""
+
+    def write(self, path: Path) -> None:
+        """Write parquet, atomically."""
+        columns: dict[str, object] = {"id": self.ids, "group": self.groups, "label": self.labels}
+        for name, table in self.probabilities.items():
+            columns |= {f"{name}.{c}": table[:, i] for i, c in enumerate(CLASSES)}
+        with atomic(path) as temporary:
+            pd.DataFrame(columns).to_parquet(temporary, index=False)
+
+    @classmethod
+    def read(cls, path: Path) -> Predictions:
+        """Read what :meth:`write` wrote.
+
+        Raises:
+            UserError: it is not there, or damaged.
+        """
+        if not path.exists():
+            raise UserError(f"{path} is not there: run `python pipelines/train_meta.py` first")
+        try:
+            table = pd.read_parquet(path)
+            last = f".{CLASSES[-1]}"
+            names = [c.removesuffix(last) for c in table.columns if c.endswith(last)]
+            return cls(
+                table["id"].tolist(),
+                table["group"].to_numpy(dtype=np.str_),
+                table["label"].to_numpy(dtype=np.int64),
+                {n: table[[f"{n}.{c}" for c in CLASSES]].to_numpy() for n in names},
+            )
+        except (KeyError, ValueError, OSError):
+            raise UserError(f"{path} is damaged: run `python pipelines/train_meta.py`") from None

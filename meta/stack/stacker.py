@@ -1,0 +1,117 @@
+"""One second stage: LightGBM models of a set of views, and their calibrator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import lightgbm as lgb
+import numpy as np
+from sqlalchemy.engine import URL
+
+from arena.feature_table import FeatureTable, join
+from common.errors import UserError
+from meta.calibration import Calibrator, choose
+from meta.stack.lightgbm_model import BothOrders, cross_validate, raw_scores, raw_scores_as_given
+from meta.stack.tuning import tune
+
+
+@dataclass(frozen=True)
+class Stacker:
+    """A trained second stage."""
+
+    views: tuple[str, ...]
+    columns: tuple[str, ...]
+    boosters: list[lgb.Booster]
+    params: list[dict[str, float]]
+    """LightGBM's, of each booster of a fold."""
+    calibrator: Calibrator
+    calibration: dict[str, float]
+    """Cross-fitted log loss of each calibration method on the training rows."""
+    rows: int
+    """Battles that it was trained on."""
+
+    def design(self, views: Mapping[str, FeatureTable]) -> FeatureTable:
+        """The design matrix: this fusion's views side by side.
+
+        Raises:
+            UserError: a view or a column that the model was trained with is missing.
+        """
+        for name in self.views:
+            if name not in views:
+                raise UserError(
+                    f"the model was trained with the view {name}, which these battles lack: "
+                    "run extract.py on them again, with the run's own backbone"
+                )
+        design = join({name: views[name] for name in self.views})
+        if tuple(design.names) != self.columns:
+            raise UserError(
+                f"the columns of the views {', '.join(self.views)} are not those of the model: "
+                "run extract.py and train_meta.py again"
+            )
+        return design
+
+    def raw(self, design: FeatureTable) -> np.ndarray:
+        """Raw scores (n, 3), both orders averaged, before calibration."""
+        return raw_scores(self.boosters, design)
+
+    def uncalibrated(self, design: FeatureTable) -> np.ndarray:
+        """Probabilities (n, 3) before calibration."""
+        return Calibrator()(self.raw(design))
+
+    def one_order(self, design: FeatureTable) -> np.ndarray:
+        """Calibrated probabilities (n, 3) from the given order alone, for the audit."""
+        return self.calibrator(raw_scores_as_given(self.boosters, design))
+
+    def predict(self, design: FeatureTable) -> np.ndarray:
+        """Calibrated probabilities (n, 3).
+
+        Boosters give a class that they never saw 1e-15, which costs 34 nats where it occurs after
+        all. Here every class keeps what the prior gives one that never occurred: 1 / (rows + 3) by
+        Laplace's rule of succession, before all three are divided by their sum.
+        """
+        found = np.maximum(self.calibrator(self.raw(design)), 1 / (self.rows + 3))
+        probabilities: np.ndarray = found / found.sum(axis=1, keepdims=True)
+        return probabilities
+
+
+def fit_stacker(
+    views: Mapping[str, FeatureTable],
+    labels: np.ndarray,
+    folds: np.ndarray,
+    groups: np.ndarray,
+    *,
+    trials: int,
+    bags: int,
+    storage: Path | URL,
+    progress: Callable[[], None] = lambda: None,
+) -> Stacker:
+    """Tune, train and calibrate on rows that will not be scored.
+
+    Args:
+        views: the training rows' views, supervised ones out of fold.
+        labels: int (n,).
+        folds: int (n,), inner folds; they serve early stopping, tuning and calibration.
+        groups: prompt group of each row (n,), the unit of standard errors.
+        trials: Optuna trials; 0 keeps the baseline parameters.
+        bags: boosters a fold, averaged: each has a seed of its own and the parameters of one of
+            the best trials, since the very best of few rows is best by luck.
+        storage: SQLite file of the study, or a database for several processes.
+        progress: called for each finished trial, and once at the end.
+    """
+    design = join(views)
+    data = BothOrders(design, labels)
+    tried = tune(data, folds, trials, storage, progress)
+    params = [tried[member % len(tried)] for member in range(bags)]
+    found = cross_validate(data, folds, params)
+    calibrator, losses = choose(found.raw, labels, folds, groups)
+    progress()
+    return Stacker(
+        tuple(views), tuple(design.names), found.boosters, params, calibrator, losses, len(labels)
+    )
+
+
+def sets_of_views(names: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """The fusions that are trained: each view alone, and ``meta`` of all of them."""
+    return {**{name: (name,) for name in names}, "meta": tuple(names)}

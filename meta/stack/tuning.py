@@ -1,0 +1,156 @@
+"""Optuna chooses LightGBM's parameters by the log loss of inner folds; a study can be resumed.
+
+Studies lie in the run's own SQLite file, or in a database that several processes share.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import lightgbm as lgb
+import numpy as np
+import optuna
+from optuna.distributions import FloatDistribution, IntDistribution
+from optuna.exceptions import StorageInternalError
+from scipy.special import softmax
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import SQLAlchemyError
+
+from arena.schema import SEED
+from common.errors import UserError
+from meta.metrics.scores import log_loss, row_losses
+from meta.stack.lightgbm_model import (
+    BASELINE,
+    FIXED,
+    MAX_ROUNDS,
+    PATIENCE,
+    BothOrders,
+    cross_validate,
+)
+from meta.stack.shared_study import Study
+
+QUICK = {"learning_rate": 0.1}
+"""Trials learn faster than the model that is kept: the same ranking at 40% of the time."""
+
+
+SPACE: dict[str, IntDistribution | FloatDistribution] = {
+    "num_leaves": IntDistribution(3, 63, log=True),
+    "min_data_in_leaf": IntDistribution(10, 300, log=True),
+    "feature_fraction": FloatDistribution(0.05, 0.8, log=True),
+    "bagging_fraction": FloatDistribution(0.4, 1.0),
+    "lambda_l2": FloatDistribution(0.1, 100.0, log=True),
+    "lambda_l1": FloatDistribution(1e-3, 10.0, log=True),
+}
+"""The search space; docs/DECISIONS.md argues it."""
+
+
+def _suggest(trial: optuna.Trial) -> dict[str, float]:
+    return {
+        name: trial.suggest_int(name, part.low, part.high, log=part.log)
+        if isinstance(part, IntDistribution)
+        else trial.suggest_float(name, part.low, part.high, log=part.log)
+        for name, part in SPACE.items()
+    }
+
+
+def fingerprint(data: BothOrders, folds: np.ndarray) -> str:
+    """Hash of everything that a trial's parameters and value depend on; it names the study."""
+    columns = [(name, c.parity, c.partner) for name, c in data.view.columns.items()]
+    training = (lgb.__version__, FIXED, MAX_ROUNDS, PATIENCE, QUICK, BASELINE, SPACE, SEED)
+    h = hashlib.sha256(repr((columns, training)).encode())
+    for array in (data.view.values, data.labels, folds):
+        h.update(np.ascontiguousarray(array).tobytes())
+    return h.hexdigest()[:16]
+
+
+def tune(
+    data: BothOrders,
+    folds: np.ndarray,
+    trials: int,
+    storage: Path | URL,
+    progress: Callable[[], None] = lambda: None,
+) -> list[dict[str, float]]:
+    """Parameters that a study of ``trials`` trials tried, the baseline among them, the best first.
+
+    A study of the same data goes on where it stopped. Each trial's sampler is seeded by the
+    trial's number, so an interrupted study and an undisturbed one agree. Processes that share a
+    database share the trials of their common studies, wait for each other's last ones, and return
+    the same parameters. Trials that were pruned are left out.
+
+    Args:
+        data: the training rows, and nothing that will be scored.
+        folds: int (n,), inner folds.
+        trials: how many trials in all; 0 returns the baseline alone.
+        storage: SQLite file that keeps the studies and belongs to this process alone, or a
+            database that others may use at the same time.
+        progress: called once for each finished trial.
+
+    Raises:
+        UserError: the file or database cannot be used, or its disk is full.
+    """
+    if trials <= 0:
+        return [dict(BASELINE)]
+    try:
+        return _tune(data, folds, trials, storage, progress)
+    except (StorageInternalError, SQLAlchemyError) as error:
+        mend = (
+            "check that it can be reached" if isinstance(storage, URL) else "make room on its disk"
+        )
+        raise UserError(
+            f"{storage} cannot be used ({error.__cause__ or error}): {mend} and "
+            "give the same command again, which goes on from the finished trials"
+        ) from error
+
+
+def set_aside_damaged(storage: Path) -> None:
+    """Move a file of studies that SQLite finds damaged out of the way, and say so."""
+    if not storage.exists():
+        return
+    try:
+        with closing(sqlite3.connect(storage)) as connection:
+            found = connection.execute("PRAGMA integrity_check").fetchone()[0]
+    except sqlite3.OperationalError:
+        # It cannot be opened now, which is said where it is needed.
+        return
+    except sqlite3.DatabaseError as error:
+        found = str(error)
+    if found != "ok":
+        aside = storage.with_name(f"{storage.name}.damaged")
+        storage.replace(aside)
+        storage.with_name(f"{storage.name}-journal").unlink(missing_ok=True)
+        print(
+            f"{storage} is damaged ({found.splitlines()[0]}): moved to {aside.name}, tuning begins "
+            "anew",
+            file=sys.stderr,
+        )
+
+
+def _tune(
+    data: BothOrders,
+    folds: np.ndarray,
+    trials: int,
+    storage: Path | URL,
+    progress: Callable[[], None],
+) -> list[dict[str, float]]:
+    study = Study(storage, fingerprint(data, folds), BASELINE)
+
+    def objective(trial: optuna.Trial) -> float:
+        seen = np.zeros(len(data.labels), dtype=bool)
+        losses = np.zeros(len(data.labels))
+
+        def after_fold(done: int, held: np.ndarray, raw: np.ndarray) -> None:
+            seen[held] = True
+            losses[held] = row_losses(softmax(raw, axis=1), data.labels[held])
+            trial.report(float(losses[seen].mean()), done)
+            if trial.should_prune():
+                raise optuna.TrialPruned
+
+        found = cross_validate(data, folds, [{**_suggest(trial), **QUICK}], after_fold)
+        return log_loss(softmax(found.raw, axis=1), data.labels)
+
+    return [{**BASELINE, **found} for found in study.fill(objective, trials, progress)]

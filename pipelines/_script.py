@@ -1,0 +1,13 @@
+"""Imported by a command that is run as a file: a clone needs no installation.
+
+Python puts the folder of the file on the path; the packages stand beside that folder.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from pipelines import cli
+
+cli.leave_on_interrupt()

@@ -1,0 +1,148 @@
+"""Probabilities and votes from files, and what is wrong with them; more in test_calibrate.py."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from arena.feature_table import Column, FeatureTable
+from arena.predictions_file import from_log_odds, one_hot, read_probabilities, read_votes
+from arena.schema import CLASSES
+from common.errors import UserError
+
+IDS = ["7", "8", "007"]
+TRIPLES = np.array([[0.5, 0.25, 0.25], [0, 1, 0], [0.2, 0.2, 0.6]])
+
+
+def table(ids=IDS, triples=TRIPLES):
+    return pd.DataFrame(triples, columns=list(CLASSES)).assign(id=ids)
+
+
+def write(path, frame):
+    if path.suffix == ".csv":
+        frame.to_csv(path, index=False)
+    elif path.suffix == ".jsonl":
+        frame.to_json(path, orient="records", lines=True)
+    else:
+        frame.to_parquet(path)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_triples_come_in_the_order_of_the_ids(tmp_path, suffix):
+    path = write(tmp_path / f"p{suffix}", table())
+    found = read_probabilities(str(path), ["007", "7"], logits=False)
+    assert found == pytest.approx(TRIPLES[[2, 0]])
+
+
+def test_logits_are_for_a_teacher_only(tmp_path):
+    logits = np.log(np.maximum(TRIPLES, 1e-9)) + 3
+    path = write(tmp_path / "t.csv", table(triples=logits))
+    assert read_probabilities(str(path), IDS, logits=True) == pytest.approx(TRIPLES, abs=1e-6)
+    with pytest.raises(UserError, match=r"row 2 \(id 8\): winner_model_a is .*, not a probability"):
+        read_probabilities(str(path), IDS, logits=False)
+
+
+def test_one_wrong_row_makes_no_logits_of_a_teachers_probabilities(tmp_path):
+    triples = np.array([[0.8, 0.1, 0.1], [0.7, 0.2, 0.1], [0.5, 0.1, 0.1]])
+    path = str(write(tmp_path / "t.csv", table(triples=triples)))
+    assert read_probabilities(path, IDS[:2], logits=True) == pytest.approx(triples[:2])
+    for logits in (True, False):
+        with pytest.raises(UserError, match=r"row 3 \(id 007\): .* sum to 0.7, not to 1"):
+            read_probabilities(path, IDS, logits=logits)
+
+
+@pytest.mark.parametrize(
+    "triples",
+    [
+        [[0.9, 0.3, 0.1], [0.2, 0.9, 0.4], [0.1, 0.1, 0.2]],
+        [[1.5, 0.3, -0.8], [0.2, 0.4, 0.4], [0.1, 0.1, 0.2]],
+        [[1.5, 0.3, 0.8], [0.2, 0.4, 0.4], [0.1, 0.1, 0.2]],
+    ],
+    ids=["no row sums to 1", "below 0", "above 1"],
+)
+def test_what_can_be_no_probabilities_are_logits(triples, tmp_path):
+    path = str(write(tmp_path / "t.csv", table(triples=triples)))
+    expected = np.exp(triples) / np.exp(triples).sum(axis=1, keepdims=True)
+    assert read_probabilities(path, IDS, logits=True) == pytest.approx(expected)
+
+
+def test_a_logits_view_is_a_teacher(tmp_path):
+    logits = np.log([[0.5, 0.3, 0.2], [0.1, 0.8, 0.1]])
+    side = logits[:, 0] - logits[:, 1]
+    tie = logits[:, 2] - logits[:, :2].mean(axis=1)
+    columns = {"side": Column("anti"), "tie": Column("sym")}
+    FeatureTable(["a", "b"], np.stack([side, tie], axis=1), columns).write(
+        tmp_path / "train.parquet"
+    )
+    found = read_probabilities(str(tmp_path / "train.parquet"), ["b", "a"], logits=True)
+    assert found == pytest.approx(np.exp(logits[::-1]), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("frame", "complaint"),
+    [
+        (table(ids=["7", "8", "9"]), "lacks 1 of 3 battles, id 007"),
+        (table(ids=["7", "8", "8"]), "row 3 (id 8): row 2 has the same id"),
+        (table().drop(columns="id"), "has no column id"),
+        (table().drop(columns=CLASSES[1]), "has no column winner_model_b"),
+        (table().assign(winner_tie=["x", "0", "1"]), "winner_tie is 'x', not a number"),
+        (table(triples=TRIPLES * 2), "sum to 2, not to 1"),
+        (table(triples=[[np.nan] * 3, *TRIPLES[1:]]), "lacks 1 of 3"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_one_line(tmp_path, frame, complaint):
+    path = write(tmp_path / "p.csv", frame)
+    with pytest.raises(UserError) as error:
+        read_probabilities(str(path), IDS, logits=False)
+    assert complaint in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    with pytest.raises(UserError, match="is not there"):
+        read_probabilities(str(tmp_path / "none.csv"), IDS, logits=False)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+@pytest.mark.parametrize("column", ["votes", "winner", "label"])
+def test_votes_come_in_the_order_of_the_ids(suffix, column, tmp_path):
+    frame = pd.DataFrame({"id": IDS, "winner": ["tie (bothbad)", "model_a", "b"]})
+    if column == "label":
+        frame = pd.DataFrame({"id": IDS, "label": [2, 0, 1]})
+    if column == "votes":
+        frame = table(triples=np.eye(3, dtype=int)[[2, 0, 1]])
+    path = str(write(tmp_path / f"v{suffix}", frame))
+    assert read_votes(path, ["007", "9", "8", "7"]).tolist() == [1, -1, 0, 2]
+
+
+@pytest.mark.parametrize(
+    ("frame", "complaint"),
+    [
+        (pd.DataFrame({"id": IDS}), "has no votes: it needs a column label or"),
+        (table(), "row 1 (id 7): winner_model_a is '0.5', not 0 or 1"),
+        (table(triples=np.ones((3, 3), int)), "row 1 (id 7): two winners"),
+        (table(triples=np.eye(3, dtype=int)).assign(winner="b"), "tell different labels"),
+        (pd.DataFrame({"id": IDS, "winner": ["a", "b", "me"]}), "row 3 (id 007): winner is 'me'"),
+    ],
+)
+def test_what_is_wrong_with_votes_is_one_line(frame, complaint, tmp_path):
+    path = str(write(tmp_path / "v.csv", frame.assign(extra="x")))
+    with pytest.raises(UserError) as error:
+        read_votes(path, IDS)
+    assert complaint in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_broken_rows_of_other_battles_do_no_harm(tmp_path):
+    path = str(write(tmp_path / "p.csv", table(triples=[[3, 3, 3], *TRIPLES[1:]])))
+    assert read_probabilities(path, IDS[1:], logits=False) == pytest.approx(TRIPLES[1:])
+    assert read_votes(path, ["none of them"]).tolist() == [-1]
+
+
+def test_one_hot_and_log_odds():
+    assert one_hot(np.array([2, 0])).tolist() == [[0, 0, 1], [1, 0, 0]]
+    zero, large = np.zeros(1), np.array([4000.0])
+    assert from_log_odds(zero, zero) == pytest.approx(np.full((1, 3), 1 / 3))
+    assert from_log_odds(large, zero).tolist() == [[1, 0, 0]]
+    # No trouble where a naive softmax overflows.
+    assert from_log_odds(large, large / 2) == pytest.approx(np.array([[0.5, 0, 0.5]]))

@@ -1,0 +1,106 @@
+"""The lower layers' output from disk gives what the whole model gives."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from common.errors import UserError
+from embeddings.backbone.layers import LayerRange
+from embeddings.backbone.load import load_backbone
+from embeddings.cache.shards import ShardWriter
+from embeddings.judge.layer_cache import fill_lower
+from embeddings.judge.model import Judge, token_ids
+from embeddings.judge.model import layer_cache as lower
+from embeddings.prompts.pairs import distinct
+from tests.helpers.planted import QUICK, examples, planted
+
+
+def top_of(top, read_layers="1"):
+    return replace(QUICK, top_layers=top, read_layers=read_layers)
+
+
+def look_with(config, recipe, inputs, sequences):
+    judge = Judge(load_backbone(config), recipe).eval()
+    with torch.inference_mode():
+        return torch.stack([judge.states([s], inputs)[0].flatten() for s in sequences]), judge
+
+
+@pytest.mark.parametrize(
+    ("top", "read_layers"), [(1, "1"), (2, "0.75"), (2, "0.5,1"), (2, "0.25,0.5,0.75")]
+)
+def test_the_top_layers_see_what_the_whole_model_sees(
+    configs, architecture, tmp_path, top, read_layers
+):
+    config = replace(configs[architecture], dtype="float32")
+    sequences = distinct(examples(planted(4), config).pairs)
+    store, recipe = ShardWriter(tmp_path), top_of(top, read_layers)
+    fill_lower(store, sequences, config, recipe)
+    whole, _ = look_with(config, top_of(0, read_layers), token_ids, sequences)
+    cached, judge = look_with(config, recipe, lambda s: store.get(s.key), sequences)
+    assert torch.allclose(whole, cached, atol=1e-5)
+    assert not torch.allclose(whole[0], whole[1], atol=1e-2)
+    assert len(judge.trained) == 2 * 7 * top + 2
+    # In one batch with padding too.
+    with torch.inference_mode():
+        batch = judge.states(sequences, lambda s: store.get(s.key)).flatten(1)
+    assert torch.allclose(whole, batch, atol=1e-5)
+
+
+def test_states_between_the_layers_are_those_of_transformers(configs, architecture):
+    config = replace(configs[architecture], dtype="float32")
+    sequence = distinct(examples(planted(4), config).pairs)[0]
+    seen, _ = look_with(config, top_of(0, "0.25,0.75,1"), token_ids, [sequence])
+    decoder = load_backbone(config).decoder
+    with torch.inference_mode():
+        states = decoder(input_ids=token_ids(sequence)[None], output_hidden_states=True)
+    last = torch.stack([states.hidden_states[depth][0, -1] for depth in (1, 3, 4)])
+    assert torch.allclose(seen.reshape(3, 4, -1)[:, 0], last, atol=1e-5)
+
+
+@pytest.mark.parametrize("quantization", ["none", "nf4"])
+def test_bfloat16_is_stored_as_it_was_computed(configs, architecture, tmp_path, quantization):
+    config = replace(configs[architecture], quantization=quantization)
+    sequences = distinct(examples(planted(3), config).pairs)
+    store = ShardWriter(tmp_path)
+    fill_lower(store, sequences, config, top_of(2))
+    assert store.get(sequences[0].key).dtype == torch.bfloat16
+    whole, _ = look_with(config, QUICK, token_ids, sequences)
+    cached, _ = look_with(config, top_of(2), lambda s: store.get(s.key), sequences)
+    assert torch.allclose(whole, cached, atol=1e-3)
+
+
+def test_what_is_stored_is_not_read_again(configs, tmp_path, monkeypatch):
+    config = configs["llama"]
+    sequences = distinct(examples(planted(3), config).pairs)
+    fill_lower(ShardWriter(tmp_path), sequences[1:], config, top_of(2))
+    read = []
+    monkeypatch.setattr(lower, "fill", lambda store, todo, *_: read.extend(todo))
+    fill_lower(ShardWriter(tmp_path), sequences, config, top_of(2))
+    assert read == sequences[:1]
+    monkeypatch.setattr(lower, "load_backbone", None)
+    fill_lower(ShardWriter(tmp_path), sequences[1:], config, top_of(2))
+
+
+def test_a_disk_without_room_is_one_line(configs, tmp_path, monkeypatch):
+    config = configs["llama"]
+    sequences = distinct(examples(planted(3), config).pairs)
+    monkeypatch.setattr(lower.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    with pytest.raises(UserError, match="make room"):
+        fill_lower(ShardWriter(tmp_path), sequences, config, top_of(2))
+
+
+@pytest.mark.parametrize(("top", "read_layers"), [(3, "0.75"), (1, "0.5,1"), (1, "0.25,0.75")])
+def test_layers_that_are_read_must_be_trained_and_others_stay_below(top, read_layers):
+    with pytest.raises(UserError, match="top_layers"):
+        LayerRange.of(top_of(top, read_layers), 4)
+
+
+def test_more_top_layers_than_the_model_has_are_refused(configs, tmp_path):
+    config = configs["llama"]
+    sequences = distinct(examples(planted(3), config).pairs)
+    with pytest.raises(UserError, match="has 4 layers"):
+        fill_lower(ShardWriter(tmp_path), sequences, config, top_of(4))
+    with pytest.raises(UserError, match="has 4 layers"):
+        Judge(load_backbone(config), replace(QUICK, top_layers=5))

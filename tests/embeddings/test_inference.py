@@ -1,0 +1,129 @@
+"""Batches of a budget lose nothing, and what is read is stored shard by shard."""
+
+import hashlib
+import weakref
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from common.errors import UserError
+from embeddings.cache.shards import ShardWriter
+from embeddings.inference import batches, fill
+from embeddings.prompts.answers import PackedAnswer
+from embeddings.prompts.pairs import PackedPair
+
+
+def sequence(n):
+    ids = np.arange(n, dtype=np.int32)
+    key = hashlib.sha256(ids.tobytes()).digest()
+    return PackedPair(key, ids, np.zeros(n, dtype=np.int8))
+
+
+def double(batch):
+    return [torch.from_numpy(s.ids * 2.0)[:, None].bfloat16() for s in batch]
+
+
+@given(st.lists(st.integers(1, 50), max_size=30), st.integers(0, 120))
+def test_batches_lose_nothing_and_keep_to_the_budget(lengths, budget):
+    found = list(batches(lengths, budget))
+    assert [i for s in found for i in range(s.start, s.stop)] == list(range(len(lengths)))
+    for s in found:
+        part = lengths[s]
+        assert len(part) == 1 or max(part) * len(part) <= budget
+
+
+def item(length, bare=0):
+    none = np.empty(0, dtype=np.int64)
+    ids = np.zeros(length, dtype=np.int32)
+    return PackedAnswer(b"", ids, none, none, 0, np.zeros(bare, dtype=np.int32), bare, 0)
+
+
+def lengths(items, budget):
+    found = batches([i.longest for i in items], budget)
+    return [[len(i.ids) for i in items[part]] for part in found]
+
+
+def test_batches_by_hand():
+    assert lengths([item(5), item(5), item(3), item(2)], 10) == [[5, 5], [3, 2]]
+    assert lengths([item(12), item(4), item(3), item(3)], 10) == [[12], [4, 3], [3]]
+    assert lengths([item(4), item(3)], 0) == [[4], [3]]
+    # The reading without the prompt may be the longer one.
+    assert lengths([item(4, bare=6), item(4)], 10) == [[4], [4]]
+    assert lengths([], 10) == []
+
+
+@pytest.mark.parametrize("budget", [0, 40])
+def test_what_is_filled_is_found_again(tmp_path, budget):
+    todo = [sequence(n) for n in range(90, 3, -1)]
+    fill(ShardWriter(tmp_path), todo, double, "reading", budget)
+    assert len(list(tmp_path.glob("*.safetensors"))) == 2
+    store = ShardWriter(tmp_path)
+    assert store.lacking([*todo, sequence(3)])[0].key == sequence(3).key
+    for s in todo:
+        assert store.get(s.key).dtype == torch.bfloat16
+        assert torch.equal(store.get(s.key), double([s])[0])
+
+
+def test_a_crash_costs_one_shard(tmp_path):
+    todo = [sequence(n) for n in range(200, 50, -1)]
+
+    def dies(batch):
+        if len(batch[0].ids) == 70:
+            raise RuntimeError("power cut")
+        return double(batch)
+
+    with pytest.raises(RuntimeError):
+        fill(ShardWriter(tmp_path), todo, dies, "reading", 0)
+    left = ShardWriter(tmp_path).lacking(todo)
+    assert len(left) == 150 - 128
+    fill(ShardWriter(tmp_path), left, double, "reading", 0)
+    assert ShardWriter(tmp_path).lacking(todo) == []
+
+
+def with_memory_for(tokens, read):
+    """A GPU stands in: a read that says what PyTorch says there."""
+
+    def reading(batch):
+        if len(batch) * max(len(s.ids) for s in batch) > tokens:
+            raise torch.OutOfMemoryError("CUDA out of memory (simulated)")
+        read.append([len(s.ids) for s in batch])
+        return double(batch)
+
+    return reading
+
+
+def test_a_gpu_out_of_memory_gets_half_the_budget_and_loses_nothing(tmp_path, capsys):
+    todo = [sequence(n) for n in (9, 8, 7, 6, 5, 4, 3)]
+    read = []
+    fill(ShardWriter(tmp_path), todo, with_memory_for(20, read), "reading", 40)
+    assert read == [[3], [9, 8], [7, 6], [5, 4, 3]]
+    assert capsys.readouterr().err.count("going on with batches of 20 tokens") == 1
+    store = ShardWriter(tmp_path)
+    assert all(torch.equal(store.get(s.key), double([s])[0]) for s in todo)
+
+
+def test_what_a_failed_pass_held_is_gone_before_the_next(tmp_path):
+    class Activations:
+        pass
+
+    failed = []
+
+    def read(batch):
+        assert all(held() is None for held in failed)
+        if len(batch) > 1:
+            activations = Activations()
+            failed.append(weakref.ref(activations))
+            raise torch.OutOfMemoryError("CUDA out of memory (simulated)")
+        return double(batch)
+
+    fill(ShardWriter(tmp_path), [sequence(9), sequence(3)], read, "reading", 20)
+    assert len(failed) == 1
+
+
+def test_a_sequence_that_memory_does_not_suffice_for_is_one_line(tmp_path):
+    todo = [sequence(9), sequence(3)]
+    with pytest.raises(UserError, match="single sequence of 9 tokens: lower --max-tokens"):
+        fill(ShardWriter(tmp_path), todo, with_memory_for(5, []), "reading", 40)

@@ -1,0 +1,32 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from common.errors import UserError
+from meta.stack.predictions import Predictions
+
+
+def test_what_is_written_is_read(tmp_path):
+    rng = np.random.default_rng(0)
+    tables = {name: rng.dirichlet([1, 1, 1], 3) for name in ("meta", "logits-7b.v2")}
+    labels = np.array([0, 2, 1])
+    kept = Predictions(["a", "007", "ü"], np.array(["g", "g", "h"]), labels, tables)
+    kept.write(tmp_path / "p.parquet")
+    found = Predictions.read(tmp_path / "p.parquet")
+    assert found.ids == kept.ids
+    assert found.groups.tolist() == ["g", "g", "h"]
+    assert found.labels.tolist() == [0, 2, 1]
+    assert list(found.probabilities) == list(tables)
+    for name, table in tables.items():
+        np.testing.assert_array_equal(found.probabilities[name], table)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"PAR1 and nothing more", "no columns"])
+def test_a_missing_or_damaged_file_is_the_users_to_mend(content, tmp_path):
+    path = tmp_path / "p.parquet"
+    if content == "no columns":
+        pd.DataFrame({"x": [1]}).to_parquet(path)
+    elif content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=r"p\.parquet"):
+        Predictions.read(path)
