@@ -102,9 +102,9 @@ class FeatureTable:
         """The view as a DataFrame indexed by id."""
         return pd.DataFrame(self.values, index=pd.Index(self.ids, name="id"), columns=self.names)
 
-    def write(self, path: Path, battles: str = "", source: str = "") -> None:
+    def write(self, path: Path, battles: str = "", source: str = "", kind: str = "") -> None:
         """Write parquet, atomically; the arguments are those of :func:`write_feature_tables`."""
-        write_feature_tables(path, [self], battles, source)
+        write_feature_tables(path, [self], battles, source, kind)
 
     def _arrow(self) -> pa.Table:
         fields = [pa.field("id", pa.string())]
@@ -146,6 +146,7 @@ def write_feature_tables(
     parts: Iterable[FeatureTable],
     battles: str | Callable[[], str] = "",
     source: str = "",
+    kind: str = "",
 ) -> None:
     """Write views of successive battles as one view, atomically, as they come.
 
@@ -157,6 +158,7 @@ def write_feature_tables(
         battles: ``arena.battle_table.texts_hash`` of the battles, by which ``read_dataset`` knows
             them; or what gives it after the last part.
         source: hash of the model and settings that made the view, where there are some.
+        kind: name of the view's kind (``arena.view.KINDS``); without one there is no such note.
     """
     checksum = _Checksum()
 
@@ -172,6 +174,7 @@ def write_feature_tables(
             "battles": battles() if callable(battles) else battles,
             "source": source,
             "sha256": checksum.digest(),
+            **({"kind": kind} if kind else {}),
         },
     )
 

@@ -8,6 +8,7 @@ from hypothesis.extra.numpy import arrays
 
 from arena.feature_table import Column, FeatureTable, join, write_feature_tables
 from common.errors import UserError
+from common.parquet import read_notes
 
 COLUMNS = {
     "difference": Column("anti", "verbosity"),
@@ -52,6 +53,13 @@ def test_parquet_gives_values_ids_and_parity_back(tmp_path):
     assert found.values.tobytes() == before.values.tobytes()
     found.write(tmp_path / "other.parquet")
     assert (tmp_path / "one.parquet").read_bytes() == (tmp_path / "other.parquet").read_bytes()
+
+
+def test_a_file_names_the_kind_of_its_view_where_it_was_written_with_one(tmp_path):
+    view(np.zeros((3, 4))).write(tmp_path / "one.parquet", kind="handcrafted")
+    view(np.zeros((3, 4))).write(tmp_path / "other.parquet")
+    assert read_notes(tmp_path / "one.parquet")["kind"] == "handcrafted"
+    assert "kind" not in read_notes(tmp_path / "other.parquet")
 
 
 def test_take_and_frame():
