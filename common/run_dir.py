@@ -26,7 +26,7 @@ FILES = (
 
 @dataclass(frozen=True)
 class RunDir:
-    """The files of one run directory; docs/DECISIONS.md draws the tree."""
+    """The files of one run directory; docs/design/run-directory.md draws the tree."""
 
     folder: Path
 

@@ -46,7 +46,7 @@ SPACE: dict[str, IntDistribution | FloatDistribution] = {
     "lambda_l2": FloatDistribution(0.1, 100.0, log=True),
     "lambda_l1": FloatDistribution(1e-3, 10.0, log=True),
 }
-"""The search space; docs/DECISIONS.md argues it."""
+"""The search space; docs/design/second-stage.md says why."""
 
 
 def _suggest(trial: optuna.Trial) -> dict[str, float]:
