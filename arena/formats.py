@@ -236,8 +236,10 @@ class Layout:
     voted: bool = True
 
 
+LMSYS = Layout("LMSYS", LMSYS_TEXTS, read_turns, needs_id=True)
+
 LAYOUTS = (
-    Layout("LMSYS", LMSYS_TEXTS, read_turns, needs_id=True),
+    LMSYS,
     Layout(
         "Arena",
         ("conversation_a", "conversation_b"),

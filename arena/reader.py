@@ -65,8 +65,14 @@ class BattleFile:
         source: its path or URL.
     """
 
-    def __init__(self, source: str, stream: Stream, labelled: bool) -> None:
+    def __init__(self, source: str, stream: Stream, labelled: bool, needs_id: bool = True) -> None:
         """Read it once.
+
+        Args:
+            source: its path or URL.
+            stream: its columns and rows.
+            labelled: as for :func:`open_battles`.
+            needs_id: whether a test file must have ids where its layout says so.
 
         Raises:
             UserError: its columns are of no layout, it has no row, or is not UTF-8.
@@ -75,7 +81,7 @@ class BattleFile:
         self._layout = layout = layout_of(source, stream.columns)
         self._winners = winner_columns(source, stream.columns, labelled) if layout.voted else ()
         self._id = next((name for name in layout.ids if name in stream.columns), None)
-        if layout.needs_id and self._id is None and not labelled:
+        if needs_id and layout.needs_id and self._id is None and not labelled:
             raise UserError(f"{source} has no column id: add one, a submission is keyed by it")
         self._json = JsonColumns([*layout.texts, "prompt"])
         names, foreign = bytearray(), 0
@@ -121,7 +127,7 @@ class BattleFile:
                 raise DamagedRowError(
                     row.damage or f"{self._id} is missing, too long, a formula or not one line"
                 )
-            battle = _battle(self._layout, self._winners, row, self._labelled)
+            battle = read_row(self._layout, self._winners, row, self._labelled)
             if number in self._repeated:
                 raise DamagedRowError(f"{self._id} is that of an earlier row")
         except DamagedRowError as damage:
@@ -189,8 +195,12 @@ def _too_long(name: str, size: int) -> str:
     return f"{name} has {size:,} characters, more than {LONGEST:,}"
 
 
-def _battle(layout: Layout, winners: Sequence[str], row: Row, labelled: bool) -> Battle:
-    """The sound battle of a row; ``DamagedRowError`` where it has none."""
+def read_row(layout: Layout, winners: Sequence[str], row: Row, labelled: bool) -> Battle:
+    """The battle of a row, its cells decoded; ``winners`` are the columns that tell the winner.
+
+    Raises:
+        DamagedRowError: the row cannot be used.
+    """
     if row.damage:
         raise DamagedRowError(row.damage)
     battle = layout.read(row.cells)

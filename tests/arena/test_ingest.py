@@ -33,8 +33,8 @@ def _small_groups(monkeypatch):
 
 
 def groups_of(rows, monkeypatch):
-    for module in ("readers", "tables", "parquet"):
-        monkeypatch.setattr(f"arena.{module}.GROUP", rows)
+    for module in ("arena.reader", "arena.battle_table", "common.parquet"):
+        monkeypatch.setattr(f"{module}.GROUP", rows)
 
 
 def taken(source, path, labelled=False):

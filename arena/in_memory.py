@@ -1,0 +1,116 @@
+"""Battles that are no file: a DataFrame, a list of dicts or one pair of answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from arena.battle_table import SCHEMA
+from arena.files import Row, Stream
+from arena.folds import assign_groups, prompt_hash
+from arena.formats import COLUMNS as READ_COLUMNS
+from arena.formats import LMSYS, DamagedRowError
+from arena.reader import BattleFile, read_row
+from arena.schema import COLUMNS, UNKNOWN, Turns, digest
+from common.errors import UserError
+
+SOURCE = "the table of battles"
+"""What messages call it, in the place of a path."""
+
+
+def battles_of(table: pd.DataFrame | Iterable[Any], *, labelled: bool) -> pd.DataFrame:
+    """The canonical table of battles in memory: what ``arena.reader.read_battles`` makes of a file.
+
+    One row out for each row in, in order. A row that cannot be used keeps its place, with a
+    ``reason`` and no texts.
+
+    Args:
+        table: a DataFrame or dicts, n rows in one of ``arena.formats.LAYOUTS``. A cell may be text, JSON text, a list, a
+            tuple, a numpy array, a dict, or missing (None, NaN). Without a column of ids a battle's
+            id is its row number.
+        labelled: as for ``arena.reader.open_battles``.
+
+    Returns:
+        The columns of ``arena.schema.COLUMNS``, n rows.
+
+    Raises:
+        UserError: the columns are of no layout or, where ``labelled``, no row can be used.
+    """
+    stream = _stream_of_frame(table) if isinstance(table, pd.DataFrame) else _stream_of_dicts(table)
+    if not stream.rows and not labelled:
+        return pd.DataFrame(SCHEMA.empty_table().to_pandas())
+    file = BattleFile(SOURCE, stream, labelled, needs_id=False)
+    battles = pd.concat(file.parts(), ignore_index=True)
+    return battles.assign(group=assign_groups(battles))
+
+
+def battle_of(
+    prompt: str | Turns, response_a: str | Turns, response_b: str | Turns
+) -> pd.DataFrame:
+    """The canonical table of one battle without a vote.
+
+    Args:
+        prompt: its text, or a list with a text (or None) for each turn.
+        response_a: answer A, of as many turns.
+        response_b: answer B, of as many turns.
+
+    Returns:
+        The columns of ``arena.schema.COLUMNS``, 1 row.
+
+    Raises:
+        UserError: the numbers of turns differ, all texts are empty, or one is no text.
+    """
+    texts = {"prompt": prompt, "response_a": response_a, "response_b": response_b}
+    row = Row({name: plain(text) for name, text in texts.items()})
+    try:
+        battle = read_row(LMSYS, (), row, labelled=False)
+    except DamagedRowError as damage:
+        raise UserError(f"the battle cannot be used: {damage}") from None
+    turns = battle[:3]
+    values = ("0", 0, *turns, UNKNOWN, "", "", "", digest(turns), prompt_hash(*turns))
+    battles = pd.DataFrame({name: [value] for name, value in zip(COLUMNS, values, strict=True)})
+    battles["label"] = battles["label"].astype(np.int8)
+    return battles
+
+
+def _stream_of_frame(table: pd.DataFrame) -> Stream:
+    names = [str(name) for name in table.columns]
+    kept = [name for name in names if name in READ_COLUMNS]
+    for name in kept:
+        if names.count(name) > 1:
+            raise UserError(f"{SOURCE} has more than one column {name}: rename all but one")
+    columns = [table[name].tolist() for name in kept]
+    cells = zip(*columns, strict=True) if kept else iter([()] * len(table))
+    return Stream(names, [_row(zip(kept, values, strict=True)) for values in cells])
+
+
+def _stream_of_dicts(table: Iterable[Any]) -> Stream:
+    names: dict[str, None] = {}
+    rows: list[Row] = []
+    for item in table:
+        if isinstance(item, Mapping):
+            names.update(dict.fromkeys(item))
+            rows.append(_row((n, cell) for n, cell in item.items() if n in READ_COLUMNS))
+        else:
+            rows.append(Row(damage=f"the row is a {type(item).__name__}, not a dict"))
+    return Stream(list(names), rows)
+
+
+def _row(cells: Iterator[tuple[str, Any]]) -> Row:
+    return Row({name: plain(cell) for name, cell in cells})
+
+
+def plain(cell: Any) -> Any:
+    """A cell as parquet or JSON would give it: lists, dicts, scalars, None where it is missing."""
+    if isinstance(cell, str):
+        return cell
+    if isinstance(cell, Mapping):
+        return {name: plain(value) for name, value in cell.items()}
+    if isinstance(cell, np.ndarray):
+        return plain(cell.tolist())
+    if isinstance(cell, list | tuple):
+        return [plain(value) for value in cell]
+    return None if cell is None or cell is pd.NA or cell != cell else cell
