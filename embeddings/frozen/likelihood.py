@@ -1,0 +1,109 @@
+"""The view ``likelihood``: how likely the frozen language model finds the answers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Self
+
+import pandas as pd
+
+from arena.feature_table import FeatureTable
+from arena.view import View
+from common.errors import UserError
+from common.files import expanded
+from common.parquet import read_notes
+from common.run_dir import RunDir
+from embeddings.backbone.config import BackboneConfig, load_config
+from embeddings.backbone.runtime import TORCH
+from embeddings.frozen.language_model import LanguageModel
+from embeddings.view_kinds import LIKELIHOOD
+
+
+class Likelihood(View):
+    """Log-probabilities, entropies and the like of both answers, by the run's language model."""
+
+    kind = LIKELIHOOD
+
+    def __init__(self, name: str, model: LanguageModel, source: str = "") -> None:
+        """The view of a model.
+
+        Args:
+            name: of the view.
+            model: reads the answers.
+            source: what ``model.source`` must be; "" where any will do.
+        """
+        self.name, self.model, self.source = name, model, source
+
+    @classmethod
+    def of_run(cls, run: RunDir, name: str, shared: dict[Any, Any]) -> Self:
+        """The view of the run's language model, which reads as it read the training battles.
+
+        Raises:
+            UserError: the run has no language model that could be loaded.
+        """
+        path = run.views / name / "train.parquet"
+        source = read_notes(path).get("source", "") if path.exists() else ""
+        return cls(name, language_model_of(run, shared), source)
+
+    def transform(self, battles: pd.DataFrame) -> FeatureTable:
+        """The columns of ``likelihood_view`` for these battles.
+
+        Raises:
+            UserError: the model cannot be had, or is another than read the training battles.
+        """
+        if self.source and self.model.source != self.source:
+            raise UserError(
+                f"the training battles were read by another model than {self.model.config.name} "
+                "is now, or with other settings: put its files back, or run "
+                "`python pipelines/extract.py --train FILE` with this run again"
+            )
+        return self.model.read(battles).likelihood
+
+
+def language_model_of(run: RunDir, shared: dict[Any, Any]) -> LanguageModel:
+    """The language model that made a run's evidence; nothing heavy is loaded yet.
+
+    Args:
+        run: the run.
+        shared: as ``arena.view.View.of_run`` has it; two views of a run share one model there.
+
+    Raises:
+        UserError: the run has no language model, or its files are gone.
+    """
+    record = run.read_record().get("backbone")
+    if record is None:
+        raise UserError(
+            f"{run.folder} has no language model: run `python pipelines/extract.py --train FILE "
+            f"--run {run.folder}` first"
+        )
+    config = recorded_config(record)
+    if expanded(config.source).is_absolute() and not expanded(config.source).is_dir():
+        raise UserError(
+            f"the language model of {run.folder} was in {config.source}, which is no longer there: "
+            "put the folder back"
+        )
+    engine = record.get("engine", TORCH)
+    model: LanguageModel = shared.setdefault(
+        ("language model", config, engine), LanguageModel(config, engine)
+    )
+    return model
+
+
+def recorded_config(record: dict[str, Any]) -> BackboneConfig:
+    """The backbone that a run's record names.
+
+    Args:
+        record: ``backbone`` of run.json; what an older version wrote lacks ``config``.
+
+    Raises:
+        UserError: its settings cannot be had or are not valid.
+    """
+    entries = record.get("config")
+    if entries is None:
+        return replace(load_config(record["asked"]), quantization=record["quantization"])
+    try:
+        return BackboneConfig(**{**entries, "layers": tuple(entries["layers"])})
+    except (KeyError, TypeError) as error:
+        raise UserError(
+            "the backbone in run.json is damaged: run `python pipelines/extract.py` again"
+        ) from error
