@@ -1,54 +1,48 @@
-"""Progress of long work: a bar on a terminal, plain lines elsewhere."""
+"""Progress of long work: tqdm's bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
 import sys
-import time
-from types import TracebackType
+from typing import Any
 
 from tqdm import tqdm
 
+PLAIN_LINE = (
+    "{desc}: {n_fmt} of {total_fmt}{unit}, {rate_noinv_fmt}, {elapsed} gone, {remaining} left"
+)
 
-class Progress:
+
+class Progress(tqdm):  # type: ignore[type-arg]
     """Counts units of work on stderr, with the rate and the time left.
 
     On a terminal it is a tqdm bar; elsewhere one plain line every ``every`` seconds.
     """
 
-    def __init__(self, what: str, total: int, unit: str = "rows", every: float = 10.0) -> None:
-        """``total`` units of work named ``unit`` are to be done."""
-        self.what, self.total, self.unit, self.every = what, total, unit, every
-        self.done = 0
-        self.start = self.last = time.monotonic()
-        self.bar = tqdm(desc=what, total=total, unit=f" {unit}") if sys.stderr.isatty() else None
+    monitor_interval = 0
+    """No thread of its own: whoever forks has none to lose."""
 
-    def __enter__(self) -> Progress:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None
+    def __init__(
+        self,
+        what: str,
+        total: int,
+        unit: str = "rows",
+        every: float = 10.0,
+        disable: bool = False,
     ) -> None:
-        if self.bar is not None:
-            self.bar.close()
-        elif kind is None:
-            self._line()
+        """``total`` units of work named ``unit`` are to be done; ``disable``: print nothing."""
+        self.lines = not sys.stderr.isatty()
+        style: dict[str, Any] = {}
+        if self.lines:
+            style = {"bar_format": PLAIN_LINE, "mininterval": every, "miniters": 1, "leave": False}
+        super().__init__(desc=what, total=total, unit=f" {unit}", disable=disable, **style)
 
-    def update(self, units: int = 1) -> None:
-        """Count ``units`` more as done."""
-        self.done += units
-        if self.bar is not None:
-            self.bar.update(units)
-        elif time.monotonic() - self.last > self.every:
-            self._line()
+    def update(self, n: float | None = 1) -> None:
+        """Count ``n`` units more as done."""
+        super().update(n)
 
-    def _line(self) -> None:
-        self.last = time.monotonic()
-        elapsed = self.last - self.start
-        rate = self.done / elapsed if elapsed > 0 else 0.0
-        left = (self.total - self.done) / rate if rate > 0 else 0.0
-        print(
-            f"{self.what}: {self.done:,} of {self.total:,} {self.unit}, "
-            f"{rate:,.1f} {self.unit}/s, {elapsed:,.0f} s gone, {left:,.0f} s left",
-            file=sys.stderr,
-            flush=True,
-        )
+    def display(self, msg: str | None = None, pos: int | None = None) -> None:
+        """Show the present state; tqdm calls it, and where lines stay there is nothing to clear."""
+        if self.lines:
+            print(self, file=sys.stderr, flush=True)
+        else:
+            super().display(msg, pos)
