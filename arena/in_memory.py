@@ -28,9 +28,9 @@ def battles_of(table: pd.DataFrame | Iterable[Any], *, labelled: bool) -> pd.Dat
     ``reason`` and no texts.
 
     Args:
-        table: a DataFrame or dicts, n rows in one of ``arena.formats.LAYOUTS``. A cell may be text, JSON text, a list, a
-            tuple, a numpy array, a dict, or missing (None, NaN). Without a column of ids a battle's
-            id is its row number.
+        table: a DataFrame or dicts, n rows in one of ``arena.formats.LAYOUTS``. A cell may be text,
+            JSON text, a list, a tuple, a numpy array, a dict, or missing (None, NaN). Without a
+            column of ids a battle's id is its row number.
         labelled: as for ``arena.reader.open_battles``.
 
     Returns:

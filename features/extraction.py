@@ -30,7 +30,7 @@ Part = TypeVar("Part")
 
 
 def extract(battles: pd.DataFrame, workers: int = 0) -> FeatureTable:
-    """Compute the handcrafted signals of sound battles.
+    """Compute the handcrafted signals of valid battles, silently.
 
     The result does not depend on ``workers``, nor a battle's values on the other battles.
 
@@ -43,17 +43,20 @@ def extract(battles: pd.DataFrame, workers: int = 0) -> FeatureTable:
     Returns:
         View of shape (n, number of columns); finite, or NaN where a signal is not defined.
     """
-    (view,) = stream([battles], len(battles), workers)
+    (view,) = stream([battles], len(battles), workers, silent=True)
     return view
 
 
-def stream(parts: Iterable[pd.DataFrame], rows: int, workers: int = 0) -> Iterator[FeatureTable]:
+def stream(
+    parts: Iterable[pd.DataFrame], rows: int, workers: int = 0, *, silent: bool = False
+) -> Iterator[FeatureTable]:
     """The same view part by part; memory holds two parts, whatever their number.
 
     Args:
         parts: successive battles, each as for :func:`extract`.
         rows: battles of all parts together, or a bound: for the progress and the processes.
         workers: as for :func:`extract`.
+        silent: show no progress.
 
     Yields:
         The view of each part.
@@ -61,7 +64,8 @@ def stream(parts: Iterable[pd.DataFrame], rows: int, workers: int = 0) -> Iterat
     columns = signals.columns()
     if workers == 0:
         workers = max(1, min(os.cpu_count() or 1, rows // WORTH_A_PROCESS))
-    with Workers(workers) as processes, Progress("handcrafted signals", rows) as progress:
+    progress = Progress("handcrafted signals", rows, disable=silent)
+    with Workers(workers) as processes, progress:
         # No process waits for the next part to be read from the disk.
         for ids, chunks, found in _ahead(_begin(battles, processes) for battles in parts):
             values = np.empty((len(ids), len(columns)), dtype=np.float32)

@@ -10,9 +10,9 @@ ROOT = Path(__file__).resolve().parents[2]
 UPDATE = """
 import sys
 from pathlib import Path
-from common.run_dir import Run
+from common.run_dir import RunDir
 for i in range(60):
-    Run(Path(sys.argv[1])).update_record(seconds={f"{sys.argv[2]}{i}": i})
+    RunDir(Path(sys.argv[1])).update_record(seconds={f"{sys.argv[2]}{i}": i})
 """
 
 
