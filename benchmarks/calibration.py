@@ -4,7 +4,7 @@
     python benchmarks/calibration.py --quick      one
 
 Each file holds forecasts with known true probabilities and votes drawn from them; the forecasts are
-the truth, or the truth distorted. ``meta.calibration.choose`` picks and fits a method as
+the truth, or the truth distorted. ``meta.calibration.select_calibrator`` picks and fits a method as
 calibrate.py does. Its excess is exact: the mean of sum p log(p / q) over 20,000 fresh rows, in
 nats. Two kinds of forecasts take turns: logits of a standard normal, and such as people's votes
 give (sides with a deviation of 1.2, ties less likely and less spread).
@@ -31,7 +31,7 @@ from scipy.special import log_softmax
 from scipy.stats import chi2
 
 from arena.schema import SEED
-from meta.calibration import choose
+from meta.calibration import select_calibrator
 from pipelines import cli
 
 FRESH = 20_000
@@ -84,11 +84,11 @@ def excess(n: int, distortion: Distortion, seed: int) -> tuple[float, float, str
     real = bool(seed % 2)
     z, fresh = logits(n, rng, real), logits(FRESH, rng, real)
     labels = (z + rng.gumbel(size=z.shape)).argmax(axis=1)
-    chosen, _ = choose(distortion.of(z), labels, rng.integers(0, FOLDS, n))
+    chosen, _ = select_calibrator(distortion.of(z), labels, rng.integers(0, FOLDS, n))
     p, said = np.exp(fresh), distortion.of(fresh)
     after = (p * (fresh - np.log(chosen(said)))).sum(axis=1).mean()
     before = (p * (fresh - log_softmax(said, axis=1))).sum(axis=1).mean()
-    return float(before), float(after), chosen.method
+    return float(before), float(after), chosen.name
 
 
 def main(arguments: argparse.Namespace) -> None:

@@ -29,7 +29,7 @@ from embeddings.prompts.chat_template import Encoder, conversation_template
 from embeddings.prompts.truncation import Packer
 from meta.base_models.baselines import Baselines
 from meta.base_models.symmetric_logistic import SymmetricLogistic
-from meta.calibration import Calibrator
+from meta.calibrators import Identity
 from meta.stack import model_io as bundle
 from meta.stack.nested_cv import TrainedModel
 from meta.stack.stacker import Stacker
@@ -231,7 +231,7 @@ def model(folder: Path) -> tuple[Target, list[bytes]]:
     data = lgb.Dataset(rows.reshape(-1, 1), rows % 3)
     how = {"objective": "multiclass", "num_class": 3, "verbose": -1, "num_leaves": 5}
     booster = lgb.train(how, data, 1)
-    fusion = Stacker(("style",), ("style.a",), [booster], {}, Calibrator(), {"none": 1.0}, 60)
+    fusion = Stacker(("style",), ("style.a",), [booster], {}, Identity(), {"none": 1.0}, 60)
     length = SymmetricLogistic(np.ones(1), np.ones(1), -1.0)
     nulls = Baselines(np.array([0.4, 0.4, 0.2]), length)
     probes = [{"layer1.mean/center": np.zeros(2, np.float32)}]

@@ -178,7 +178,7 @@ def train(run: RunDir, arguments: argparse.Namespace) -> None:
     meta = stage.fusions["meta"]
     found["model"] = {
         "params": meta.params,
-        "calibrator": meta.calibrator.method,
+        "calibrator": meta.calibrator.name,
         "calibration": meta.calibration,
         "folds": settings.folds,
         "trials": settings.trials,

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +20,10 @@ from arena.schema import CLASSES
 from common.errors import UserError
 from common.files import atomic, read_json, write_json
 from embeddings.cache.tensor_files import DamagedError, read_tensors, write_tensors
+from meta import calibrators
 from meta.base_models import BASE_MODELS, Model
 from meta.base_models.baselines import Baselines
 from meta.base_models.symmetric_logistic import SymmetricLogistic
-from meta.calibration import Calibrator
 from meta.stack.booster_text import checked
 from meta.stack.nested_cv import TrainedModel
 from meta.stack.stacker import Stacker
@@ -75,7 +74,7 @@ def _write(stage: TrainedModel, folder: Path) -> None:
             "columns": list(fusion.columns),
             "boosters": files,
             "params": fusion.params,
-            "calibrator": asdict(fusion.calibrator),
+            "calibrator": fusion.calibrator.to_json(),
             "calibration": fusion.calibration,
             "rows": fusion.rows,
         }
@@ -149,7 +148,7 @@ def _fusion(folder: Path, entry: dict[str, Any], hashes: dict[str, str]) -> Stac
         columns,
         [lgb.Booster(model_str=text) for text in trees],
         entry["params"],
-        Calibrator(**entry["calibrator"]),
+        calibrators.from_json(entry["calibrator"]),
         entry["calibration"],
         entry["rows"],
     )

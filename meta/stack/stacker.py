@@ -12,7 +12,8 @@ from sqlalchemy.engine import URL
 
 from arena.feature_table import FeatureTable, join
 from common.errors import UserError
-from meta.calibration import Calibrator, choose
+from meta.calibration import select_calibrator
+from meta.calibrators import Calibrator, Identity
 from meta.stack.lightgbm_model import BothOrders, cross_validate, raw_scores, raw_scores_as_given
 from meta.stack.tuning import tune
 
@@ -58,7 +59,7 @@ class Stacker:
 
     def uncalibrated(self, design: FeatureTable) -> np.ndarray:
         """Probabilities (n, 3) before calibration."""
-        return Calibrator()(self.raw(design))
+        return Identity()(self.raw(design))
 
     def one_order(self, design: FeatureTable) -> np.ndarray:
         """Calibrated probabilities (n, 3) from the given order alone, for the audit."""
@@ -105,7 +106,7 @@ def fit_stacker(
     tried = tune(data, folds, trials, storage, progress)
     params = [tried[member % len(tried)] for member in range(bags)]
     found = cross_validate(data, folds, params)
-    calibrator, losses = choose(found.raw, labels, folds, groups)
+    calibrator, losses = select_calibrator(found.raw, labels, folds, groups)
     progress()
     return Stacker(
         tuple(views), tuple(design.names), found.boosters, params, calibrator, losses, len(labels)

@@ -11,7 +11,7 @@ import pytest
 from common.errors import UserError
 from meta.base_models.baselines import Baselines
 from meta.base_models.symmetric_logistic import SymmetricLogistic
-from meta.calibration import Calibrator
+from meta.calibrators import Identity
 from meta.stack import model_io as bundle
 from meta.stack.booster_text import LARGEST, checked
 from meta.stack.nested_cv import TrainedModel
@@ -147,7 +147,7 @@ def test_another_number_of_columns_or_classes_is_refused(sound):
 
 def save(folder):
     columns = tuple(f"style.{i}" for i in range(FEATURES))
-    fusion = Stacker(("style",), columns, [trained()], {}, Calibrator(), {"none": 1.0}, 200)
+    fusion = Stacker(("style",), columns, [trained()], {}, Identity(), {"none": 1.0}, 200)
     length = SymmetricLogistic(np.ones(1), np.ones(1), -1.0)
     stage = TrainedModel({"meta": fusion}, {}, Baselines(np.array([0.4, 0.4, 0.2]), length))
     bundle.save(stage, folder)
