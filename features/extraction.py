@@ -16,7 +16,7 @@ from arena.schema import Turns
 from common.parallel import Workers
 from common.progress import Progress
 from features import signals
-from features.text import Text, prepare
+from features.text import Text
 
 CHUNK = 250
 """Battles that a process takes at a time."""
@@ -113,8 +113,6 @@ def _compute(rows: list[Texts]) -> np.ndarray:
     keys = [(tuple(prompt), tuple(a), tuple(b)) for prompt, a, b in rows]
     prompts = {prompt: Text(prompt) for prompt, _, _ in keys}
     answers = {(prompt, turns): Text(turns) for prompt, *both in keys for turns in both}
-    texts = [*prompts.values(), *answers.values()]
-    prepare([*texts, *(text.final for text in texts if text.final is not text)])
     of_prompts = signals.of_prompts([*prompts.values()])
     of_answers = signals.of_answers([*answers.values()], [prompts[key] for key, _ in answers])
     of_pairs = signals.of_pairs(

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
 from functools import cache
-from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
 from features.signals import answer_signal, pair_signal, prompt_signal
-from features.text import Lexicon, Text, codes, once, together
+from features.text import Lexicon, Text, codes, once
 
 SAMPLE = 250
 """Characters that langid reads: its cost grows with them, and at 250 it is sure of prose."""
@@ -55,72 +53,10 @@ class Language(NamedTuple):
 NONE = Language("", 0.0)
 
 
-class Identifier(LanguageIdentifier):  # type: ignore[misc]
-    """py3langid's model, which reads many texts side by side.
-
-    py3langid walks its automaton, a step a byte, through one text after the other, and weighs each
-    by itself. The features, their order and so the probabilities are the same.
-    """
-
-    __slots__ = ()
-
-    @classmethod
-    @cache
-    def load(cls) -> Identifier:
-        """The model, loaded once per process."""
-        found: Identifier = cls.from_model_file(MODEL_FILE, norm_probs=True)
-        # It multiplies in float32, and would cast the rows of its float16 table for every text.
-        found.nb_ptc = found.nb_ptc.astype(np.float32)
-        found.tk_nextmove = np.asarray(found.tk_nextmove)
-        found.tk_output, found._rowbase = np.array(found.tk_output), np.array(found._rowbase)
-        return found
-
-    def classify_all(self, texts: Sequence[str]) -> list[Language]:
-        """The language of each text, as ``classify`` finds it."""
-        encoded = [self._encode(text) for text in texts]
-        scores = self._scores(*self._walk(encoded), len(texts))
-        heat = np.array([1 / math.sqrt(len(text) or 1) for text in encoded], dtype=np.float32)
-        scores *= heat[:, None]
-        scores = np.exp(scores - scores.max(axis=1, keepdims=True))
-        scores /= scores.sum(axis=1, keepdims=True)
-        for first, second in self._alias_pairs:
-            scores[:, first] += scores[:, second]
-            scores[:, second] = 0
-        best = scores.argmax(axis=1)
-        sure = scores[np.arange(len(texts)), best].tolist()
-        return [Language(self.nb_classes[i], p) for i, p in zip(best, sure, strict=True)]
-
-    def _walk(self, texts: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
-        """The features of the model that end at a byte, in order, and the text of each."""
-        lengths = np.array([len(text) for text in texts], dtype=int)
-        order = np.argsort(-lengths)
-        letters = np.zeros((lengths.max(initial=0), len(texts)), dtype=np.uint8)
-        for column, i in enumerate(order):
-            letters[: lengths[i], column] = np.frombuffer(texts[i], dtype=np.uint8)
-        reading = (lengths > np.arange(len(letters))[:, None]).sum(axis=1).tolist()
-        features = np.full(letters.shape, -1, dtype=self.tk_output.dtype)
-        state = np.zeros(len(texts), dtype=self.tk_nextmove.dtype)
-        for place, n in enumerate(reading):
-            state = self.tk_nextmove.take(self._rowbase.take(state[:n]) + letters[place, :n])
-            features[place, :n] = self.tk_output.take(state)
-        of_text = np.empty_like(features.T, order="C")
-        of_text[order] = features.T
-        found = of_text >= 0
-        return found.nonzero()[0], of_text[found]
-
-    def _scores(self, owners: np.ndarray, features: np.ndarray, texts: int) -> np.ndarray:
-        """The log-posterior of each class, float32, (texts, classes); 0 without any feature."""
-        scores = np.zeros((texts, len(self.nb_classes)), dtype=np.float32)
-        keys = owners * len(self.nb_ptc) + features
-        _, first, counts = np.unique(keys, return_index=True, return_counts=True)
-        order = np.argsort(first)
-        first, weights = first[order], np.log1p(counts[order].astype(np.float32))
-        ends = np.searchsorted(owners[first], np.arange(texts + 1)).tolist()
-        for i, (start, end) in enumerate(pairwise(ends)):
-            if start < end:
-                table = self.nb_ptc[features[first[start:end]]]
-                scores[i] = weights[start:end] @ table + self.nb_pc
-        return scores
+@cache
+def identifier() -> LanguageIdentifier:
+    """py3langid's model, loaded once per process."""
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
 
 
 def sample(text: Text) -> str:
@@ -132,12 +68,11 @@ def sample(text: Text) -> str:
     return found if enough else ""
 
 
-@together
-def language(texts: Sequence[Text]) -> list[Language]:
-    """The texts' languages, :data:`NONE` where one has fewer than ten letters."""
-    samples = [sample(text) for text in texts]
-    found = iter(Identifier.load().classify_all([s for s in samples if s]))
-    return [next(found) if s else NONE for s in samples]
+@once
+def language(text: Text) -> Language:
+    """The text's language, :data:`NONE` where it has fewer than ten letters."""
+    start = sample(text)
+    return Language(*identifier().classify(start)) if start else NONE
 
 
 @once

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cached_property, wraps
 from itertools import pairwise
 from typing import TypeVar
@@ -201,38 +201,6 @@ class Text:
     def count(self, characters: str) -> int:
         """How often any of these ASCII characters occurs."""
         return sum(map(self.ascii_counts.__getitem__, characters.encode("ascii")))
-
-
-TOGETHER: list[Callable[[Sequence[Text]], None]] = []
-"""What is computed for many texts at once, see :func:`together`."""
-
-
-def together(function: Callable[[Sequence[Text]], Sequence[T]]) -> Callable[[Text], T]:
-    """Like :func:`once`, for what takes far less time for many texts than for one at a time.
-
-    Args:
-        function: gives a value for each text, which does not depend on the others.
-
-    Returns:
-        The function of one text; :func:`prepare` has its values ready.
-    """
-
-    @wraps(function)
-    def alone(text: Text) -> T:
-        return function([text])[0]
-
-    def all_of(texts: Sequence[Text]) -> None:
-        for text, found in zip(texts, function(texts), strict=True):
-            text.cache[alone] = found
-
-    TOGETHER.append(all_of)
-    return once(alone)
-
-
-def prepare(texts: Sequence[Text]) -> None:
-    """Compute what is computed together."""
-    for all_of in TOGETHER:
-        all_of(texts)
 
 
 def once(function: Callable[[Text], T]) -> Callable[[Text], T]:
