@@ -10,7 +10,7 @@ Two rivals, both with pandas' ``apply``, a column at a time, each from the raw t
   columns alone. Their values are compared: they are the same.
 * ``apply``: every signal of the registry by itself, readability by textstat's functions and all
   others by ours on a fresh text, so that nothing is split or counted once for two columns; the
-  language by py3langid itself, the phrases of one lexicon alone.
+  phrases of one lexicon alone.
 
 Ours and the rivals run in turn on one core, on other rows each time (nobody profits from texts seen
 before); printed are medians of rows per processor second, and the ratio of the medians.
@@ -31,13 +31,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 import pandas as pd
 import textstat
-from py3langid.langid import MODEL_FILE, LanguageIdentifier
-from pyphen import HyphDict
 
 import features
 from benchmarks.lmsys_like import ROWS, table
-from features import extraction, language, signals
-from features.readability import LONGEST_WORD, hyphenator
+from features import extraction, signals
+from features.readability import LONGEST_WORD
 from features.text import PAIRS, VOCABULARY, Lexicon, Text, clip
 
 FORMULAS: dict[str, Callable[[str], float]] = {
@@ -59,13 +57,11 @@ def text(turns: list[str | None]) -> str:
 
 
 def by_textstat(battles: pd.DataFrame) -> pd.DataFrame:
-    """The readability formulas of both answers, a column each, with Pyphen's own search."""
+    """The readability formulas of both answers, a column each."""
     texts = {name: battles[name].apply(text) for name in ANSWERS}
-    own = functools.partial(HyphDict.positions, hyphenator())
-    with patch.object(hyphenator(), "positions", own):
-        return pd.DataFrame(
-            {f"{f}.{name}": texts[name].apply(FORMULAS[f]) for f in FORMULAS for name in ANSWERS}
-        )
+    return pd.DataFrame(
+        {f"{f}.{name}": texts[name].apply(FORMULAS[f]) for f in FORMULAS for name in ANSWERS}
+    )
 
 
 def our_readability(battles: pd.DataFrame) -> pd.DataFrame:
@@ -78,20 +74,6 @@ def our_readability(battles: pd.DataFrame) -> pd.DataFrame:
         for name in ANSWERS
     }
     return pd.DataFrame(found, index=battles.index)
-
-
-@functools.cache
-def identifier() -> LanguageIdentifier:
-    """py3langid's model; in float32, which is faster."""
-    found = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
-    found.nb_ptc = found.nb_ptc.astype(np.float32)
-    return found
-
-
-def language_of_one(text: Text) -> language.Language:
-    """A text's language as py3langid finds it: ours is slower on a text alone."""
-    found = language.sample(text)
-    return language.Language(*identifier().classify(found)) if found else language.NONE
 
 
 @functools.cache
@@ -116,8 +98,6 @@ def found_of_one(lexicon: Lexicon, text: Text) -> list[str]:
 
 
 @patch("features.text.Lexicon.found", found_of_one)
-@patch("features.language.language", language_of_one)
-@patch("features.request.language", language_of_one)
 def by_apply(battles: pd.DataFrame) -> None:
     """Every signal by itself, from the raw texts of each row."""
     by_textstat(battles)

@@ -1,9 +1,8 @@
 """Readability: the classical formulas, as textstat 0.7.8 computes them for English.
 
 textstat splits the text and counts its syllables again for each formula, .1 to .2 ms each. Here
-the counts are made once per text and a word's syllables are asked of textstat once per process,
-with a faster search for hyphens in it; tests hold the results to textstat's own. A
-text without words has no readability: NaN.
+the counts are made once per text, and textstat counts a word's syllables once per process; tests
+hold the results to textstat's own. A text without words has no readability: NaN.
 
 Formulas: Flesch (1948), Kincaid et al. (1975), Gunning (1952), McLaughlin (1969, SMOG), Coleman
 and Liau (1975), Smith and Senter (1967, ARI), Chall and Dale (1995), Bjornsson (1968, LIX); the
@@ -14,25 +13,21 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
+from typing import NamedTuple
 
 import textstat
-from pyphen import HyphDict, Pyphen
 
 from features.signals import answer_signal, prompt_signal
-from features.text import ASCII, MOST_SIGNS, Text, decode, encode, once, outside_ascii
+from features.text import Text, once
 
 NOT_CONTRACTION = re.compile(r"'(?!(?:[tsd]|ve|ll|re))")
 PUNCTUATION = re.compile(r"[^\w\s']")
-ASCII_PUNCTUATION = bytes(code for code in ASCII if PUNCTUATION.match(chr(code)))
 LONGEST_WORD = 40
 """Characters after which a "word" is noise, whose syllables are not looked up."""
-BITS = 20
-"""Of each sum of a text, which is at most the clipped text's characters."""
 MOST_WORDS = 200_000
-"""Words that a process remembers before it begins anew: some 50 MB."""
+"""Words whose numbers a process remembers: some 50 MB."""
 
 
 @dataclass(frozen=True)
@@ -51,103 +46,50 @@ class Counts:
     long: int
 
 
-@cache
-def hyphenator() -> HyphDict:
-    """The patterns by which textstat divides words that the CMU dictionary lacks: by ours now."""
-    found = Pyphen(lang="en_US").hd
-    found.positions = hyphens
-    return found
+class WordNumbers(NamedTuple):
+    """What a word adds to ``Counts``."""
+
+    syllables: int
+    polysyllables: int
+    difficult: int
+    hard: int
+    long: int
+    characters: int
 
 
-@cache
-def beginnings() -> frozenset[str]:
-    """The beginnings of all patterns."""
-    return frozenset(p[:end] for p in hyphenator().patterns for end in range(1, len(p) + 1))
+NO_WORD = WordNumbers(0, 0, 0, 0, 0, 0)
 
 
-def hyphens(word: str) -> list[int]:
-    """Where a word in lower case may be divided, as ``HyphDict.positions`` finds it.
-
-    Pyphen looks up every piece of the word among its patterns, .1 ms for each word of code or of
-    another language, and keeps each answer for ever. Here a piece that begins no pattern ends the
-    search.
-    """
-    pointed = f".{word}."
-    levels = [0] * (len(pointed) + 1)
-    patterns, begins = hyphenator().patterns, beginnings()
-    for start in range(len(pointed) - 1):
-        end = start + 1
-        while (piece := pointed[start:end]) in begins and end <= len(pointed):
-            if piece in patterns:
-                offset, values = patterns[piece]
-                for place, level in enumerate(values, start + offset):
-                    levels[place] = max(levels[place], level)
-            end += 1
-    return [place - 1 for place, level in enumerate(levels) if level % 2]
-
-
-class WordCounts(dict[str, int]):
-    """What each word in lower case adds to ``Counts``, found when it is first asked for.
-
-    Six numbers in one, so that a sum adds them all up: syllables; 1 or 0 each: three syllables,
-    these and missing from Dale and Chall's list, missing from it, over six letters; characters.
-    """
-
-    def __missing__(self, word: str) -> int:
-        if len(self) >= MOST_WORDS:
-            self.clear()
-        syllables, hard = 1, True
-        if len(word) <= LONGEST_WORD:
-            hyphenator()
-            syllables = textstat.syllable_count(word)
-            hard = bool(textstat.is_difficult_word(word, 0))
-        many = syllables >= 3
-        long = len(word) - word.count("'") > 6
-        numbers = syllables, many, many and hard, hard, long, len(word)
-        self[word] = sum(int(number) << BITS * i for i, number in enumerate(numbers))
-        return self[word]
-
-    def total(self, words: Sequence[str]) -> list[int]:
-        """The six numbers, each added up over the words."""
-        packed = sum(map(self.__getitem__, words))
-        return [packed >> BITS * i & (1 << BITS) - 1 for i in range(6)]
-
-
-WORD_COUNTS = WordCounts()
-
-
-def without_punctuation(text: str) -> str:
-    """A text without what ``PUNCTUATION`` finds, in a tenth of its time."""
-    data = encode(text)
-    plain = decode(data.translate(None, ASCII_PUNCTUATION))
-    if text.isascii():
-        return plain
-    signs = set(PUNCTUATION.findall(outside_ascii(data)))
-    if len(signs) > MOST_SIGNS:
-        return PUNCTUATION.sub("", plain)
-    for sign in signs:
-        plain = plain.replace(sign, "")
-    return plain
+@lru_cache(MOST_WORDS)
+def word_numbers(word: str) -> WordNumbers:
+    """The numbers of a word in lower case; noise counts as one hard syllable."""
+    syllables, hard = 1, True
+    if len(word) <= LONGEST_WORD:
+        syllables = textstat.syllable_count(word)
+        hard = bool(textstat.is_difficult_word(word, 0))
+    many = syllables >= 3
+    long = len(word) - word.count("'") > 6
+    return WordNumbers(syllables, many, many and hard, hard, long, len(word))
 
 
 @once
 def counts(text: Text) -> Counts:
     """Count as textstat does: hyphens and punctuation vanish, short sentences are left out."""
-    plain = without_punctuation(NOT_CONTRACTION.sub("", text.text.replace("’", "'")))
+    plain = PUNCTUATION.sub("", NOT_CONTRACTION.sub("", text.text.replace("’", "'")))
     words = plain.lower().split()
-    total = WORD_COUNTS.total(words)
+    total = WordNumbers(*map(sum, zip(NO_WORD, *map(word_numbers, words), strict=True)))
     pieces = text.text.split()
     return Counts(
         characters=len("".join(pieces)),
         pieces=len(pieces),
-        letters=total[5] - plain.count("'"),
+        letters=total.characters - plain.count("'"),
         words=len(words),
         sentences=max(1, len(text.sentences)),
-        syllables=total[0],
-        polysyllables=total[1],
-        difficult=total[2],
-        hard=total[3],
-        long=total[4],
+        syllables=total.syllables,
+        polysyllables=total.polysyllables,
+        difficult=total.difficult,
+        hard=total.hard,
+        long=total.long,
     )
 
 
