@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
 from arena.csv_records import header_and_records
-from common.errors import UserError
+from common.errors import Code, UserError
 
 ENCODINGS = (
     # UTF-32 first: its mark begins with that of UTF-16.
@@ -130,7 +130,10 @@ def _stream(source: str, path: Path, wanted: Collection[str], limit: int | None)
         head = file.read(4096)
         # Blank to the end, however long.
         if all(piece.isspace() for piece in itertools.chain([head], _pieces(file)) if piece):
-            raise UserError(f"{source} is empty: give a file with a header and at least one row")
+            raise UserError(
+                Code.INPUT_EMPTY,
+                f"{source} is empty: give a file with a header and at least one row",
+            )
     if head.startswith(b"PAR1"):
         return _parquet(source, path, wanted, limit)
     encoding = next((e for mark, e in ENCODINGS if head.startswith(mark)), "utf-8-sig")
@@ -145,7 +148,8 @@ def _stream(source: str, path: Path, wanted: Collection[str], limit: int | None)
         start = text.read(4096).lstrip()
     if start.startswith("["):
         raise UserError(
-            f"{source} is one JSON list: give one object a line, e.g. `jq -c '.[]' FILE > NEW`"
+            Code.INPUT_FORMAT,
+            f"{source} is one JSON list: give one object a line, e.g. `jq -c '.[]' FILE > NEW`",
         )
     if start.startswith("{") or source.removesuffix(".gz").endswith((".jsonl", ".ndjson")):
         return _jsonl(lines, wanted, limit)
@@ -164,12 +168,16 @@ def _plain_file(source: str, stack: ExitStack) -> Path:
                 copy.flush()
                 path = Path(copy.name)
     except FileNotFoundError:
-        raise UserError(f"{source} is not there: check the path or URL") from None
+        raise UserError(
+            Code.INPUT_MISSING, f"{source} is not there: check the path or URL"
+        ) from None
     except MemoryError:
         raise
     except Exception as error:
         # Every remote filesystem of fsspec raises errors of its own, with no common base.
-        raise UserError(f"{source} cannot be opened ({_what(error)}): check it") from None
+        raise UserError(
+            Code.INPUT_UNREADABLE, f"{source} cannot be opened ({_what(error)}): check it"
+        ) from None
     with path.open("rb") as packed:
         if packed.read(2) != GZIP:
             return path
@@ -178,7 +186,9 @@ def _plain_file(source: str, stack: ExitStack) -> Path:
         try:
             _unpack(source, packed, path.stat().st_size, unpacked)
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise UserError(f"{source} is damaged gzip ({_what(error)}): get it again") from None
+            raise UserError(
+                Code.INPUT_DAMAGED, f"{source} is damaged gzip ({_what(error)}): get it again"
+            ) from None
     return Path(unpacked.name)
 
 
@@ -189,8 +199,9 @@ def _unpack(source: str, packed: IO[bytes], size: int, to: IO[bytes]) -> None:
         for piece in _pieces(file):
             if to.tell() + len(piece) > most:
                 raise UserError(
+                    Code.INPUT_UNPACKS_TOO_LARGE,
                     f"{source} unpacks to more than {most:,} bytes, {MOST_UNPACKED} times its size "
-                    "or more: if that is right, unpack it and give the unpacked file"
+                    "or more: if that is right, unpack it and give the unpacked file",
                 )
             to.write(piece)
     to.flush()
@@ -220,7 +231,7 @@ def is_foreign(row: Row) -> bool:
 def refuse_wrong_encoding(source: str, foreign: int, rows: int) -> None:
     """Raise ``UserError`` where more than half of a file's rows are foreign."""
     if 2 * foreign > rows:
-        raise UserError(_wrong_encoding(source))
+        raise UserError(Code.INPUT_ENCODING, _wrong_encoding(source))
 
 
 def is_encodable(text: str) -> bool:
@@ -254,7 +265,8 @@ def _sound_parquet(source: str) -> Iterator[None]:
         yield
     except (pa.ArrowException, OSError, ValueError) as error:
         raise UserError(
-            f"{source} is not a sound parquet file ({_what(error)}): get it again"
+            Code.INPUT_DAMAGED,
+            f"{source} is not a sound parquet file ({_what(error)}): get it again",
         ) from None
 
 
@@ -312,12 +324,18 @@ def _csv(
     header, _ = header_and_records(lines())
     columns = [name.strip() for name in header]
     if any(not is_encodable(name) or any(c < " " for c in name) for name in columns):
-        raise UserError(_wrong_encoding(source))
+        raise UserError(Code.INPUT_ENCODING, _wrong_encoding(source))
     if len(columns) < 2:
-        raise UserError(f"{source} is not a CSV with named columns: give CSV, parquet or JSONL")
+        raise UserError(
+            Code.INPUT_FORMAT,
+            f"{source} is not a CSV with named columns: give CSV, parquet or JSONL",
+        )
     for name in wanted:
         if columns.count(name) > 1:
-            raise UserError(f"{source} has more than one column {name}: rename all but one")
+            raise UserError(
+                Code.COLUMN_AMBIGUOUS,
+                f"{source} has more than one column {name}: rename all but one",
+            )
 
     def rows() -> Iterator[Row]:
         _, records = header_and_records(lines())

@@ -19,7 +19,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from arena.schema import Turns, digest
-from common.errors import UserError
+from common.errors import Code, UserError
 
 SHORTEST_PAIR = 20
 """Characters of two answers together below which many prompts get that pair ("Yes." and "No")."""
@@ -151,7 +151,8 @@ def held_out(groups: Iterable[str], folds: int) -> list[np.ndarray]:
     for k, out in enumerate(left_out):
         if out.all():
             raise UserError(
+                Code.NO_TRAINING_BATTLES,
                 f"fold {k} of {folds} holds all {len(out)} battles, and leaves nothing to "
-                "train on: give more battles of other prompts"
+                "train on: give more battles of other prompts",
             )
     return left_out

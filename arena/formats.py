@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from arena.schema import CLASSES, TIE, UNKNOWN, A, B, digest
-from common.errors import UserError
+from common.errors import Code, UserError
 
 Cells = Mapping[str, Any]
 
@@ -274,7 +274,9 @@ def layout_of(source: str, columns: Sequence[str]) -> Layout:
     nearest = max(LAYOUTS, key=lambda layout: len(set(layout.texts) & set(columns)))
     lacking = ", ".join(name for name in nearest.texts if name not in columns)
     known = "; ".join(f"{layout.name}: {', '.join(layout.texts)}" for layout in LAYOUTS)
-    raise UserError(f"{source} has no column {lacking}: the layouts accepted are {known}")
+    raise UserError(
+        Code.COLUMN_MISSING, f"{source} has no column {lacking}: the layouts accepted are {known}"
+    )
 
 
 def winner_columns(source: str, columns: Sequence[str], labelled: bool) -> tuple[str, ...]:
@@ -289,8 +291,9 @@ def winner_columns(source: str, columns: Sequence[str], labelled: bool) -> tuple
     if labelled:
         lacking = ", ".join(name for name in CLASSES if name not in columns)
         raise UserError(
+            Code.VOTES_MISSING,
             f"{source} has no column {lacking}: training needs {', '.join(CLASSES)}, "
-            "or winner_model, or winner"
+            "or winner_model, or winner",
         )
     return ()
 

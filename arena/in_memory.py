@@ -15,7 +15,7 @@ from arena.formats import COLUMNS as READ_COLUMNS
 from arena.formats import LMSYS, DamagedRowError
 from arena.reader import BattleFile, read_row
 from arena.schema import COLUMNS, UNKNOWN, Turns, digest
-from common.errors import UserError
+from common.errors import Code, UserError
 
 SOURCE = "the table of battles"
 """What messages call it, in the place of a path."""
@@ -68,7 +68,7 @@ def battle_of(
     try:
         battle = read_row(LMSYS, (), row, labelled=False)
     except DamagedRowError as damage:
-        raise UserError(f"the battle cannot be used: {damage}") from None
+        raise UserError(Code.ROW_DAMAGED, f"the battle cannot be used: {damage}") from None
     turns = battle[:3]
     values = ("0", 0, *turns, UNKNOWN, "", "", "", digest(turns), prompt_hash(*turns))
     battles = pd.DataFrame({name: [value] for name, value in zip(COLUMNS, values, strict=True)})
@@ -81,7 +81,10 @@ def _stream_of_frame(table: pd.DataFrame) -> Stream:
     kept = [name for name in names if name in READ_COLUMNS]
     for name in kept:
         if names.count(name) > 1:
-            raise UserError(f"{SOURCE} has more than one column {name}: rename all but one")
+            raise UserError(
+                Code.COLUMN_AMBIGUOUS,
+                f"{SOURCE} has more than one column {name}: rename all but one",
+            )
     columns = [table[name].tolist() for name in kept]
     cells = zip(*columns, strict=True) if kept else iter([()] * len(table))
     return Stream(names, [_row(zip(kept, values, strict=True)) for values in cells])

@@ -25,7 +25,7 @@ from arena.folds import prompt_hash
 from arena.formats import Cells, Damaged, DamagedRowError, JsonColumns, winner_called, winner_of
 from arena.reader import is_plain
 from arena.schema import CLASSES, UNKNOWN, digest
-from common.errors import UserError
+from common.errors import Code, UserError
 
 PROBABILITIES = (
     tuple(f"p_{name}" for name in CLASSES),
@@ -90,7 +90,7 @@ def read_forecasts(source: str) -> Forecasts:
     found, ids = _read(source, ["group", "prompt"])
     names, votes = _columns(source, found)
     if not votes:
-        raise UserError(f"{source} has no labels: it needs {VOTES}")
+        raise UserError(Code.VOTES_MISSING, f"{source} has no labels: it needs {VOTES}")
     rows = range(len(ids))
     probabilities = _probabilities(source, ids, rows, found, names)
     labels = np.array([_label(source, ids, i, found, votes) for i in rows])
@@ -112,7 +112,7 @@ def read_votes(source: str, ids: Sequence[str]) -> np.ndarray:
     if set(CLASSES) <= set(found.columns):
         columns.append(CLASSES)
     if not columns:
-        raise UserError(f"{source} has no votes: it needs {VOTES}")
+        raise UserError(Code.VOTES_MISSING, f"{source} has no votes: it needs {VOTES}")
     place = {name: i for i, name in enumerate(names)}
     return np.array(
         [
@@ -155,8 +155,9 @@ def read_probabilities(source: str, ids: Sequence[str], *, logits: bool) -> np.n
     ]
     if not all(known):
         raise UserError(
+            Code.BATTLES_MISSING,
             f"{source} lacks {len(ids) - sum(known):,} of {len(ids):,} battles, "
-            f"id {ids[known.index(False)]} among them: give every training battle a row"
+            f"id {ids[known.index(False)]} among them: give every training battle a row",
         )
     rows = [place[name] for name in ids]
     if columns == LOG_ODDS:
@@ -175,22 +176,30 @@ def _read(source: str, also: Sequence[str]) -> tuple[Source, list[str]]:
     names = [name for triple in (CLASSES, *PROBABILITIES) for name in triple]
     found = read_source(source, ["id", *LABELS, *names, *also])
     if "id" not in found.columns:
-        raise UserError(f"{source} has no column id: it needs one, to tell the battles apart")
+        raise UserError(
+            Code.COLUMN_MISSING,
+            f"{source} has no column id: it needs one, to tell the battles apart",
+        )
     if not found.rows:
-        raise UserError(f"{source} has no rows: give one for each battle")
+        raise UserError(Code.INPUT_EMPTY, f"{source} has no rows: give one for each battle")
     ids: dict[str, int] = {}
     for i, row in enumerate(found.rows):
         cell = row.cells.get("id")
         name = "" if cell is None else str(cell)
         if row.damage:
-            raise UserError(f"{_at(source, i, ascii(name))}: {row.damage}: mend or drop the row")
+            raise UserError(
+                Code.ROW_DAMAGED,
+                f"{_at(source, i, ascii(name))}: {row.damage}: mend or drop the row",
+            )
         if not name or not is_encodable(name) or not is_plain(name):
             raise UserError(
-                f"{source}, row {i + 1}: the id is missing, not one line of text, or a formula"
+                Code.ID_INVALID,
+                f"{source}, row {i + 1}: the id is missing, not one line of text, or a formula",
             )
         if name in ids:
             raise UserError(
-                f"{_at(source, i, name)}: row {ids[name] + 1} has the same id: drop one of them"
+                Code.ID_REPEATED,
+                f"{_at(source, i, name)}: row {ids[name] + 1} has the same id: drop one of them",
             )
         ids[name] = i
     return found, list(ids)
@@ -220,12 +229,17 @@ def _columns(source: str, found: Source) -> tuple[Sequence[str], list[Sequence[s
             labels.append(CLASSES)
     if len(triples) > 1:
         sets = " and in ".join(", ".join(triple) for triple in triples)
-        raise UserError(f"{source} has probabilities in {sets}: drop or rename all but one set")
+        raise UserError(
+            Code.COLUMN_AMBIGUOUS,
+            f"{source} has probabilities in {sets}: drop or rename all but one set",
+        )
     if not triples:
         nearest = max((*PROBABILITIES, CLASSES), key=lambda t: len(columns & set(t)))
         lacking = [n for n in nearest if n not in columns] if columns & set(nearest) else []
         what = f"column {', '.join(lacking)}" if lacking else "probabilities"
-        raise UserError(f"{source} has no {what}: name the probabilities {NAMED}")
+        raise UserError(
+            Code.COLUMN_MISSING, f"{source} has no {what}: name the probabilities {NAMED}"
+        )
     return triples[0], labels
 
 
@@ -251,7 +265,10 @@ def _numbers(
             number = _number(cell)
             if number is None or not math.isfinite(number):
                 told = "is empty" if cell in (None, "") else f"is {str(cell)[:40]!r}"
-                raise UserError(f"{_at(source, i, ids[i])}: {name} {told}, not a number")
+                raise UserError(
+                    Code.PROBABILITY_INVALID,
+                    f"{_at(source, i, ids[i])}: {name} {told}, not a number",
+                )
             numbers[k, c] = number
     return numbers
 
@@ -263,11 +280,15 @@ def _probabilities(
     for k, c in np.argwhere(numbers < 0)[:1]:
         cell = str(found.rows[rows[k]].cells[names[c]])[:40]
         where = _at(source, rows[k], ids[rows[k]])
-        raise UserError(f"{where}: {names[c]} is {cell!r}, not a probability")
+        raise UserError(
+            Code.PROBABILITY_INVALID, f"{where}: {names[c]} is {cell!r}, not a probability"
+        )
     sums = numbers.sum(axis=1)
     for k in np.flatnonzero(np.abs(sums - 1) > DRIFT)[:1]:
         where = _at(source, rows[k], ids[rows[k]])
-        raise UserError(f"{where}: {', '.join(names)} sum to {sums[k]:.6g}, not to 1")
+        raise UserError(
+            Code.PROBABILITY_INVALID, f"{where}: {', '.join(names)} sum to {sums[k]:.6g}, not to 1"
+        )
     normalised: np.ndarray = numbers / sums[:, None]
     return normalised
 
@@ -280,10 +301,13 @@ def _label(
     try:
         told = [_told(cells, names) for names in columns]
     except DamagedRowError as damage:
-        raise UserError(f"{_at(source, i, ids[i])}: {damage}") from None
+        raise UserError(Code.ROW_DAMAGED, f"{_at(source, i, ids[i])}: {damage}") from None
     if len(set(told)) > 1:
         both = " and ".join(names[0] for names in columns)
-        raise UserError(f"{_at(source, i, ids[i])}: {both} tell different labels: drop one")
+        raise UserError(
+            Code.LABELS_DISAGREE,
+            f"{_at(source, i, ids[i])}: {both} tell different labels: drop one",
+        )
     return told[0]
 
 

@@ -33,7 +33,7 @@ from arena.formats import (
     winner_of,
 )
 from arena.schema import COLUMNS, UNKNOWN, Turns, digest
-from common.errors import UserError
+from common.errors import Code, UserError
 from common.parquet import GROUP
 
 LONGEST = 2_000_000
@@ -82,7 +82,10 @@ class BattleFile:
         self._winners = winner_columns(source, stream.columns, labelled) if layout.voted else ()
         self._id = next((name for name in layout.ids if name in stream.columns), None)
         if needs_id and layout.needs_id and self._id is None and not labelled:
-            raise UserError(f"{source} has no column id: add one, a submission is keyed by it")
+            raise UserError(
+                Code.COLUMN_MISSING,
+                f"{source} has no column id: add one, a submission is keyed by it",
+            )
         self._json = JsonColumns([*layout.texts, "prompt"])
         names, foreign = bytearray(), 0
         for number, row in enumerate(stream.rows):
@@ -94,7 +97,7 @@ class BattleFile:
             names += sha256(name.encode()).digest()[:16]
         ids = np.frombuffer(bytes(names), dtype="S16")
         if not len(ids):
-            raise UserError(f"{source} has no rows: give at least one battle")
+            raise UserError(Code.INPUT_EMPTY, f"{source} has no rows: give at least one battle")
         refuse_wrong_encoding(source, foreign, len(ids))
         _, first = np.unique(ids, return_index=True)
         self._repeated = set(np.setdiff1d(np.arange(len(ids)), first).tolist())
@@ -112,7 +115,10 @@ class BattleFile:
             first, sound = first or reasons[0], sound or "" in reasons
             yield _table(part)
         if self._labelled and not sound:
-            raise UserError(f"{self.source}: every row is damaged, the first one: {first}")
+            raise UserError(
+                Code.ALL_ROWS_DAMAGED,
+                f"{self.source}: every row is damaged, the first one: {first}",
+            )
 
     def _name(self, row: Row, number: int) -> str:
         return _id(row.cells.get(self._id)) if self._id else str(number)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
-from common.errors import UserError
+from common.errors import Code, UserError
 
 if TYPE_CHECKING:
     from arena.feature_table import FeatureTable
@@ -110,5 +110,8 @@ def kind_named(name: str) -> ViewKind:
         UserError: there is none.
     """
     if name not in KINDS:
-        raise UserError(f"no kind of view is called {name!r}; known are {', '.join(sorted(KINDS))}")
+        raise UserError(
+            Code.VIEW_KIND_UNKNOWN,
+            f"no kind of view is called {name!r}; known are {', '.join(sorted(KINDS))}",
+        )
     return KINDS[name]

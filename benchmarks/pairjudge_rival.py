@@ -31,7 +31,7 @@ import pandas as pd
 from arena.predictions_file import read_votes
 from arena.reader import read_battles, sound
 from arena.schema import CLASSES
-from common.errors import UserError
+from common.errors import Code, UserError
 from common.files import read_json, write_json
 from meta.metrics.scores import log_loss
 from pipelines import cli
@@ -68,7 +68,7 @@ def rival(python: str, *argv: str) -> dict[str, float]:
     """
     start, before = time.monotonic(), os.times()
     if subprocess.run([python, *argv], check=False).returncode:
-        raise UserError(f"{python} {' '.join(argv)} failed: see above")
+        raise UserError(Code.PROGRAM_FAILED, f"{python} {' '.join(argv)} failed: see above")
     after = os.times()
     cpu = sum(after[i] - before[i] for i in (2, 3))
     return {"wall": round(time.monotonic() - start, 1), "cpu": round(cpu, 1)}

@@ -35,7 +35,7 @@ from arena import sample
 from arena.battle_table import texts_hash, write_battles
 from arena.reader import read_battles, sound
 from arena.sample.annotator import annotate
-from common.errors import UserError
+from common.errors import Code, UserError
 from common.run_dir import RunDir
 from meta.base_models.baselines import Baselines
 from meta.metrics.scores import FLOOR, paired_bootstrap
@@ -155,7 +155,7 @@ def measure(run: RunDir, arguments: argparse.Namespace) -> None:
 def main(arguments: argparse.Namespace) -> None:
     """Measure on a run that is there, or on a temporary one."""
     if max(arguments.factors) > LARGEST or min(arguments.factors) <= 0:
-        raise UserError(f"--factors must lie above 0 and not above {LARGEST}")
+        raise UserError(Code.OPTION_INVALID, f"--factors must lie above 0 and not above {LARGEST}")
     if arguments.run:
         measure(RunDir(Path(arguments.run)), arguments)
         return

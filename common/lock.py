@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from common.errors import UserError
+from common.errors import Code, UserError
 from common.files import remove_unfinished
 
 NAME = ".lock"
@@ -85,7 +85,8 @@ def _lock(descriptor: int, folder: Path, shared: bool) -> None:
     except BlockingIOError:
         holder = os.pread(descriptor, 200, 0).decode(errors="replace") or "another process"
         raise UserError(
-            f"{folder} is in use ({holder}): wait for it to end, or take another --run"
+            Code.RUN_IN_USE,
+            f"{folder} is in use ({holder}): wait for it to end, or take another --run",
         ) from None
     except OSError as error:
         # Some network file systems know no locks.

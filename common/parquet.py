@@ -14,7 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from common.errors import UserError
+from common.errors import Code, UserError
 from common.files import atomic
 
 GROUP = 8_192
@@ -100,4 +100,7 @@ def _undamaged(path: Path, made_by: str = MADE_BY) -> Iterator[None]:
 def damaged(path: Path, error: Exception, made_by: str = MADE_BY) -> UserError:
     """What to say of a table that is not as ``write_table`` was given it."""
     what = (str(error).splitlines() or [type(error).__name__])[0]
-    return UserError(f"{path} is damaged ({what}): give the command that made it again ({made_by})")
+    return UserError(
+        Code.RUN_FILE_DAMAGED,
+        f"{path} is damaged ({what}): give the command that made it again ({made_by})",
+    )

@@ -10,7 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from common.errors import UserError
+from common.errors import Code, UserError
 from common.files import read_object, write_json
 from common.lock import alone, hold
 
@@ -129,7 +129,10 @@ class RunDir:
         except ValueError:
             record = None
         if record is None or not _fits(record, RECORD):
-            raise UserError(f"{self.record} is damaged: delete it and run extract.py again")
+            raise UserError(
+                Code.RUN_FILE_DAMAGED,
+                f"{self.record} is damaged: delete it and run extract.py again",
+            )
         return record
 
     def read_found(self, path: Path, command: str) -> dict[str, Any]:
@@ -145,8 +148,9 @@ class RunDir:
         found = read_object(path)
         if found is None:
             raise UserError(
+                Code.RUN_FILE_DAMAGED,
                 f"{path} is damaged: delete it and run "
-                f"`python pipelines/{command} --run {self.folder}` again"
+                f"`python pipelines/{command} --run {self.folder}` again",
             )
         return found
 
@@ -185,8 +189,9 @@ class RunDir:
         path = self.battles(split)
         if not path.exists():
             raise UserError(
+                Code.SPLIT_NOT_EXTRACTED,
                 f"{self.folder} has no {split} battles: run "
-                f"`python pipelines/extract.py --{split} FILE --run {self.folder}` first"
+                f"`python pipelines/extract.py --{split} FILE --run {self.folder}` first",
             )
         return path
 

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import torch
 
-from common.errors import UserError
+from common.errors import Code, UserError
 from common.progress import Progress
 from embeddings.cache.shards import SHARD_ITEMS, ShardWriter, ragged
 from embeddings.prompts import pairs
@@ -105,8 +105,9 @@ def _less(budget: int, longest: int, limit: str) -> int:
     """
     if budget <= longest:
         raise UserError(
+            Code.OUT_OF_MEMORY,
             f"out of memory with a single sequence of {longest:,} tokens: lower {limit}, or take "
-            "--quantization nf4"
+            "--quantization nf4",
         )
     print(f"out of GPU memory: going on with batches of {budget // 2:,} tokens", file=sys.stderr)
     if torch.cuda.is_available():

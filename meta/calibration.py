@@ -11,7 +11,7 @@ import numpy as np
 from arena.folds import fold_of
 from arena.predictions_file import Forecasts
 from arena.schema import UNKNOWN
-from common.errors import UserError
+from common.errors import Code, UserError
 from meta.calibrators import CALIBRATORS, Calibrator
 from meta.metrics.scores import FLOOR, clustered, log_loss, row_losses
 
@@ -155,8 +155,9 @@ def calibrate(forecasts: Forecasts, *, asymmetric: bool = False) -> CalibrationR
     count = len(np.unique(groups))
     if count < SMALLEST:
         raise UserError(
+            Code.TOO_FEW_BATTLES,
             f"the labelled rows are of {count} groups: "
-            f"at least {SMALLEST} are needed to fit and to compare"
+            f"at least {SMALLEST} are needed to fit and to compare",
         )
     raw = np.log(np.maximum(forecasts.probabilities, FLOOR))
     folds = fold_of(groups, FOLDS)

@@ -41,7 +41,7 @@ import pandas as pd
 
 from arena.predictions_file import read_forecasts
 from arena.schema import CLASSES
-from common.errors import UserError
+from common.errors import Code, UserError
 from common.files import atomic
 from meta.calibration import calibrate
 from meta.report.calibration import summary
@@ -56,12 +56,17 @@ def output_path(source: str, out: str | None) -> Path:
     """
     if out is None:
         if "://" in source:
-            raise UserError(f"{source} is not a local file: say where to write with --out FILE")
+            raise UserError(
+                Code.OUTPUT_INVALID,
+                f"{source} is not a local file: say where to write with --out FILE",
+            )
         path = Path(source)
         return path.with_name(f"{Path(path.name.removesuffix('.gz')).stem}.calibrated.csv")
     path = Path(out)
     if path.is_dir() or path.resolve() == Path(source).resolve():
-        raise UserError(f"--out {out} is the input or a folder: name another file")
+        raise UserError(
+            Code.OUTPUT_INVALID, f"--out {out} is the input or a folder: name another file"
+        )
     return path
 
 
@@ -75,7 +80,9 @@ def main(arguments: argparse.Namespace) -> None:
     table.insert(0, "id", forecasts.ids)
     data = table.to_csv(index=False, lineterminator="\n").encode()
     if arguments.out is None and out.exists() and out.read_bytes() != data:
-        raise UserError(f"{out} is there with other content: --out {out} replaces it")
+        raise UserError(
+            Code.OUTPUT_EXISTS, f"{out} is there with other content: --out {out} replaces it"
+        )
     with atomic(out) as temporary:
         temporary.write_bytes(data)
     print(f"calibrated: {out}")

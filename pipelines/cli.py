@@ -8,10 +8,12 @@ import signal
 import sys
 from collections.abc import Callable
 from types import FrameType
+from typing import NoReturn
 
-from common.errors import UserError
+from common.errors import Code, UserError
 
 STOPPED = "\nstopped; the same command goes on where this one stopped"
+RERUN = "Fix this and rerun the command; finished work is reused."
 
 
 class Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -36,9 +38,17 @@ def _leave(_: int, __: FrameType | None) -> None:
     os._exit(130)
 
 
-def parser(description: str | None) -> argparse.ArgumentParser:
+class Parser(argparse.ArgumentParser):
+    """A parser that reports a usage error as every other mistake: one line that has a code."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the line and exit with code 2, without argparse's usage text."""
+        self.exit(2, f"{UserError(Code.USAGE, f'{message} (see {self.prog} --help)')}\n")
+
+
+def parser(description: str | None) -> Parser:
     """A parser whose --help shows every default; ``description`` is the command's docstring."""
-    return argparse.ArgumentParser(description=description, formatter_class=Formatter)
+    return Parser(description=description, formatter_class=Formatter)
 
 
 def positive(text: str) -> int:
@@ -80,12 +90,9 @@ def run(command: Callable[[argparse.Namespace], None], arguments: argparse.Names
     try:
         command(arguments)
     except UserError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        return _failed(error)
     except OSError as error:
-        told = " ".join(str(error).split())
-        print(f"error: {told}: mend it and give the same command again", file=sys.stderr)
-        return 2
+        return _failed(UserError(Code.SYSTEM_ERROR, f"{error}. {RERUN}"))
     except KeyboardInterrupt:
         print(STOPPED, file=sys.stderr)
         return 130
@@ -93,10 +100,15 @@ def run(command: Callable[[argparse.Namespace], None], arguments: argparse.Names
         advice = _memory_advice(error)
         if not advice:
             raise
-        told = " ".join(str(error).split())[:200] or "no more is granted"
-        print(f"error: out of memory ({told}): {advice}", file=sys.stderr)
-        return 2
+        reason = str(error)[:200] or "no more is granted"
+        return _failed(UserError(Code.OUT_OF_MEMORY, f"Out of memory ({reason}): {advice}"))
     return 0
+
+
+def _failed(error: UserError) -> int:
+    """Print a mistake in one line on stderr; the exit code for it."""
+    print(error, file=sys.stderr)
+    return 2
 
 
 def _memory_advice(error: Exception) -> str:

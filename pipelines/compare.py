@@ -24,7 +24,7 @@ if __name__ == "__main__":
 import numpy as np
 
 from arena.predictions_file import read_votes
-from common.errors import UserError
+from common.errors import Code, UserError
 from common.files import write_json
 from common.progress import Progress
 from common.run_dir import RunDir
@@ -84,14 +84,19 @@ def compared(run: RunDir, arguments: argparse.Namespace) -> None:
     settings = Settings(arguments.folds, arguments.trials, arguments.bags)
     folds = folds_for(evidence, settings.folds)
     if len(evidence.names) < 2:
-        raise UserError(f"{run.folder} has one view only: there is nothing to compare")
+        raise UserError(
+            Code.TOO_FEW_VIEWS, f"{run.folder} has one view only: there is nothing to compare"
+        )
     labels, battles = labels_of(evidence.battles), evidence.battles
     test, votes = None, np.empty(0, dtype=np.int64)
     if arguments.labels:
         test = read_dataset(run, "test", evidence.names)
         votes = read_votes(arguments.labels, test.battles["id"].tolist())
         if not (votes >= 0).any():
-            raise UserError(f"{arguments.labels} has the vote of no test battle of {run.folder}")
+            raise UserError(
+                Code.VOTES_MISSING,
+                f"{arguments.labels} has the vote of no test battle of {run.folder}",
+            )
     sets = {name: views for _, part in compare.variants(evidence) for name, views in part.items()}
     rounds = len(outer_folds(folds)) + bool(arguments.labels)
     with (

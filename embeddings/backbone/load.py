@@ -23,7 +23,7 @@ from transformers import (
     BitsAndBytesConfig,
 )
 
-from common.errors import UserError
+from common.errors import Code, UserError
 from common.files import expanded
 from embeddings.backbone.builtin_model import package_folder, silence_libraries
 from embeddings.backbone.config import BackboneConfig
@@ -96,8 +96,9 @@ class Backbone:
         # What is not finite is no matter of the head.
         if apart > 0.05 * own.abs().max():
             raise UserError(
+                Code.ARCHITECTURE_UNSUPPORTED,
                 f"backbone {self.config.name}: {type(self.model).__name__} changes its logits "
-                "after `lm_head` in a way that is not known here: take another backbone"
+                "after `lm_head` in a way that is not known here: take another backbone",
             )
 
     def _after_head(self, logits: torch.Tensor) -> torch.Tensor:
@@ -131,9 +132,14 @@ def model_folder(config: BackboneConfig, weights: bool = True) -> Path:
     if not folder.is_dir():
         folder = _hub_folder(config, weights)
     if not (folder / "config.json").is_file():
-        raise UserError(f"backbone {config.name}: {folder} has no config.json: not a model folder")
+        raise UserError(
+            Code.MODEL_FOLDER_INCOMPLETE,
+            f"backbone {config.name}: {folder} has no config.json: not a model folder",
+        )
     if weights and not list(folder.glob("*.safetensors")):
-        raise UserError(f"backbone {config.name}: {folder} has no *.safetensors")
+        raise UserError(
+            Code.MODEL_FOLDER_INCOMPLETE, f"backbone {config.name}: {folder} has no *.safetensors"
+        )
     return folder
 
 
@@ -168,8 +174,9 @@ def safetensors_header(path: Path) -> dict[str, Any]:
         whole = False
     if not whole:
         raise UserError(
+            Code.WEIGHTS_DAMAGED,
             f"{path} is no whole safetensors file (a broken download, or a git-lfs pointer): "
-            "fetch it again"
+            "fetch it again",
         )
     return tensors
 
@@ -186,7 +193,9 @@ def model_config(folder: Path) -> Any:
         int(text.num_hidden_layers)
         return text
     except (OSError, ValueError, KeyError, AttributeError) as error:
-        raise UserError(f"{folder / 'config.json'} cannot be used: {_first_line(error)}") from error
+        raise UserError(
+            Code.MODEL_LOAD_FAILED, f"{folder / 'config.json'} cannot be used: {_first_line(error)}"
+        ) from error
 
 
 def load_tokenizer(config: BackboneConfig) -> Any:
@@ -238,13 +247,15 @@ def load_backbone(config: BackboneConfig, device: str | None = None) -> Backbone
         raise _user_error(config, "model", error) from error
     if not hasattr(model, "lm_head") or not hasattr(model.get_decoder(), "layers"):
         raise UserError(
+            Code.ARCHITECTURE_UNSUPPORTED,
             f"backbone {config.name}: {type(model).__name__} is not built as Llama is (`layers` in "
-            "its decoder, then `lm_head`): take another backbone"
+            "its decoder, then `lm_head`): take another backbone",
         )
     context = getattr(model.config, "max_position_embeddings", None)
     if context is not None and config.max_tokens > context:
         raise UserError(
-            f"backbone {config.name}: max_tokens {config.max_tokens} exceeds its context {context}"
+            Code.CONTEXT_EXCEEDED,
+            f"backbone {config.name}: max_tokens {config.max_tokens} exceeds its context {context}",
         )
     return Backbone(model.eval(), tokenizer, config, model.get_input_embeddings().weight.device)
 
@@ -263,7 +274,10 @@ def _quantization(config: BackboneConfig) -> Any:
 
 
 def _user_error(config: BackboneConfig, what: str, error: Exception) -> UserError:
-    return UserError(f"backbone {config.name}: its {what} cannot be loaded: {_first_line(error)}")
+    return UserError(
+        Code.MODEL_LOAD_FAILED,
+        f"backbone {config.name}: its {what} cannot be loaded: {_first_line(error)}",
+    )
 
 
 def _first_line(error: Exception) -> str:
@@ -291,17 +305,23 @@ def _hub_folder(config: BackboneConfig, weights: bool) -> Path:
             # A cache that may only be read, and may hold the model.
             return download(offline=True)
     except HFValidationError as error:
-        raise UserError(f"{where} is neither a local folder nor a Hub id (owner/name)") from error
+        raise UserError(
+            Code.HUB_ID_UNKNOWN, f"{where} is neither a local folder nor a Hub id (owner/name)"
+        ) from error
     except GatedRepoError as error:
         raise UserError(
+            Code.HUB_GATED,
             f"{where} is gated: accept its licence on https://huggingface.co/{config.source} and "
-            "run `hf auth login`"
+            "run `hf auth login`",
         ) from error
     except RepositoryNotFoundError as error:
-        raise UserError(f"{where} is not on the Hub, or is private: check `source`") from error
+        raise UserError(
+            Code.HUB_ID_UNKNOWN, f"{where} is not on the Hub, or is private: check `source`"
+        ) from error
     # Whatever else goes wrong in a download is nothing that this code could mend.
     except Exception as error:
         raise UserError(
+            Code.HUB_UNREACHABLE,
             f"{where} cannot be downloaded ({type(error).__name__}): go online, or give the folder "
-            "of a downloaded model"
+            "of a downloaded model",
         ) from error

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from common.errors import UserError
+from common.errors import Code, UserError
 from embeddings.backbone.runtime import TorchEngine
 
 # Where this package is there, importing openvino and converting a model is told to its makers.
@@ -85,8 +85,9 @@ class OpenVinoEngine:
         except Exception as error:
             first = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise UserError(
+                Code.OPENVINO_UNAVAILABLE,
                 f"backbone {source.backbone.config.name}: OpenVINO cannot run it ({first}): take "
-                "--engine torch"
+                "--engine torch",
             ) from error
         self._own = threading.local()
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from transformers import DynamicCache
 
-from common.errors import UserError
+from common.errors import Code, UserError
 from embeddings.backbone.config import BackboneConfig
 from embeddings.backbone.layers import HiddenStateHooks
 from embeddings.backbone.load import Backbone, model_config, model_folder
@@ -148,7 +148,9 @@ def choose(asked: str, config: BackboneConfig) -> tuple[str, str]:
     if not hindrance:
         return OPENVINO, ""
     if asked == OPENVINO:
-        raise UserError(f"--engine openvino: {hindrance}; or take --engine torch")
+        raise UserError(
+            Code.OPENVINO_UNAVAILABLE, f"--engine openvino: {hindrance}; or take --engine torch"
+        )
     return TORCH, f"engine torch and not openvino: {hindrance}"
 
 

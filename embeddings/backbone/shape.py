@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from transformers import AutoConfig, PretrainedConfig
 
-from common.errors import UserError
+from common.errors import Code, UserError
 from common.files import expanded
 from embeddings.backbone.config import BackboneConfig
 from embeddings.backbone.load import model_folder, safetensors_header
@@ -50,7 +50,8 @@ def shape_of(config: BackboneConfig) -> Shape:
         parameters = parameters_of(config)
         if not parameters:
             raise UserError(
-                f"backbone {config.name}: give `parameters` in its YAML for an estimate"
+                Code.PARAMETERS_UNKNOWN,
+                f"backbone {config.name}: give `parameters` in its YAML for an estimate",
             ) from error
         # 12 d^2 weights a layer and some 33 layers: so in models of all sizes.
         width = round((parameters / 400) ** 0.5)

@@ -13,7 +13,7 @@ from types import TracebackType
 
 import numpy as np
 
-from common.errors import UserError
+from common.errors import Code, UserError
 from common.files import write_json
 from embeddings.prompts.pairs import PackedPair
 
@@ -100,4 +100,4 @@ class Answers:
                 "mend that, let no other verdict.py work on it, and give the same command again; "
                 "what it holds stays"
             )
-        return UserError(f"{self.path} cannot be used ({error}): {advice}")
+        return UserError(Code.RESPONSES_UNUSABLE, f"{self.path} cannot be used ({error}): {advice}")

@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 
-from common.errors import UserError
+from common.errors import Code, UserError
 from common.files import remove_unfinished, write_json
 from embeddings.cache.tensor_files import DamagedError, read_tensors, write_tensors
 
@@ -183,8 +183,9 @@ class ShardStore:
         missing = len(np.unique(keys[places < 0], axis=0))
         if missing:
             raise UserError(
+                Code.STATES_INCOMPLETE,
                 f"{self.folder} lacks evidence of {missing:,} answers: run `{self.again}` with "
-                "the same files again"
+                "the same files again",
             )
         return places
 
@@ -257,7 +258,8 @@ class ShardStore:
 
     def _damaged(self, path: Path, error: Exception) -> UserError:
         return UserError(
-            f"{path} is damaged ({error}): run `{self.again}` with the same files again"
+            Code.RUN_FILE_DAMAGED,
+            f"{path} is damaged ({error}): run `{self.again}` with the same files again",
         )
 
 
@@ -313,8 +315,9 @@ class ShardWriter(ShardStore):
         """
         if folder.is_symlink():
             raise UserError(
+                Code.STORE_IS_LINK,
                 f"{folder} is a link, and nothing is changed where it leads: delete it, or put a "
-                "copy in its place, and give the same command again"
+                "copy in its place, and give the same command again",
             )
         folder.mkdir(parents=True, exist_ok=True)
         remove_unfinished(folder)

@@ -9,7 +9,7 @@ import pandas as pd
 
 from arena.feature_table import FeatureTable
 from arena.view import View
-from common.errors import UserError
+from common.errors import Code, UserError
 from common.files import expanded
 from common.parquet import read_notes
 from common.run_dir import RunDir
@@ -53,9 +53,10 @@ class Likelihood(View):
         """
         if self.source and self.model.source != self.source:
             raise UserError(
+                Code.BACKBONE_DIFFERS,
                 f"the training battles were read by another model than {self.model.config.name} "
                 "is now, or with other settings: put its files back, or run "
-                "`python pipelines/extract.py --train FILE` with this run again"
+                "`python pipelines/extract.py --train FILE` with this run again",
             )
         return self.model.read(battles).likelihood
 
@@ -73,14 +74,16 @@ def language_model_of(run: RunDir, shared: dict[Any, Any]) -> LanguageModel:
     record = run.read_record().get("backbone")
     if record is None:
         raise UserError(
+            Code.SPLIT_NOT_EXTRACTED,
             f"{run.folder} has no language model: run `python pipelines/extract.py --train FILE "
-            f"--run {run.folder}` first"
+            f"--run {run.folder}` first",
         )
     config = recorded_config(record)
     if expanded(config.source).is_absolute() and not expanded(config.source).is_dir():
         raise UserError(
+            Code.BACKBONE_MOVED,
             f"the language model of {run.folder} was in {config.source}, which is no longer there: "
-            "put the folder back"
+            "put the folder back",
         )
     engine = record.get("engine", TORCH)
     model: LanguageModel = shared.setdefault(
@@ -105,5 +108,6 @@ def recorded_config(record: dict[str, Any]) -> BackboneConfig:
         return BackboneConfig(**{**entries, "layers": tuple(entries["layers"])})
     except (KeyError, TypeError) as error:
         raise UserError(
-            "the backbone in run.json is damaged: run `python pipelines/extract.py` again"
+            Code.RUN_FILE_DAMAGED,
+            "the backbone in run.json is damaged: run `python pipelines/extract.py` again",
         ) from error

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from common.errors import UserError
+from common.errors import Code, UserError
 from common.progress import Progress
 from embeddings.backbone.config import BackboneConfig
 from embeddings.backbone.load import fingerprint, model_folder
@@ -54,19 +54,20 @@ class Reader:
 
     def __init__(self, task: Task) -> None:
         """Load the model; ``trouble`` tells what goes wrong."""
-        self._trouble = ""
+        self._trouble: UserError | None = None
         try:
             if fingerprint(model_folder(task.config)) != task.model:
                 raise UserError(
+                    Code.RAY_MODEL_DIFFERS,
                     f"backbone {task.config.name}: the model on {platform.node()} is another than "
-                    "on the machine that gave the command: put the same files on both"
+                    "on the machine that gave the command: put the same files on both",
                 )
             self._reader = AnswerReader(task.config, task.end_token, task.opening)
         except UserError as error:
-            self._trouble = str(error)
+            self._trouble = error
 
-    def trouble(self) -> str:
-        """Why it cannot read; "" where it can."""
+    def trouble(self) -> UserError | None:
+        """Why it cannot read; None where it can."""
         return self._trouble
 
     def read(self, items: Sequence[PackedAnswer]) -> Shard:
@@ -131,7 +132,7 @@ class RayWorkers:
         started = [reader.remote(task) for _ in range(actors)]
         for trouble in ray.get([actor.trouble.remote() for actor in started]):
             if trouble:
-                raise UserError(trouble)
+                raise trouble
         return ray.util.ActorPool(started)
 
 
@@ -150,8 +151,9 @@ def shares(nodes: Sequence[dict[str, Any]], actors: int) -> tuple[int, dict[str,
     cores = [int(r.get("CPU", 0)) for r in resources if r.get("CPU", 0) >= 1]
     if actors > (gpus or sum(cores)) or not cores:
         raise UserError(
+            Code.RAY_TOO_SMALL,
             f"the cluster has {gpus} GPUs and {sum(cores)} cores in {len(resources)} machines: "
-            f"take --actors {gpus or sum(cores)} at most"
+            f"take --actors {gpus or sum(cores)} at most",
         )
     if gpus:
         return actors or gpus, {"num_gpus": 1}
@@ -172,7 +174,9 @@ def _ray(address: str) -> Iterator[Any]:
         import ray
         import ray.util
     except ImportError as error:
-        raise UserError(f"--engine ray needs Ray ({error}): pip install ray") from error
+        raise UserError(
+            Code.RAY_MISSING, f"--engine ray needs Ray ({error}): pip install ray"
+        ) from error
     host, _, port = address.rpartition("/")[2].rpartition(":")
     try:
         if port.isdigit():
@@ -191,17 +195,19 @@ def _ray(address: str) -> Iterator[Any]:
     except (OSError, RuntimeError, ValueError) as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
+            Code.RAY_UNREACHABLE,
             f"no Ray cluster at {address or 'this machine'} ({first}): start one with "
             "`ray start --head`, give its token here too (RAY_AUTH_MODE=token, RAY_AUTH_TOKEN or "
-            "RAY_AUTH_TOKEN_PATH), or leave out --ray-address"
+            "RAY_AUTH_TOKEN_PATH), or leave out --ray-address",
         ) from error
     try:
         yield ray
     except ray.exceptions.RayError as error:
         told = str(error).strip().splitlines()[-1]
         raise UserError(
+            Code.RAY_ACTORS_FAILED,
             f"Ray's actors failed ({told}): the same command goes on from what is read; lower "
-            "--actors if memory ran out"
+            "--actors if memory ran out",
         ) from error
     finally:
         ray.shutdown()

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from common.errors import UserError
+from common.errors import Code, UserError
 from common.parquet import read_table
 from embeddings.cache.shards import EXTRACT, ShardStore, as_keys
 
@@ -42,7 +42,10 @@ class HiddenStates:
         """
         path = folder / "hidden" / f"{split}.parquet"
         if not path.exists():
-            raise UserError(f"{path} is missing: run `python pipelines/extract.py` first")
+            raise UserError(
+                Code.SPLIT_NOT_EXTRACTED,
+                f"{path} is missing: run `python pipelines/extract.py` first",
+            )
         index = read_index(path, ("key_a", "key_b"), "slots", "[0-9a-f]{16}", EXTRACT)
         store = ShardStore(folder / "hidden" / index.source)
         a, b = map(store.require, index.keys)
@@ -103,4 +106,4 @@ def read_index(path: Path, keys: Sequence[str], note: str, store: str, again: st
         found = [as_keys(column.to_pylist()) for column in columns]
         return Index(table.column("id").to_pylist(), source, listed, found)
     except (LookupError, TypeError, ValueError) as error:
-        raise UserError(f"{path} is damaged: run `{again}` again") from error
+        raise UserError(Code.RUN_FILE_DAMAGED, f"{path} is damaged: run `{again}` again") from error

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from common.errors import UserError
+from common.errors import Code, UserError
 
 HEADS = ("linear", "mlp")
 POOLS = ("last", "answers")
@@ -61,7 +61,7 @@ class JudgeConfig:
 
         def check(sound: bool, what: str) -> None:
             if not sound:
-                raise UserError(f"finetune: {what}")
+                raise UserError(Code.RECIPE_INVALID, f"finetune: {what}")
 
         for f in fields(self):
             value = getattr(self, f.name)
@@ -121,5 +121,8 @@ class JudgeConfig:
         known = [f.name for f in fields(cls)]
         unknown = [str(name) for name in entries if name not in known]
         if unknown:
-            raise UserError(f"finetune: unknown {', '.join(unknown)}; known are {', '.join(known)}")
+            raise UserError(
+                Code.RECIPE_INVALID,
+                f"finetune: unknown {', '.join(unknown)}; known are {', '.join(known)}",
+            )
         return cls(**entries)

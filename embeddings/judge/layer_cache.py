@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from common.errors import UserError
+from common.errors import Code, UserError
 from embeddings.backbone.config import BackboneConfig
 from embeddings.backbone.layers import LayerRange, keep
 from embeddings.backbone.load import load_backbone
@@ -62,6 +62,7 @@ def _check_room(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise UserError(
+            Code.DISK_TOO_SMALL,
             f"{folder}: the lower layers' output takes {needed / 2**30:,.1f} GiB, and "
-            f"{free / 2**30:,.1f} are free: make room, lower max_tokens, or say top_layers 0"
+            f"{free / 2**30:,.1f} are free: make room, lower max_tokens, or say top_layers 0",
         )

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from arena.schema import SEED
-from common.errors import UserError
+from common.errors import Code, UserError
 from embeddings.backbone.layers import HiddenStateHooks, LayerRange
 from embeddings.backbone.load import Backbone
 from embeddings.cache.tensor_files import read_tensors, write_tensors
@@ -64,8 +64,9 @@ class Judge(nn.Module):
         super().__init__()
         if backbone.config.dtype == "float16":
             raise UserError(
+                Code.FLOAT16_UNTRAINABLE,
                 f"backbone {backbone.config.name}: float16 cannot be trained: say dtype: bfloat16 "
-                "(or float32) in its YAML"
+                "(or float32) in its YAML",
             )
         self.where, self.batch_tokens = backbone.device, backbone.batch_tokens
         self.autocasts = backbone.config.dtype == "bfloat16"
@@ -181,7 +182,9 @@ class Judge(nn.Module):
         """
         mine = self.weights
         if {n: w.shape for n, w in weights.items()} != {n: p.shape for n, p in mine.items()}:
-            raise UserError("the saved weights are of another backbone or recipe")
+            raise UserError(
+                Code.CHECKPOINT_DIFFERS, "the saved weights are of another backbone or recipe"
+            )
         with torch.no_grad():
             for name, parameter in mine.items():
                 parameter.copy_(weights[name])

@@ -14,7 +14,7 @@ import torch
 from torch.nn.functional import log_softmax
 
 from arena.folds import fold_of
-from common.errors import UserError
+from common.errors import Code, UserError
 
 PENALTIES = (300.0, 1_000.0, 3_000.0, 10_000.0, 30_000.0)
 """Ridge penalties to choose from: of half the squared weights, beside the sum of the losses."""
@@ -59,8 +59,9 @@ def fit(states: torch.Tensor, targets: torch.Tensor, groups: Sequence[str]) -> P
     sound = torch.isfinite(states.sum(dim=1))
     if not sound.any():
         raise UserError(
+            Code.STATES_NOT_FINITE,
             f"none of the {len(states):,} sequences to learn from has finite states: say dtype: "
-            "float32 in the backbone's YAML, or take another backbone"
+            "float32 in the backbone's YAML, or take another backbone",
         )
     if not sound.all():
         states, targets = states[sound], targets[sound]

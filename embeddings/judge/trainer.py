@@ -26,7 +26,7 @@ import torch
 from torch.nn.functional import cosine_similarity, kl_div, log_softmax
 
 from arena.schema import SEED
-from common.errors import UserError
+from common.errors import Code, UserError
 from common.files import read_json, write_json
 from common.progress import Progress
 from embeddings.cache.tensor_files import DamagedError, read_tensors, write_tensors
@@ -202,9 +202,10 @@ class Trainer:
             longest = len(samples[0].sequence.ids)
             if self.budget <= longest:
                 raise UserError(
+                    Code.OUT_OF_MEMORY,
                     f"out of GPU memory with a single sequence of {longest:,} tokens: lower "
                     "--max-tokens or --top-layers, or add --gradient-checkpointing or "
-                    "--quantization nf4"
+                    "--quantization nf4",
                 )
             self.budget //= 2
             print(f"out of GPU memory: going on with --batch-tokens {self.budget}", flush=True)
@@ -214,9 +215,10 @@ class Trainer:
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, CLIP)
         if not (math.isfinite(loss) and math.isfinite(float(norm))):
             raise UserError(
+                Code.TRAINING_DIVERGED,
                 f"step {self.step + 1}: the loss is {loss}, its gradient's norm {float(norm)}: "
                 f"lower --lr (now {self.recipe.lr}) and --head-lr (now {self.recipe.head_lr}), or "
-                "raise --warmup"
+                "raise --warmup",
             )
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * rate(self.step, self.steps, self.recipe.warmup)

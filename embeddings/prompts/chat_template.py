@@ -23,7 +23,7 @@ from typing import Any
 from jinja2 import TemplateError
 from tokenizers import AddedToken, Tokenizer
 
-from common.errors import UserError
+from common.errors import Code, UserError
 
 TEMPLATE_VERSION = 1
 
@@ -90,7 +90,8 @@ class Encoder:
         backend = getattr(tokenizer, "backend_tokenizer", None)
         if not isinstance(backend, Tokenizer):
             raise UserError(
-                "the backbone's tokenizer has no tokenizer.json: save it with transformers first"
+                Code.TOKENIZER_UNSUPPORTED,
+                "the backbone's tokenizer has no tokenizer.json: save it with transformers first",
             )
         self._structure = _clone(backend)
         self._texts = _clone(backend)
@@ -213,8 +214,9 @@ def _render(tokenizer: Any) -> list[str] | None:
     except Exception as error:
         # A template is a program, and may fail as any: 1/0, range(10**9), endless recursion.
         raise UserError(
+            Code.CHAT_TEMPLATE_INVALID,
             f"the backbone's chat template cannot be rendered ({type(error).__name__}: {error}): "
-            "mend or delete it in the model folder (tokenizer_config.json or chat_template.jinja)"
+            "mend or delete it in the model folder (tokenizer_config.json or chat_template.jinja)",
         ) from error
     pieces = []
     for mark in marks:

@@ -19,7 +19,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from arena.schema import Turns
-from common.errors import UserError
+from common.errors import Code, UserError
 from embeddings.prompts.chat_template import Ids, Template, broken_up
 
 SMALLEST_SHARE = 80
@@ -167,7 +167,8 @@ class Packer:
         """
         if budget < self.smallest_budget():
             raise UserError(
-                f"max_tokens {budget} is too small: this template needs {self.smallest_budget()}"
+                Code.MAX_TOKENS_TOO_SMALL,
+                f"max_tokens {budget} is too small: this template needs {self.smallest_budget()}",
             )
         t = self.template
         rounds = [

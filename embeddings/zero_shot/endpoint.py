@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import httpx2
 import numpy as np
 
-from common.errors import UserError
+from common.errors import Code, UserError
 from common.progress import Progress
 from embeddings.cache.responses import Answers
 from embeddings.prompts.pairs import PackedPair
@@ -74,14 +74,20 @@ class Endpoint:
         except (ValueError, httpx2.InvalidURL):
             sound = False
         if not sound:
-            raise UserError(f"--endpoint {url} is no URL such as http://localhost:8000/v1")
+            raise UserError(
+                Code.ENDPOINT_INVALID,
+                f"--endpoint {url} is no URL such as http://localhost:8000/v1",
+            )
         if parts.username or parts.password or parts.query or parts.fragment:
-            raise UserError(f"--endpoint takes a bare URL; a key goes into {API_KEY}")
+            raise UserError(
+                Code.ENDPOINT_INVALID, f"--endpoint takes a bare URL; a key goes into {API_KEY}"
+            )
         path = parts.path.rstrip("/").removesuffix("/completions") or "/v1"
         if path.endswith("/chat"):
             raise UserError(
+                Code.ENDPOINT_INVALID,
                 f"--endpoint {url} is for chats, and a completions endpoint is needed: give "
-                f"{url[: url.rindex('/chat')]}"
+                f"{url[: url.rindex('/chat')]}",
             )
         return cls(f"{parts.scheme}://{parts.netloc}{path}", model, **how)
 
@@ -134,8 +140,9 @@ class Endpoint:
                 if len(silent) == MOST_SILENT:
                     break
             raise UserError(
+                Code.ENDPOINT_LACKS_LOGPROBS,
                 f"{self.url} answers without logprobs: serve the model with a server that "
-                "gives them on /completions, such as vLLM or llama.cpp's llama-server"
+                "gives them on /completions, such as vLLM or llama.cpp's llama-server",
             )
 
         async def work() -> None:
@@ -170,8 +177,9 @@ class Endpoint:
                 await web.get(self.url + "/models")
             except httpx2.ConnectError as error:
                 raise UserError(
+                    Code.ENDPOINT_UNREACHABLE,
                     f"{self.url} cannot be reached ({one_line(str(error))}): start the server, or "
-                    "mend --endpoint"
+                    "mend --endpoint",
                 ) from error
             except httpx2.RequestError:
                 # It is there, and what it has may take patience.
@@ -181,7 +189,10 @@ class Endpoint:
             )
             if found and self.model not in found:
                 names = ", ".join(map(one_line, found))
-                raise UserError(f"{self.url} has no model {self.model}; it serves {names}")
+                raise UserError(
+                    Code.ENDPOINT_LACKS_MODEL,
+                    f"{self.url} has no model {self.model}; it serves {names}",
+                )
             if probe is not None:
                 await self._compare_tokenizers(web, list(probe))
         return found.get(self.model, {})
@@ -202,8 +213,9 @@ class Endpoint:
             print(f"{url} does not answer: that the server has this tokenizer is not checked")
         elif found != probe:
             raise UserError(
+                Code.ENDPOINT_TOKENIZER_DIFFERS,
                 f"the model at {self.url} has another tokenizer than --backbone: name its own (a "
-                "YAML, or a folder with its config.json and tokenizer), or none to send plain text"
+                "YAML, or a folder with its config.json and tokenizer), or none to send plain text",
             )
 
     def _client(self) -> httpx2.AsyncClient:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from common.errors import UserError
+from common.errors import Code, UserError
 from embeddings.prompts.chat_template import (
     PAIR_HEADERS,
     PLAIN_HEADERS,
@@ -111,7 +111,10 @@ def letter_tokens(tokenizer: Any) -> tuple[tuple[int, ...], ...]:
         for letter in LETTERS
     )
     if not all(found):
-        raise UserError(f"the tokenizer has no single token for one of {', '.join(LETTERS)}")
+        raise UserError(
+            Code.TOKENIZER_UNSUPPORTED,
+            f"the tokenizer has no single token for one of {', '.join(LETTERS)}",
+        )
     return found
 
 

@@ -22,7 +22,7 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from common.errors import UserError
+from common.errors import Code, UserError
 
 API_KEY = "TIEBREAK_API_KEY"
 """The environment variable that holds the key. One of its own: a key for elsewhere that happens to
@@ -60,7 +60,7 @@ def client(url: str, timeout: float, connections: int) -> httpx2.AsyncClient:
     key = os.environ.get(API_KEY, "").strip()
     # What is refused later would be shown in the message.
     if not key.isascii() or not key.isprintable():
-        raise UserError(f"{API_KEY} holds characters that no key has")
+        raise UserError(Code.API_KEY_INVALID, f"{API_KEY} holds characters that no key has")
     return httpx2.AsyncClient(
         headers={"Authorization": f"Bearer {key}"} if key else {},
         verify=url.startswith("https:"),
@@ -102,8 +102,9 @@ async def request_with_retries(
         )(attempt)
     except PassingError as error:
         raise UserError(
+            Code.ENDPOINT_FAILED,
             f"{url} failed {attempts} times in a row, at last with {error}: the same command goes "
-            "on where this one stopped"
+            "on where this one stopped",
         ) from error
 
 
@@ -122,11 +123,13 @@ async def _exchange(client: httpx2.AsyncClient, url: str, body: dict[str, Any] |
     if status in PASSING:
         raise PassingError(f"HTTP {status}{_said(response)}", _retry_after(response))
     if status in (401, 403):
-        raise UserError(f"{url}: HTTP {status}{_said(response)}: set {API_KEY} to its key")
+        raise UserError(
+            Code.API_KEY_INVALID, f"{url}: HTTP {status}{_said(response)}: set {API_KEY} to its key"
+        )
     if body is None and status in (404, 405, 501):
         return None
     if not response.is_success:
-        raise UserError(f"{url}: HTTP {status}{_said(response)}")
+        raise UserError(Code.ENDPOINT_REFUSED, f"{url}: HTTP {status}{_said(response)}")
     try:
         return response.json()
     except (ValueError, RecursionError) as error:

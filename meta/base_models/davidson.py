@@ -22,7 +22,7 @@ from scipy.optimize import minimize
 
 from arena.feature_table import Column, FeatureTable, join
 from arena.schema import TIE, A
-from common.errors import UserError
+from common.errors import Code, UserError
 from common.run_dir import RunDir
 from meta.base_models import BaseModel, Model, register
 
@@ -115,8 +115,9 @@ class Davidson(BaseModel):
         anti, sym = self._parts(rows)
         if (len(model["side"]), len(model["tie"])) != (anti.shape[1], sym.shape[1]):
             raise UserError(
+                Code.VIEW_DIFFERS,
                 "these battles have other views than the model was trained with: run extract.py "
-                "(and finetune.py, verdict.py where they were used) on them"
+                "(and finetune.py, verdict.py where they were used) on them",
             )
         x, z = _scaled(model, anti, sym)
         side, log_nu = x @ model["side"], z @ model["tie"] + model["bias"][0]

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from arena.feature_table import Column, FeatureTable
-from common.errors import UserError
+from common.errors import Code, UserError
 from common.run_dir import RunDir
 from embeddings.frozen.states import HiddenStates
 from meta.base_models import BaseModel, Model, register
@@ -92,9 +92,10 @@ class HiddenProbe(BaseModel):
         """Log-odds and cosines of these battles."""
         if not np.array_equal(model.get(SOURCE, ()), self._source()):
             raise UserError(
+                Code.VIEW_DIFFERS,
                 f"the model was trained on another {self.name} view than the run has now (another "
                 f"backbone or other settings): give {self.again} with those of then, or "
-                "train_meta.py again"
+                "train_meta.py again",
             )
         blocks = [self._slot(model, i, slot, rows) for i, slot in enumerate(self.states.slots)]
         return np.concatenate([*blocks, np.mean(blocks, axis=0)], axis=1)
@@ -110,8 +111,9 @@ class HiddenProbe(BaseModel):
             side, tie = logistic.log_odds(*pair_columns(a, b))
         except (KeyError, ValueError):
             raise UserError(
+                Code.VIEW_DIFFERS,
                 f"the model knows no states {slot} of this size: run {self.again} with the "
-                "backbone that it was trained with"
+                "backbone that it was trained with",
             ) from None
         ca, cb = a.astype(np.float32) - center, b.astype(np.float32) - center
         norm = np.linalg.norm(ca, axis=1) * np.linalg.norm(cb, axis=1)

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from arena.battle_table import read_battles_table
-from common.errors import UserError
+from common.errors import Code, UserError
 from common.files import atomic
 from common.parquet import read_table
 from common.run_dir import RunDir
@@ -82,10 +82,16 @@ def write_report(run: RunDir) -> None:
         UserError: ``train_meta.py`` has not been run, or a file is damaged.
     """
     if not run.metrics.exists():
-        raise UserError(f"{run.folder} has no figures: run `python pipelines/train_meta.py` first")
+        raise UserError(
+            Code.FIGURES_MISSING,
+            f"{run.folder} has no figures: run `python pipelines/train_meta.py` first",
+        )
     found = run.read_found(run.metrics, "train_meta.py")
     if "intervals" not in found:
-        raise UserError(f"{run.metrics} is older than the report: run train_meta.py again")
+        raise UserError(
+            Code.FIGURES_OUTDATED,
+            f"{run.metrics} is older than the report: run train_meta.py again",
+        )
     predictions = Predictions.read(run.predictions)
     reasons = None
     if run.reasons.exists():
@@ -298,8 +304,9 @@ def _mistakes(
         battle = predictions.ids[row]
         if battle not in by_id.index:
             raise UserError(
+                Code.FIGURES_OUTDATED,
                 f"battle {battle} of predictions.parquet is not among the run's: "
-                "run train_meta.py again"
+                "run train_meta.py again",
             )
         texts = by_id.loc[battle]
         found.append(

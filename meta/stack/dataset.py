@@ -11,7 +11,7 @@ import pandas as pd
 from arena.battle_table import read_battles_table, texts_hash
 from arena.feature_table import FeatureTable
 from arena.folds import THRIFTY_FOLDS, fold_of
-from common.errors import UserError
+from common.errors import Code, UserError
 from common.parquet import read_notes
 from common.run_dir import RunDir
 from meta.base_models import BASE_MODELS, BaseModel, CrossFitted, Model
@@ -119,16 +119,18 @@ def read_dataset(run: RunDir, split: str, views: Collection[str] | None = None) 
         notes = read_notes(run.views / name / f"{split}.parquet") if name in made else None
         if found != ids or (notes is not None and notes.get("battles") != texts):
             raise UserError(
+                Code.VIEW_OUTDATED,
                 f"view {name} in {run.folder} is not of its {split} battles: give "
-                f"{_command(run, split, name)} again"
+                f"{_command(run, split, name)} again",
             )
         train = run.views / name / "train.parquet"
         other = split != "train" and train.exists()
         if notes and other and read_notes(train).get("source") != notes.get("source"):
             raise UserError(
+                Code.VIEW_DIFFERS,
                 f"view {name} in {run.folder} was made of its test battles by another model, or "
                 f"with other settings, than of its training battles: give "
-                f"{_command(run, split, name)} again, as for the training battles"
+                f"{_command(run, split, name)} again, as for the training battles",
             )
 
     for name, view in tables.items():
@@ -142,20 +144,23 @@ def read_dataset(run: RunDir, split: str, views: Collection[str] | None = None) 
             learned[name] = evidence
     if not made:
         raise UserError(
+            Code.VIEW_MISSING,
             f"{run.folder} has no views of its {split} battles: give "
-            f"{_command(run, split, 'style')} again"
+            f"{_command(run, split, 'style')} again",
         )
     for name in views or ():
         if name not in tables and name not in learned:
             others = [other for other in made if other not in BASE_MODELS]
             if name in BASE_MODELS and BASE_MODELS[name].of_views and others and not tables:
                 raise UserError(
+                    Code.VIEW_WITHOUT_SOURCE,
                     f"view {name} is learned from other views that are asked for: "
-                    f"name at least one of {', '.join(others)} beside it"
+                    f"name at least one of {', '.join(others)} beside it",
                 )
             raise UserError(
+                Code.VIEW_MISSING,
                 f"{run.folder} has no view {name} of its {split} battles, but {', '.join(made)}: "
-                f"run {_maker(name)} on them, with the same backbone"
+                f"run {_maker(name)} on them, with the same backbone",
             )
     return Dataset(battles, tables, learned)
 

@@ -17,7 +17,7 @@ import lightgbm as lgb
 import numpy as np
 
 from arena.schema import CLASSES
-from common.errors import UserError
+from common.errors import Code, UserError
 from common.files import atomic, read_json, write_json
 from embeddings.cache.tensor_files import DamagedError, read_tensors, write_tensors
 from meta import calibrators
@@ -114,7 +114,7 @@ def load(folder: Path) -> TrainedModel:
         # A crash fell between the two renames of ``save``.
         folder = folder.with_name(f"{folder.name}.old")
     if not (folder / "bundle.json").exists():
-        raise UserError(f"no model in {folder}: {again}")
+        raise UserError(Code.MODEL_MISSING, f"no model in {folder}: {again}")
     try:
         bundle = read_json(folder / "bundle.json")
         checksum = bundle.pop("checksum")
@@ -122,7 +122,9 @@ def load(folder: Path) -> TrainedModel:
             raise ValueError("the checksum does not fit")
         hashes = bundle["sha256"]
         if bundle["format"] != FORMAT or tuple(bundle["class_order"]) != CLASSES:
-            raise UserError(f"the model in {folder} is of another format: {again}")
+            raise UserError(
+                Code.MODEL_FORMAT, f"the model in {folder} is of another format: {again}"
+            )
         length = {part: np.array(value) for part, value in bundle["length"].items()}
         return TrainedModel(
             {name: _fusion(folder, entry, hashes) for name, entry in bundle["fusions"].items()},
@@ -130,7 +132,7 @@ def load(folder: Path) -> TrainedModel:
             Baselines(np.array(bundle["prior"]), SymmetricLogistic.of(length)),
         )
     except DAMAGE:
-        raise UserError(f"the model in {folder} is damaged: {again}") from None
+        raise UserError(Code.MODEL_DAMAGED, f"the model in {folder} is damaged: {again}") from None
 
 
 def _fusion(folder: Path, entry: dict[str, Any], hashes: dict[str, str]) -> Stacker:

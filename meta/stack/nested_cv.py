@@ -16,7 +16,7 @@ from sqlalchemy.engine import URL
 
 from arena.feature_table import FeatureTable
 from arena.folds import THRIFTY_FOLDS, fold_of
-from common.errors import UserError
+from common.errors import Code, UserError
 from common.run_dir import RunDir
 from meta.base_models import CrossFitted, Model
 from meta.base_models.baselines import Baselines
@@ -101,16 +101,19 @@ def folds_for(evidence: Dataset, folds: int) -> np.ndarray:
         UserError: there are fewer than 3 folds, or too few prompt groups to cross-validate.
     """
     if folds < 3:
-        raise UserError(f"--folds {folds}: nested cross-validation takes 3 at least")
+        raise UserError(
+            Code.OPTION_INVALID, f"--folds {folds}: nested cross-validation takes 3 at least"
+        )
     groups = evidence.battles["group"]
     found = fold_of(groups, folds)
     if len(np.unique(fold_of(groups, THRIFTY_FOLDS))) == 1:
         found = fold_of((sha256(g.encode()).hexdigest() for g in groups), folds)
     if len(np.unique(found)) < 3:
         raise UserError(
+            Code.TOO_FEW_BATTLES,
             f"{len(evidence.battles)} sound training battles of "
             f"{evidence.battles['group'].nunique()} prompts are too few to cross-validate: "
-            "give at least some dozens with different prompts"
+            "give at least some dozens with different prompts",
         )
     return np.asarray(np.unique(found, return_inverse=True)[1])
 

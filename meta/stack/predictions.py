@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from arena.schema import CLASSES
-from common.errors import UserError
+from common.errors import Code, UserError
 from common.files import atomic
 
 
@@ -46,7 +46,10 @@ class Predictions:
             UserError: it is not there, or damaged.
         """
         if not path.exists():
-            raise UserError(f"{path} is not there: run `python pipelines/train_meta.py` first")
+            raise UserError(
+                Code.FIGURES_MISSING,
+                f"{path} is not there: run `python pipelines/train_meta.py` first",
+            )
         try:
             table = pd.read_parquet(path)
             last = f".{CLASSES[-1]}"
@@ -58,4 +61,6 @@ class Predictions:
                 {n: table[[f"{n}.{c}" for c in CLASSES]].to_numpy() for n in names},
             )
         except (KeyError, ValueError, OSError):
-            raise UserError(f"{path} is damaged: run `python pipelines/train_meta.py`") from None
+            raise UserError(
+                Code.RUN_FILE_DAMAGED, f"{path} is damaged: run `python pipelines/train_meta.py`"
+            ) from None

@@ -25,7 +25,7 @@ from tenacity import retry as retrying
 from tenacity import retry_if_exception_type, stop_after_attempt, wait_random
 
 from arena.schema import SEED
-from common.errors import UserError
+from common.errors import Code, UserError
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
@@ -182,8 +182,9 @@ def _opened(url: URL, name: str) -> optuna.Study:
         )
     except ImportError as error:
         raise UserError(
+            Code.DATABASE_DRIVER_MISSING,
             f"{url} needs a driver that is not installed ({error}): for PostgreSQL "
-            "`pip install psycopg[binary]` and a URL that begins with postgresql+psycopg://"
+            "`pip install psycopg[binary]` and a URL that begins with postgresql+psycopg://",
         ) from error
     return _study(storage, name)
 

@@ -11,7 +11,7 @@ import numpy as np
 from sqlalchemy.engine import URL
 
 from arena.feature_table import FeatureTable, join
-from common.errors import UserError
+from common.errors import Code, UserError
 from meta.calibration import select_calibrator
 from meta.calibrators import Calibrator, Identity
 from meta.stack.lightgbm_model import BothOrders, cross_validate, raw_scores, raw_scores_as_given
@@ -42,14 +42,16 @@ class Stacker:
         for name in self.views:
             if name not in views:
                 raise UserError(
+                    Code.VIEW_MISSING,
                     f"the model was trained with the view {name}, which these battles lack: "
-                    "run extract.py on them again, with the run's own backbone"
+                    "run extract.py on them again, with the run's own backbone",
                 )
         design = join({name: views[name] for name in self.views})
         if tuple(design.names) != self.columns:
             raise UserError(
+                Code.VIEW_DIFFERS,
                 f"the columns of the views {', '.join(self.views)} are not those of the model: "
-                "run extract.py and train_meta.py again"
+                "run extract.py and train_meta.py again",
             )
         return design
 

@@ -22,7 +22,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import SQLAlchemyError
 
 from arena.schema import SEED
-from common.errors import UserError
+from common.errors import Code, UserError
 from meta.metrics.scores import log_loss, row_losses
 from meta.stack.lightgbm_model import (
     BASELINE,
@@ -102,8 +102,9 @@ def tune(
             "check that it can be reached" if isinstance(storage, URL) else "make room on its disk"
         )
         raise UserError(
+            Code.TUNING_STORE_UNUSABLE,
             f"{storage} cannot be used ({error.__cause__ or error}): {mend} and "
-            "give the same command again, which goes on from the finished trials"
+            "give the same command again, which goes on from the finished trials",
         ) from error
 
 

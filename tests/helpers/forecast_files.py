@@ -49,7 +49,7 @@ def refused(tmp_path, capsys, frame, *argv):
     assert sorted(f.name for f in tmp_path.iterdir()) == ["in.csv"]
     err = capsys.readouterr().err
     assert err.count("\n") == 1
-    assert err.startswith("error: ")
+    assert err.startswith("[TB")
     return err
 
 

@@ -126,7 +126,7 @@ def gpu_is_full(_):
 def test_memory_that_does_not_suffice_is_one_line(command, advice, capsys):
     assert cli.run(command, Namespace()) == 2
     err = capsys.readouterr().err
-    assert err.startswith("error: out of memory (")
+    assert err.startswith("[TB702] ")
     assert advice in err
     assert err.count("\n") == 1
 
@@ -149,5 +149,5 @@ def test_a_command_in_the_background_of_a_script_ignores_ctrl_c(tmp_path):
     )
     time.sleep(0.2)
     os.kill(process.pid, signal.SIGINT)
-    assert "error: " in process.communicate()[1]
+    assert "[TB104] " in process.communicate()[1]
     assert process.returncode == 2

@@ -64,7 +64,7 @@ def test_a_file_that_cannot_be_read_is_one_line(name, tmp_path, model_folder, ca
     assert extract.command(argv) == 2
     err = capsys.readouterr().err
     assert err.count("\n") == 1
-    assert err.startswith("error: ")
+    assert err.startswith("[TB")
     assert str(path) in err
 
 

@@ -235,7 +235,7 @@ def test_where_nothing_is_trained_an_option_of_training_is_refused(tuned, capsys
 def test_a_mistake_is_one_line(tuned, argv, complaint, capsys):
     assert finetune.command(["--run", str(tuned), *argv]) == 2
     err = capsys.readouterr().err
-    assert err.startswith("error: ")
+    assert err.startswith("[TB")
     assert err.count("\n") == 1
     assert complaint in err
 

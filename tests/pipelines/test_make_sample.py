@@ -117,7 +117,7 @@ def test_votes_are_not_written_over_the_shipped_sample(tmp_path, monkeypatch, ca
     }
     assert make_sample.command(["--votes", "2", *out[spelling]]) == 2
     error = capsys.readouterr().err
-    assert error.startswith("error: ")
+    assert error.startswith("[TB604] ")
     assert "--out DIR" in error
     assert error.count("\n") == 1
 

@@ -234,7 +234,7 @@ def test_dry_run_prints_the_plan_asks_nothing_and_writes_nothing(run, where, cap
 def test_a_mistake_is_one_line(run, argv, complaint, capsys):
     assert verdict.command(["--run", str(run), *argv]) == 2
     err = capsys.readouterr().err
-    assert err.startswith("error: ")
+    assert err.startswith("[TB")
     assert err.count("\n") == 1
     assert complaint in err
 

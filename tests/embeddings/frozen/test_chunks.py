@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from arena.feature_table import FeatureTable
-from common.errors import UserError
+from common.errors import Code, UserError
 from common.parquet import read_notes
 from embeddings.backbone.load import load_tokenizer
 from embeddings.frozen import answer_reader as reader
@@ -201,7 +201,7 @@ def test_interrupted_in_any_window_goes_on_to_the_same_bytes(
 def test_what_is_wrong_with_a_later_part_is_told(configs, tmp_path):
     def parts():
         yield BATTLES[:6]
-        raise UserError("battles are damaged")
+        raise UserError(Code.RUN_FILE_DAMAGED, "battles are damaged")
 
     with pytest.raises(UserError, match="battles are damaged"):
         extract_parts(configs, tmp_path, parts())

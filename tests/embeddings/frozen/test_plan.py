@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from arena.swap import swap_battles
-from common.errors import UserError
+from common.errors import Code, UserError
 from embeddings.backbone.config import BackboneConfig
 from embeddings.frozen import chunks as windows
 from embeddings.frozen import plan as planning
@@ -186,7 +186,7 @@ def test_a_table_without_battles_has_a_plan():
 
 def no_hub(config):
     if config.source == CONFIG.source:
-        raise UserError("toy is gated: accept its licence")
+        raise UserError(Code.HUB_GATED, "toy is gated: accept its licence")
     return TOKENIZER
 
 
