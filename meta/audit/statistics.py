@@ -30,18 +30,18 @@ CHUNK = 50
 """Bootstrap draws fitted at a time, which bounds the memory."""
 
 
-def columns_of(case: AuditContext) -> tuple[list[str], np.ndarray, np.ndarray]:
+def columns_of(context: AuditContext) -> tuple[list[str], np.ndarray, np.ndarray]:
     """Names, values (m, d) and whether they flip under a swap (d,) of the design's columns.
 
     Of two paired columns the first becomes their difference and the second their sum.
     """
-    names, values = case.design.names, case.design.values.copy()
-    flips = np.array([column.parity == "anti" for column in case.design.columns.values()])
+    names, values = context.design.names, context.design.values.copy()
+    flips = np.array([column.parity == "anti" for column in context.design.columns.values()])
     place = {name: i for i, name in enumerate(names)}
-    for i, column in enumerate(case.design.columns.values()):
+    for i, column in enumerate(context.design.columns.values()):
         j = place[column.partner] if column.partner else -1
         if j > i:
-            one, two = case.design.values[:, i], case.design.values[:, j]
+            one, two = context.design.values[:, i], context.design.values[:, j]
             values[:, i], values[:, j] = one - two, one + two
             flips[i] = True
     return names, values, flips

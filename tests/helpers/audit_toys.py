@@ -9,8 +9,8 @@ from scipy.special import softmax
 from arena.feature_table import Column, FeatureTable
 from arena.folds import assign_groups
 from arena.schema import digest
-from meta.audit import AuditContext
-from meta.audit.lean import length_ratio
+from meta.audit import CHECKS, AuditContext
+from meta.audit.bias import length_ratio
 
 SIGNALS = (
     "formatting.headers",
@@ -117,3 +117,8 @@ def with_column(case, name, values):
     changed = case.design.values.copy()
     changed[:, COLUMN[name]] = values
     return replace(case, design=FeatureTable(case.design.ids, changed, COLUMNS))
+
+
+def check(code, case):
+    """The result of one check."""
+    return CHECKS[code](case)
