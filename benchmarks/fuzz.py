@@ -34,7 +34,6 @@ INSTRUMENTED = [
     "embeddings.cache.tensor_files",
     "meta.stack.model_io",
     "meta.stack.booster_text",
-    "pipelines.tables",
 ]
 """Modules whose lines guide the search; the others would only slow it down."""
 

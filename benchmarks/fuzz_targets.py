@@ -21,6 +21,7 @@ from arena.feature_table import Column, FeatureTable
 from arena.predictions_file import read_forecasts, read_votes
 from arena.reader import read_battles
 from arena.schema import CLASSES
+from arena.source_column import read_sources
 from common.run_dir import RunDir
 from embeddings.backbone.config import finetune_entries, load_config
 from embeddings.cache.shards import ShardStore, ShardWriter
@@ -34,7 +35,6 @@ from meta.stack import model_io as bundle
 from meta.stack.nested_cv import TrainedModel
 from meta.stack.stacker import Stacker
 from pipelines import extract
-from pipelines import tables as small_tables
 
 Target = Callable[[bytes], None]
 
@@ -150,7 +150,7 @@ def sources(folder: Path) -> tuple[Target, list[bytes]]:
 
     def target(data: bytes) -> None:
         path.write_bytes(data)
-        small_tables.sources(pd.Series(["7", "8"]), str(path))
+        read_sources(str(path), pd.Series(["7", "8"]))
 
     return target, [b"id,source\n7,web\n8,app\n"]
 

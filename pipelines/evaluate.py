@@ -27,6 +27,7 @@ import numpy as np
 from arena import sample
 from arena.battle_table import read_battles_table
 from arena.predictions_file import read_votes
+from arena.source_column import read_sources
 from common.errors import Code, UserError
 from common.files import write_json
 from common.run_dir import RunDir
@@ -36,7 +37,6 @@ from meta.report.figures import BAYES, figures, table
 from meta.report.page import write_report
 from meta.stack import model_io as bundle
 from meta.stack.dataset import read_dataset
-from pipelines.tables import sources
 
 SMALLEST_SOURCE = 30
 from pipelines import cli
@@ -99,7 +99,7 @@ def evaluate(run: RunDir, arguments: argparse.Namespace) -> None:
         trained = run.read_found(run.metrics, "train_meta.py").get("model", {})
         if trained.get("hash") == found["model"]["hash"]:
             found["model"] = trained
-    source = sources(battles["id"][known], arguments.by)
+    source = read_sources(arguments.by, battles["id"][known]) if arguments.by else None
     named = name_slices(battles[known].reset_index(drop=True), labels, source)
     found["slices"] = score_families(predictions["meta"], labels, groups, named)
     if run.is_sample("test"):

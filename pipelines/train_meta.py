@@ -31,6 +31,7 @@ from sqlalchemy.exc import ArgumentError
 
 from arena import sample
 from arena.feature_table import FeatureTable
+from arena.source_column import read_sources
 from common.errors import UserError
 from common.files import atomic, write_json
 from common.progress import Progress
@@ -58,7 +59,6 @@ from meta.stack.predictions import Predictions
 from meta.stack.stacker import sets_of_views
 from meta.stack.tuning import set_aside_damaged
 from pipelines import cli
-from pipelines.tables import sources
 
 
 def test_rows(run: RunDir, stage: TrainedModel) -> tuple[pd.DataFrame | None, FeatureTable | None]:
@@ -148,7 +148,7 @@ def train(run: RunDir, arguments: argparse.Namespace) -> None:
             "the second stage learns from the others"
         )
     labels, battles = labels_of(evidence.battles), evidence.battles
-    source = sources(battles["id"], arguments.by)
+    source = read_sources(arguments.by, battles["id"]) if arguments.by else None
     folds = folds_for(evidence, settings.folds)
     print(
         f"{len(battles):,} battles of {battles['group'].nunique():,} prompt groups; "

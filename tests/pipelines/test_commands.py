@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 
 from arena.schema import CLASSES
+from arena.source_column import read_sources
 from meta.metrics.scores import log_loss
 from meta.stack import nested_cv as stage
 from meta.stack.predictions import Predictions
 from pipelines import compare, evaluate, extract, report, submit, train_meta
-from pipelines.tables import sources
 from tests.helpers.battle_files import lmsys
 
 
@@ -246,9 +246,8 @@ def test_sources_become_slices_and_another_file_is_one_line(trained, tmp_path, c
     ids = read(trained.parent / "train.csv")["id"]
     by = pd.DataFrame({"id": ids[:40], "source": ["x"] * 25 + ["y"] * 15})
     by.to_csv(tmp_path / "by.csv", index=False)
-    named = sources(ids, str(tmp_path / "by.csv"))
+    named = read_sources(str(tmp_path / "by.csv"), ids)
     assert named.tolist() == ["x"] * 25 + ["y"] * 15 + [""] * 20
-    assert sources(ids, None) is None
     by.assign(more=1).to_csv(tmp_path / "by.csv", index=False)
     argv = ["--run", str(trained), "--by", str(tmp_path / "by.csv")]
     assert train_meta.command(argv) == 2
