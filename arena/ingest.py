@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from arena.battle_table import SCHEMA, TextsHash, as_arrow, read_battles_groups
 from arena.folds import Groups
-from arena.reader import BattleFile, rejected, sound
+from arena.reader import BattleFile, rejected, valid_rows
 from common.files import atomic, scratch
 from common.parquet import read_groups, write_groups
 from common.run_dir import SPLITS, RunDir
@@ -32,7 +32,7 @@ class IngestSummary:
         rows: its rows, those set aside among them.
         rejected: those, with the columns row, id, reason.
         content: hash of ids, texts and votes of all rows, in order.
-        texts: ``arena.battle_table.texts_hash`` of the sound rows.
+        texts: ``arena.battle_table.texts_hash`` of the valid rows.
     """
 
     rows: int
@@ -41,7 +41,7 @@ class IngestSummary:
     texts: str
 
     @property
-    def sound(self) -> int:
+    def valid(self) -> int:
         """How many rows are not set aside."""
         return self.rows - len(self.rejected)
 
@@ -59,7 +59,7 @@ def ingest_file(battles: BattleFile, path: Path) -> IngestSummary:
         for part in battles.parts():
             for said in part[SAYS].to_numpy().tolist():
                 content.update(json.dumps(list(map(str, said))).encode())
-            texts.add(sound(part))
+            texts.add(valid_rows(part))
             groups.add(part)
             aside.append(rejected(part))
             yield as_arrow(part)

@@ -184,7 +184,7 @@ def rejected(battles: pd.DataFrame) -> pd.DataFrame:
     return battles.loc[battles["reason"] != "", ["row", "id", "reason"]].reset_index(drop=True)
 
 
-def sound(battles: pd.DataFrame) -> pd.DataFrame:
+def valid_rows(battles: pd.DataFrame) -> pd.DataFrame:
     """The rows that are not set aside."""
     return battles[battles["reason"] == ""].reset_index(drop=True)
 

@@ -29,7 +29,7 @@ import numpy as np
 import pandas as pd
 
 from arena.predictions_file import read_votes
-from arena.reader import read_battles, sound
+from arena.reader import read_battles, valid_rows
 from arena.schema import CLASSES
 from common.errors import Code, UserError
 from common.files import read_json, write_json
@@ -78,8 +78,8 @@ def main(arguments: argparse.Namespace) -> None:
     """Train, score, print."""
     out, backbone = Path(arguments.out), Path(arguments.backbone).expanduser()
     out.mkdir(parents=True, exist_ok=True)
-    train = sound(read_battles(arguments.train, labelled=True, limit=arguments.limit))
-    test = sound(read_battles(arguments.test, labelled=False, limit=arguments.limit))
+    train = valid_rows(read_battles(arguments.train, labelled=True, limit=arguments.limit))
+    test = valid_rows(read_battles(arguments.test, labelled=False, limit=arguments.limit))
     labels = read_votes(arguments.labels, test["id"].tolist())
     test, labels = test[labels >= 0].reset_index(drop=True), labels[labels >= 0]
     write_rows(train, out / "train.jsonl")

@@ -33,7 +33,7 @@ import numpy as np
 import features
 from arena import sample
 from arena.battle_table import texts_hash, write_battles
-from arena.reader import read_battles, sound
+from arena.reader import read_battles, valid_rows
 from arena.sample.annotator import annotate
 from common.errors import Code, UserError
 from common.run_dir import RunDir
@@ -59,7 +59,7 @@ def handcrafted_run(path: str, folder: Path) -> RunDir:
     run = RunDir(folder)
     table = read_battles(path, labelled=False)
     write_battles(run.battles("train"), table)
-    usable = sound(table)
+    usable = valid_rows(table)
     features.extract(usable).write(run.views / "style" / "train.parquet", texts_hash(usable))
     return run
 

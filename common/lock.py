@@ -21,7 +21,7 @@ READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 @contextmanager
-def hold(
+def run_lock(
     folder: Path, who: str, *, shared: bool = False, own: Sequence[Path] = ()
 ) -> Iterator[None]:
     """Keep others out of a folder for the time of the context; a folder that is not there is free.
@@ -54,10 +54,10 @@ def hold(
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
+def exclusive(folder: Path) -> Iterator[None]:
     """Be the only one who changes a small file of a folder, for the moment of the context.
 
-    Waits for whoever is there before. Independent of ``hold``.
+    Waits for whoever is there before. Independent of ``run_lock``.
     """
     descriptor = os.open(folder, os.O_RDONLY)
     try:

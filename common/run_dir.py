@@ -12,7 +12,7 @@ from typing import Any
 
 from common.errors import Code, UserError
 from common.files import read_object, write_json
-from common.lock import alone, hold
+from common.lock import exclusive, run_lock
 
 SPLITS = ("train", "test")
 
@@ -108,11 +108,11 @@ class RunDir:
         """Be the only command on this run; ``UserError`` where another is. See ``common.lock``."""
         folders = [self.folder / name for name in FOLDERS]
         files = [self.folder / name for name in FILES]
-        return hold(self.folder, who, own=[*folders, *files])
+        return run_lock(self.folder, who, own=[*folders, *files])
 
     def reading(self, who: str) -> AbstractContextManager[None]:
         """Share the run with commands that leave its battles, views and model as they are."""
-        return hold(self.folder, who, shared=True)
+        return run_lock(self.folder, who, shared=True)
 
     def read_record(self) -> dict[str, Any]:
         """``run.json`` as a dict, empty where there is none.
@@ -175,7 +175,7 @@ class RunDir:
         """Merge ``entries`` into ``run.json``; dicts merge one level deep."""
         self.folder.mkdir(parents=True, exist_ok=True)
         # Commands that share the run may do so at the same time.
-        with alone(self.folder):
+        with exclusive(self.folder):
             record = self.read_record()
             for key, value in entries.items():
                 if isinstance(value, dict) and isinstance(record.get(key), dict):

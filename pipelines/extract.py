@@ -31,7 +31,7 @@ from arena import sample
 from arena.battle_table import read_battles_groups
 from arena.feature_table import write_feature_tables
 from arena.ingest import IngestSummary, ingest_file, write_rejected
-from arena.reader import BattleFile, open_battles, sound
+from arena.reader import BattleFile, open_battles, valid_rows
 from common.errors import Code, UserError
 from common.files import atomic
 from common.parallel import peak_mib
@@ -108,7 +108,7 @@ def engine(arguments: argparse.Namespace, record: dict[str, Any], config: Backbo
 
 def sound_parts(run: RunDir, split: str) -> Iterator[pd.DataFrame]:
     """The sound battles of a split from the disk, so that they need not fit into memory."""
-    return map(sound, read_battles_groups(run.battles(split)))
+    return map(valid_rows, read_battles_groups(run.battles(split)))
 
 
 def write_style(run: RunDir, split: str, taken: IngestSummary) -> None:
@@ -126,7 +126,7 @@ def write_style(run: RunDir, split: str, taken: IngestSummary) -> None:
     if stands and read_notes(path).get("battles") == taken.texts:
         print(f"{split}: handcrafted signals stand already")
         return
-    write_feature_tables(path, features.stream(sound_parts(run, split), taken.sound), taken.texts)
+    write_feature_tables(path, features.stream(sound_parts(run, split), taken.valid), taken.texts)
     run.update_record(style={split: stamp()})
 
 
@@ -191,7 +191,7 @@ def make_evidence(
     start = time.monotonic()
     write_style(run, split, taken)
     middle, peak = time.monotonic(), peak_mib()
-    extract(sound_parts(run, split), taken.sound, config, run.views, split, runner, read)
+    extract(sound_parts(run, split), taken.valid, config, run.views, split, runner, read)
     record_costs(
         run,
         same,
@@ -222,7 +222,7 @@ def taken_in(run: RunDir, battles: dict[str, BattleFile]) -> Iterator[dict[str, 
             taken[split] = found = ingest_file(
                 file, stack.enter_context(atomic(run.battles(split)))
             )
-            aside = found.rows - found.sound
+            aside = found.rows - found.valid
             print(f"{split}: {found.rows:,} rows of {file.source}, {aside:,} set aside", flush=True)
         yield taken
 
@@ -235,7 +235,7 @@ def print_plan(split: str, battles: BattleFile, config: BackboneConfig, runner: 
         nonlocal rows
         for part in battles.parts():
             rows += len(part)
-            yield sound(part)
+            yield valid_rows(part)
 
     found = plan(parts(), config)
     print(f"{split}: {rows:,} rows of {battles.source}, {rows - found.battles:,} set aside")

@@ -32,10 +32,10 @@ import pandas as pd
 from arena.battle_table import read_battles_table, texts_hash
 from arena.folds import held_out
 from arena.predictions_file import from_log_odds, one_hot, read_probabilities
-from arena.reader import sound
+from arena.reader import valid_rows
 from arena.schema import CLASSES
 from common.errors import Code, UserError
-from common.lock import hold
+from common.lock import run_lock
 from common.parallel import peak_mib
 from common.parquet import read_notes
 from common.run_dir import SPLITS, RunDir
@@ -66,7 +66,7 @@ def read_sound(run: RunDir) -> dict[str, pd.DataFrame]:
     """
     run.require_battles("train")
     tables = {
-        s: sound(read_battles_table(run.battles(s))) for s in SPLITS if run.battles(s).exists()
+        s: valid_rows(read_battles_table(run.battles(s))) for s in SPLITS if run.battles(s).exists()
     }
     if tables["train"].empty:
         raise UserError(Code.NO_TRAINING_BATTLES, f"{run.folder} has no sound training battle")
@@ -140,7 +140,7 @@ def main(arguments: argparse.Namespace) -> None:
         return
     run.judges.mkdir(exist_ok=True)
     # Others may use the run's model in the hours that this takes.
-    with run.reading("finetune.py"), hold(run.judges, "finetune.py"):
+    with run.reading("finetune.py"), run_lock(run.judges, "finetune.py"):
         finetune(run, announced(run, arguments), arguments.checkpoint_steps)
 
 

@@ -37,7 +37,7 @@ from arena.battle_table import texts_hash
 from arena.feature_table import FeatureTable
 from arena.predictions_file import from_log_odds
 from common.errors import Code, UserError
-from common.lock import hold
+from common.lock import run_lock
 from common.run_dir import RunDir
 from embeddings.backbone.config import BackboneConfig, finetune_entries, load_config
 from embeddings.backbone.load import load_tokenizer
@@ -210,7 +210,7 @@ def main(arguments: argparse.Namespace) -> None:
         return
     answers = run.folder / "verdict"
     answers.mkdir(exist_ok=True)
-    with run.reading("verdict.py"), hold(answers, "verdict.py"):
+    with run.reading("verdict.py"), run_lock(answers, "verdict.py"):
         answer(run, tables, asked, answers)
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from arena.battle_table import read_battles_table, texts_hash, write_battles
 from arena.ingest import ingest_file
-from arena.reader import open_battles, read_battles, rejected, sound
+from arena.reader import open_battles, read_battles, rejected, valid_rows
 from common.errors import UserError
 from tests.helpers.battle_files import WITH_FILES, as_csv, cells, save
 
@@ -53,7 +53,7 @@ def test_what_is_taken_in_by_parts_is_the_table_as_a_whole(tmp_path, rows):
     write_battles(whole, table)
     assert by_parts.read_bytes() == whole.read_bytes()
     assert found.rows == len(rows)
-    assert found.texts == texts_hash(sound(table))
+    assert found.texts == texts_hash(valid_rows(table))
     assert found.rejected.to_dict("records") == rejected(table).to_dict("records")
 
 

@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 
 from common.errors import UserError
-from common.lock import hold
+from common.lock import run_lock
 from common.run_dir import RunDir
 
 ROOT = Path(__file__).resolve().parents[2]
 HOLD = """
 import sys, time
 from pathlib import Path
-from common.lock import hold
-with hold(Path(sys.argv[1]), "train_meta.py", shared=sys.argv[2] == "shared"):
+from common.lock import run_lock
+with run_lock(Path(sys.argv[1]), "train_meta.py", shared=sys.argv[2] == "shared"):
     print("held", flush=True)
     time.sleep(60)
 """
@@ -45,7 +45,7 @@ def holder():
 
 
 def get(folder, shared=False):
-    with hold(folder, "here", shared=shared):
+    with run_lock(folder, "here", shared=shared):
         return True
 
 
