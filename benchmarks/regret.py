@@ -38,7 +38,8 @@ from arena.sample.annotator import annotate
 from common.errors import Code, UserError
 from common.run_dir import RunDir
 from meta.base_models.baselines import Baselines
-from meta.metrics.scores import FLOOR, paired_bootstrap
+from meta.metrics.bootstrap import paired_bootstrap
+from meta.metrics.scores import FLOOR
 from meta.stack.dataset import Dataset, read_dataset
 from meta.stack.nested_cv import CrossValidation, Settings, folds_for
 from pipelines import cli

@@ -21,13 +21,13 @@ import pandas as pd
 
 from common.parallel import ignore_interrupts, peak_mib
 from common.run_dir import RunDir
+from meta.metrics.bootstrap import paired_bootstrap
 from meta.metrics.scores import (
     accuracy,
     brier,
     classwise_ece,
     hits,
     log_loss,
-    paired_bootstrap,
     row_losses,
     swap_gap,
 )

@@ -17,7 +17,7 @@ from meta.audit.context import AuditContext, Result, not_applicable
 from meta.audit.registry import check
 from meta.audit.statistics import auc_with_error, folds_of, ks_by_column, subsample
 from meta.base_models import BASE_MODELS
-from meta.metrics.scores import paired_bootstrap
+from meta.metrics.bootstrap import paired_bootstrap
 from meta.stack.dataset import LOGITS
 
 DRIFT_AUC = 0.64

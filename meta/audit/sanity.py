@@ -11,7 +11,8 @@ from meta.audit.registry import check
 from meta.audit.statistics import CHANCE, LIMIT, auc_by_column, columns_of, folds_of, subsample
 from meta.base_models.baselines import NULLS
 from meta.base_models.symmetric_logistic import SymmetricLogistic
-from meta.metrics.scores import paired_bootstrap, row_losses
+from meta.metrics.bootstrap import paired_bootstrap
+from meta.metrics.scores import row_losses
 
 SWAP_GAP = 1e-6
 

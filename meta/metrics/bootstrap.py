@@ -1,4 +1,4 @@
-"""95% intervals of every figure of a forecast, by a bootstrap over prompt groups.
+"""A bootstrap over prompt groups: 95% intervals, and whether one forecast beats another.
 
 The draws depend on the groups and the seed alone, so intervals of several forecasts of the same
 rows are paired.
@@ -7,6 +7,7 @@ rows are paired.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -53,6 +54,44 @@ def resampled_means(values: np.ndarray, groups: np.ndarray, draws: int = DRAWS) 
     return np.concatenate(
         [(counts @ total) / (counts @ size)[:, None] for counts in resample(len(size), draws)]
     )
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A paired difference of mean log losses (first minus second), with its 95% interval.
+
+    All but the difference is NaN where there is only one group, about which nothing can be said.
+    """
+
+    difference: float
+    low: float
+    high: float
+    share_better: float
+    """Share of bootstrap draws in which the first has the lower loss."""
+
+    @property
+    def words(self) -> str:
+        """The interval in words."""
+        if np.isnan(self.low):
+            return "one prompt group: no interval"
+        return f"95% interval {self.low:+.4f} to {self.high:+.4f}"
+
+
+def paired_bootstrap(first: np.ndarray, second: np.ndarray, groups: np.ndarray) -> Comparison:
+    """Compare two forecasts of the same rows by a bootstrap over prompt groups.
+
+    Args:
+        first: per-row losses of the first forecast, (n,).
+        second: per-row losses of the second forecast, (n,).
+        groups: group of each row, (n,); whole groups are drawn with replacement.
+    """
+    difference = first - second
+    mean = float(difference.mean())
+    if len(np.unique(groups)) < 2:
+        return Comparison(mean, *[float("nan")] * 3)
+    means = resampled_means(difference[:, None], groups)[:, 0]
+    low, high = _percentiles(means)
+    return Comparison(mean, low, high, float((means < 0).mean()))
 
 
 def intervals(

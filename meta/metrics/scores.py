@@ -1,4 +1,4 @@
-"""How good a table of probabilities is, and whether one table beats another.
+"""How good probabilities are.
 
 Every function takes ``probabilities`` float64 (n, 3) in the order of ``arena.schema.CLASSES`` and
 ``labels`` int (n,) with values 0, 1, 2.
@@ -6,11 +6,9 @@ Every function takes ``probabilities`` float64 (n, 3) in the order of ``arena.sc
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
-from arena.schema import SEED, A, B
+from arena.schema import A, B
 from arena.swap import SWAP
 
 FLOOR = 1e-15
@@ -176,56 +174,3 @@ def swap_gap(probabilities: np.ndarray, of_swapped: np.ndarray) -> float:
     if len(probabilities) == 0:
         return 0.0
     return float(np.abs(probabilities - of_swapped[:, SWAP]).max())
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """A paired difference of mean log losses (first minus second), with its 95% interval.
-
-    All but the difference is NaN where there is only one group, about which nothing can be said.
-    """
-
-    difference: float
-    low: float
-    high: float
-    share_better: float
-    """Share of bootstrap draws in which the first has the lower loss."""
-
-    @property
-    def words(self) -> str:
-        """The interval in words."""
-        if np.isnan(self.low):
-            return "one prompt group: no interval"
-        return f"95% interval {self.low:+.4f} to {self.high:+.4f}"
-
-
-def paired_bootstrap(
-    first: np.ndarray,
-    second: np.ndarray,
-    groups: np.ndarray,
-    draws: int = 2000,
-    seed: int = SEED,
-) -> Comparison:
-    """Compare two forecasts of the same rows by a bootstrap over prompt groups.
-
-    Args:
-        first: per-row losses of the first forecast, (n,).
-        second: per-row losses of the second forecast, (n,).
-        groups: group of each row, (n,); whole groups are drawn with replacement.
-        draws: number of bootstrap draws.
-        seed: of the draws.
-    """
-    _, index = np.unique(groups, return_inverse=True)
-    size = np.bincount(index)
-    total = np.bincount(index, weights=first - second)
-    if len(size) < 2:
-        return Comparison(float((first - second).mean()), *[float("nan")] * 3)
-    rng = np.random.default_rng(seed)
-    means = np.empty(draws)
-    for i in range(draws):
-        drawn = rng.integers(0, len(size), len(size))
-        means[i] = total[drawn].sum() / size[drawn].sum()
-    low, high = np.quantile(means, [0.025, 0.975])
-    return Comparison(
-        float((first - second).mean()), float(low), float(high), float((means < 0).mean())
-    )

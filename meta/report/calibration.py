@@ -9,7 +9,8 @@ import numpy as np
 from arena.schema import CLASSES
 from meta.calibration import MIN_GAIN, MIN_STANDARD_ERRORS, MIN_TOTAL_GAIN, CalibrationResult
 from meta.calibrators import CALIBRATORS
-from meta.metrics.scores import classwise_ece, paired_bootstrap, row_losses
+from meta.metrics.bootstrap import paired_bootstrap
+from meta.metrics.scores import classwise_ece, row_losses
 from meta.report.figures import fixed
 
 

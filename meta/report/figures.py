@@ -11,14 +11,13 @@ import numpy as np
 
 from arena.schema import CLASSES, A, B
 from meta.base_models.baselines import NULLS
-from meta.metrics.bootstrap import TAILS, intervals, resampled_means
+from meta.metrics.bootstrap import TAILS, intervals, paired_bootstrap, resampled_means
 from meta.metrics.scores import (
     accuracy,
     brier,
     classwise_ece,
     decisive_auc,
     log_loss,
-    paired_bootstrap,
     row_losses,
 )
 

@@ -6,8 +6,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from meta.metrics.bootstrap import TAILS, ece_interval, intervals, resample, resampled_means
-from meta.metrics.scores import gaps_by_bin, paired_bootstrap, row_losses
+from arena.schema import SEED
+from meta.metrics.bootstrap import (
+    TAILS,
+    ece_interval,
+    intervals,
+    paired_bootstrap,
+    resample,
+    resampled_means,
+)
+from meta.metrics.scores import gaps_by_bin, row_losses
 from meta.report.figures import SCORES
 
 
@@ -32,11 +40,28 @@ def test_means_of_two_groups_are_of_one_or_of_both():
     assert (found == 1.0).mean() == pytest.approx(0.5, abs=0.05)
 
 
-def test_the_interval_of_the_log_loss_is_that_of_the_paired_bootstrap():
+def test_bootstrap_draws_groups_whole():
+    first, second = np.array([0.0, 0.0, 3.0]), np.array([1.0, 1.0, 1.0])
+    found = paired_bootstrap(first, second, np.array(["g", "g", "h"]))
+    assert found.difference == pytest.approx(0.0)
+    assert found.low == pytest.approx(-1.0)  # the draw that holds the group g alone
+    assert found.high == pytest.approx(2.0)  # the draw that holds the group h alone
+    alone = paired_bootstrap(first, second, np.array(["g", "g", "g"]))
+    assert alone.difference == pytest.approx(0.0)
+    assert np.isnan([alone.low, alone.high, alone.share_better]).all()
+
+
+def test_draws_are_those_of_drawing_group_by_group():
     p, y = calibrated(200, 0)
-    groups = np.arange(200) // 3
-    drawn = paired_bootstrap(row_losses(p, y), np.zeros(200), groups)
-    assert intervals(p, y, groups)["log_loss"] == pytest.approx([drawn.low, drawn.high])
+    losses, groups = row_losses(p, y), np.arange(200) // 3
+    rng, means = np.random.default_rng(SEED), []
+    for _ in range(2000):
+        rows = np.concatenate([np.flatnonzero(groups == g) for g in rng.integers(0, 67, 67)])
+        means.append(losses[rows].mean())
+    expected = pytest.approx(np.quantile(means, [0.025, 0.975]), abs=1e-12)
+    assert intervals(p, y, groups)["log_loss"] == expected
+    found = paired_bootstrap(losses, np.zeros(200), groups)
+    assert [found.low, found.high] == expected
 
 
 @settings(max_examples=25, deadline=None)

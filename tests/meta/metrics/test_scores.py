@@ -16,9 +16,7 @@ from meta.metrics.scores import (
     guesses,
     hits,
     log_loss,
-    paired_bootstrap,
     placements,
-    row_losses,
     swap_gap,
 )
 
@@ -121,15 +119,3 @@ def test_swap_gap_sees_the_one_row_that_differs():
     assert swap_gap(P, swapped) == 0.0
     swapped[1] = [0.7, 0.2, 0.1]
     assert swap_gap(P, swapped) == pytest.approx(0.1)
-
-
-def test_bootstrap_draws_groups_whole():
-    first, second = np.array([0.0, 0.0, 3.0]), np.array([1.0, 1.0, 1.0])
-    found = paired_bootstrap(first, second, np.array(["g", "g", "h"]))
-    assert found.difference == pytest.approx(0.0)
-    assert found.low == pytest.approx(-1.0)  # the draw that holds the group g alone
-    assert found.high == pytest.approx(2.0)  # the draw that holds the group h alone
-    alone = paired_bootstrap(first, second, np.array(["g", "g", "g"]))
-    assert alone.difference == pytest.approx(0.0)
-    assert np.isnan([alone.low, alone.high, alone.share_better]).all()
-    assert row_losses(P, Y).shape == (2,)
