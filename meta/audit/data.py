@@ -9,13 +9,14 @@ from collections.abc import Iterator
 import lightgbm as lgb
 import numpy as np
 import pandas as pd
+from scipy.stats import ks_2samp
 
 from arena.folds import pair_hash, prompt_hash
 from arena.schema import SEED, digest
 from arena.swap import SWAP
 from meta.audit.context import AuditContext, Result, not_applicable
 from meta.audit.registry import check
-from meta.audit.statistics import auc_with_error, folds_of, ks_by_column, subsample
+from meta.audit.statistics import auc_with_error, folds_of, subsample
 from meta.base_models import BASE_MODELS
 from meta.metrics.bootstrap import paired_bootstrap
 from meta.stack.dataset import LOGITS
@@ -84,7 +85,9 @@ def drift(context: AuditContext) -> Result:
         return not_applicable("Too few prompt groups to tell drift from memory.")
     auc, error = auc_with_error(scores, is_test, groups)
     low, high = auc - 1.96 * error, auc + 1.96 * error
-    distances = ks_by_column(one, two)
+    # NaN is a value of its own, below all others.
+    filled = (np.where(np.isnan(values), -np.inf, values) for values in (one, two))
+    distances = ks_2samp(*filled, axis=0, method="asymp").statistic
     top = np.argsort(-distances, kind="stable")[:3]
     columns = ", ".join(f"{names[kept][i]} ({distances[i]:.2f})" for i in top)
     fails = auc > DRIFT_AUC and low > 0.5

@@ -6,12 +6,12 @@ from hashlib import sha256
 
 import numpy as np
 from scipy.special import expit
-from scipy.stats import rankdata
+from sklearn.metrics import roc_auc_score
 
 from arena.folds import fold_of
 from arena.schema import SEED
 from meta.audit.context import AuditContext
-from meta.metrics.scores import clustered
+from meta.metrics.scores import clustered, placements
 
 SURE = 2.576
 """Standard errors of a 99% interval, by which checks judge that hold a figure against one value: of
@@ -142,11 +142,9 @@ def auc_by_column(values: np.ndarray, positive: np.ndarray) -> tuple[np.ndarray,
     auc, z = np.full(d, 0.5), np.zeros(d)
     for i in range(d):
         known = ~np.isnan(values[:, i])
-        yes = positive[known]
-        ones, zeros = int(yes.sum()), int((~yes).sum())
+        ones, zeros = np.count_nonzero(positive[known]), np.count_nonzero(~positive[known])
         if ones and zeros:
-            ranks = rankdata(values[known, i])
-            auc[i] = (ranks[yes].sum() - ones * (ones + 1) / 2) / (ones * zeros)
+            auc[i] = roc_auc_score(positive[known], values[known, i])
             z[i] = (auc[i] - 0.5) / np.sqrt((ones + zeros + 1) / (12 * ones * zeros))
     return auc, z
 
@@ -163,28 +161,7 @@ def auc_with_error(
         positive: bool (n,), both classes occur.
         groups: group of each row, (n,).
     """
-    ones, zeros = np.sort(scores[positive]), np.sort(scores[~positive])
-
-    def below(values: np.ndarray, others: np.ndarray) -> np.ndarray:
-        """Share of ``others`` below each value, a tie counting half."""
-        sides = [np.searchsorted(others, values, side) for side in ("left", "right")]
-        return np.asarray((sides[0] + sides[1]) / (2 * len(others)))
-
-    auc, first = clustered(below(scores[positive], zeros), groups[positive])
-    _, second = clustered(1 - below(scores[~positive], ones), groups[~positive])
+    shares = placements(scores, positive)
+    auc, first = clustered(shares[positive], groups[positive])
+    _, second = clustered(shares[~positive], groups[~positive])
     return auc, float(np.hypot(first, second))
-
-
-def ks_by_column(one: np.ndarray, two: np.ndarray) -> np.ndarray:
-    """Kolmogorov-Smirnov distance of each column of two tables; float64 (d,), 0 to 1.
-
-    NaN counts as a value of its own, below all others.
-    """
-    one, two = (np.where(np.isnan(x), -np.inf, x) for x in (one, two))
-    distances = np.empty(one.shape[1])
-    for i in range(len(distances)):
-        x, y = np.sort(one[:, i]), np.sort(two[:, i])
-        both = np.concatenate([x, y])
-        shares = [np.searchsorted(v, both, "right") / len(v) for v in (x, y)]
-        distances[i] = np.abs(shares[0] - shares[1]).max()
-    return distances

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from arena.schema import SEED, A, B
-from meta.metrics.scores import decisive_auc, gaps_by_bin, hits, placements, row_losses
+from arena.schema import SEED, TIE, A, B
+from meta.metrics.scores import decisive_auc, gaps_by_bin, hits, lead, placements, row_losses
 
 DRAWS = 2000
 TAILS = (0.025, 0.975)
@@ -110,7 +110,8 @@ def intervals(
     """
     if len(np.unique(groups)) < 2:
         return dict.fromkeys(("log_loss", "brier", "accuracy", "ece", "auc"))
-    won, place = np.eye(3)[labels], placements(probabilities, labels)[:, None]
+    won, place, decided = np.eye(3)[labels], np.zeros((len(labels), 1)), labels != TIE
+    place[decided, 0] = placements(lead(probabilities[decided]), labels[decided] == A)
     gaps = gaps_by_bin(probabilities, labels)
     loss, squares, hit, shares, placed, drawn = np.split(
         resampled_means(

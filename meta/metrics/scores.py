@@ -7,8 +7,9 @@ Every function takes ``probabilities`` float64 (n, 3) in the order of ``arena.sc
 from __future__ import annotations
 
 import numpy as np
+from sklearn.metrics import roc_auc_score
 
-from arena.schema import A, B
+from arena.schema import TIE, A, B
 from arena.swap import SWAP
 
 FLOOR = 1e-15
@@ -53,25 +54,36 @@ def accuracy(probabilities: np.ndarray, labels: np.ndarray) -> float:
     return float(hits(probabilities, labels).mean())
 
 
-def placements(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Where each row that is not a tie stands among those that the other side won; float64 (n,).
+def lead(probabilities: np.ndarray) -> np.ndarray:
+    """Logarithm of P(A) / P(B), which ranks rows as P(A) / (P(A) + P(B)) does; float64 (n,).
 
-    Rows are ranked by P(A) / (P(A) + P(B)). A row that A won gets the share of the rows that B won
-    below it, a row that B won the share of those that A won above it; equal ones count a half.
-    Ties get 0, and everything is NaN where A or B never won. The mean of either side is the AUC.
+    A swap turns its sign to the last bit.
+    """
+    a, b = (np.log(np.maximum(probabilities[:, side], FLOOR)) for side in (A, B))
+    difference: np.ndarray = a - b
+    return difference
+
+
+def placements(scores: np.ndarray, positive: np.ndarray) -> np.ndarray:
+    """Where each row stands among the rows of the other class; float64 (n,).
+
+    A positive row gets the share of the negative ones with a lower score, a negative row the share
+    of the positive ones with a higher score; equal scores count a half. The mean of either class is
+    the area under the ROC curve. NaN where the other class is empty.
+
+    Args:
+        scores: float (n,).
+        positive: bool (n,).
 
     Source: DeLong, DeLong and Clarke-Pearson 1988.
     """
-    # The logarithm of P(A) / P(B) ranks alike, and a swap turns its sign to the last bit.
-    ahead = np.log(np.maximum(probabilities[:, A], FLOOR))
-    ahead -= np.log(np.maximum(probabilities[:, B], FLOOR))
-    found = np.zeros(len(labels))
-    for side, other, sign in ((A, B, 1.0), (B, A, -1.0)):
-        rivals = np.sort(sign * ahead[labels == other])
-        mine = sign * ahead[labels == side]
-        beaten = np.searchsorted(rivals, mine, "left") + np.searchsorted(rivals, mine, "right")
-        found[labels == side] = beaten / (2 * len(rivals)) if len(rivals) else np.nan
-    return found
+    shares = np.full(len(scores), np.nan)
+    for rows, sign in ((positive, 1), (~positive, -1)):
+        others = np.sort(sign * scores[~rows])
+        if len(others):
+            sides = [np.searchsorted(others, sign * scores[rows], s) for s in ("left", "right")]
+            shares[rows] = (sides[0] + sides[1]) / (2 * len(others))
+    return shares
 
 
 def decisive_auc(probabilities: np.ndarray, labels: np.ndarray) -> float:
@@ -80,8 +92,10 @@ def decisive_auc(probabilities: np.ndarray, labels: np.ndarray) -> float:
     The chance that a row that A won has a higher figure than one that B won. NaN where A or B
     never won.
     """
-    won = placements(probabilities, labels)[labels == A]
-    return float(won.mean()) if len(won) else float("nan")
+    decided = labels != TIE
+    if len(np.unique(labels[decided])) < 2:
+        return float("nan")
+    return float(roc_auc_score(labels[decided] == A, lead(probabilities[decided])))
 
 
 def bins_of(probabilities: np.ndarray, bins: int = 10) -> np.ndarray:
