@@ -147,8 +147,9 @@ def test_three_rows_are_no_reason_to_change_anything(folds):
 
 
 def test_methods_are_compared_from_the_fewest_parameters_on():
-    assert METHODS == ("none", "temperature", "bias", "bcts", "vector", "dirichlet")
-    assert [CALIBRATORS[method].n_parameters for method in METHODS] == [0, 1, 1, 2, 3, 4]
+    parameters = [CALIBRATORS[method].n_parameters for method in METHODS]
+    assert METHODS[0] == "none"
+    assert parameters == sorted(parameters)
 
 
 def file_of(z, y, unlabelled=0):
