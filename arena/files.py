@@ -132,7 +132,7 @@ def _stream(source: str, path: Path, wanted: Collection[str], limit: int | None)
         if all(piece.isspace() for piece in itertools.chain([head], _pieces(file)) if piece):
             raise UserError(
                 Code.INPUT_EMPTY,
-                f"{source} is empty: give a file with a header and at least one row",
+                f"{source} is empty. Give a file that has a header and at least one row.",
             )
     if head.startswith(b"PAR1"):
         return _parquet(source, path, wanted, limit)
@@ -149,7 +149,7 @@ def _stream(source: str, path: Path, wanted: Collection[str], limit: int | None)
     if start.startswith("["):
         raise UserError(
             Code.INPUT_FORMAT,
-            f"{source} is one JSON list: give one object a line, e.g. `jq -c '.[]' FILE > NEW`",
+            f"{source} is one JSON list. Write one object a line: `jq -c '.[]' FILE > NEW`",
         )
     if start.startswith("{") or source.removesuffix(".gz").endswith((".jsonl", ".ndjson")):
         return _jsonl(lines, wanted, limit)
@@ -169,14 +169,15 @@ def _plain_file(source: str, stack: ExitStack) -> Path:
                 path = Path(copy.name)
     except FileNotFoundError:
         raise UserError(
-            Code.INPUT_MISSING, f"{source} is not there: check the path or URL"
+            Code.INPUT_MISSING, f"{source} does not exist. Check the path or URL."
         ) from None
     except MemoryError:
         raise
     except Exception as error:
         # Every remote filesystem of fsspec raises errors of its own, with no common base.
         raise UserError(
-            Code.INPUT_UNREADABLE, f"{source} cannot be opened ({_what(error)}): check it"
+            Code.INPUT_UNREADABLE,
+            f"{source} cannot be opened ({_what(error)}). Check the path or URL.",
         ) from None
     with path.open("rb") as packed:
         if packed.read(2) != GZIP:
@@ -187,7 +188,8 @@ def _plain_file(source: str, stack: ExitStack) -> Path:
             _unpack(source, packed, path.stat().st_size, unpacked)
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise UserError(
-                Code.INPUT_DAMAGED, f"{source} is damaged gzip ({_what(error)}): get it again"
+                Code.INPUT_DAMAGED,
+                f"{source} is a damaged gzip file ({_what(error)}). Download it again.",
             ) from None
     return Path(unpacked.name)
 
@@ -200,8 +202,8 @@ def _unpack(source: str, packed: IO[bytes], size: int, to: IO[bytes]) -> None:
             if to.tell() + len(piece) > most:
                 raise UserError(
                     Code.INPUT_UNPACKS_TOO_LARGE,
-                    f"{source} unpacks to more than {most:,} bytes, {MOST_UNPACKED} times its size "
-                    "or more: if that is right, unpack it and give the unpacked file",
+                    f"{source} unpacks to more than {most:,} bytes, {MOST_UNPACKED} times "
+                    "its size or more. If that is right, unpack it and give the unpacked file.",
                 )
             to.write(piece)
     to.flush()
@@ -218,8 +220,8 @@ def _what(error: Exception) -> str:
 
 def _wrong_encoding(source: str) -> str:
     return (
-        f"{source} is not UTF-8 text: give CSV, parquet or JSONL, "
-        "and convert text in another encoding, e.g. `iconv -f LATIN1 -t UTF-8 FILE > NEW`"
+        f"{source} is not UTF-8 text. Convert text in another encoding, for example with "
+        "`iconv -f LATIN1 -t UTF-8 FILE > NEW`."
     )
 
 
@@ -266,7 +268,7 @@ def _sound_parquet(source: str) -> Iterator[None]:
     except (pa.ArrowException, OSError, ValueError) as error:
         raise UserError(
             Code.INPUT_DAMAGED,
-            f"{source} is not a sound parquet file ({_what(error)}): get it again",
+            f"{source} is a damaged parquet file ({_what(error)}). Download it again.",
         ) from None
 
 
@@ -328,13 +330,13 @@ def _csv(
     if len(columns) < 2:
         raise UserError(
             Code.INPUT_FORMAT,
-            f"{source} is not a CSV with named columns: give CSV, parquet or JSONL",
+            f"{source} has no named columns. Give a CSV, parquet or JSONL file.",
         )
     for name in wanted:
         if columns.count(name) > 1:
             raise UserError(
                 Code.COLUMN_AMBIGUOUS,
-                f"{source} has more than one column {name}: rename all but one",
+                f"{source} has more than one column {name}. Rename all but one.",
             )
 
     def rows() -> Iterator[Row]:

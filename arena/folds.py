@@ -152,7 +152,7 @@ def held_out(groups: Iterable[str], folds: int) -> list[np.ndarray]:
         if out.all():
             raise UserError(
                 Code.NO_TRAINING_BATTLES,
-                f"fold {k} of {folds} holds all {len(out)} battles, and leaves nothing to "
-                "train on: give more battles of other prompts",
+                f"Fold {k} of {folds} holds all {len(out)} battles, so none are left to train on. "
+                "Give more battles, of other prompts.",
             )
     return left_out

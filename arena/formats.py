@@ -275,7 +275,7 @@ def layout_of(source: str, columns: Sequence[str]) -> Layout:
     lacking = ", ".join(name for name in nearest.texts if name not in columns)
     known = "; ".join(f"{layout.name}: {', '.join(layout.texts)}" for layout in LAYOUTS)
     raise UserError(
-        Code.COLUMN_MISSING, f"{source} has no column {lacking}: the layouts accepted are {known}"
+        Code.COLUMN_MISSING, f"{source} has no column {lacking}. The accepted layouts are: {known}."
     )
 
 
@@ -292,8 +292,8 @@ def winner_columns(source: str, columns: Sequence[str], labelled: bool) -> tuple
         lacking = ", ".join(name for name in CLASSES if name not in columns)
         raise UserError(
             Code.VOTES_MISSING,
-            f"{source} has no column {lacking}: training needs {', '.join(CLASSES)}, "
-            "or winner_model, or winner",
+            f"{source} has no column {lacking}. Training needs {', '.join(CLASSES)}, "
+            "or winner_model, or winner.",
         )
     return ()
 

@@ -68,7 +68,7 @@ def battle_of(
     try:
         battle = read_row(LMSYS, (), row, labelled=False)
     except DamagedRowError as damage:
-        raise UserError(Code.ROW_DAMAGED, f"the battle cannot be used: {damage}") from None
+        raise UserError(Code.ROW_DAMAGED, f"The battle cannot be used: {damage}") from None
     turns = battle[:3]
     values = ("0", 0, *turns, UNKNOWN, "", "", "", digest(turns), prompt_hash(*turns))
     battles = pd.DataFrame({name: [value] for name, value in zip(COLUMNS, values, strict=True)})
@@ -83,7 +83,7 @@ def _stream_of_frame(table: pd.DataFrame) -> Stream:
         if names.count(name) > 1:
             raise UserError(
                 Code.COLUMN_AMBIGUOUS,
-                f"{SOURCE} has more than one column {name}: rename all but one",
+                f"{SOURCE} has more than one column {name}. Rename all but one.",
             )
     columns = [table[name].tolist() for name in kept]
     cells = zip(*columns, strict=True) if kept else iter([()] * len(table))

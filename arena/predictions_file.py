@@ -90,7 +90,7 @@ def read_forecasts(source: str) -> Forecasts:
     found, ids = _read(source, ["group", "prompt"])
     names, votes = _columns(source, found)
     if not votes:
-        raise UserError(Code.VOTES_MISSING, f"{source} has no labels: it needs {VOTES}")
+        raise UserError(Code.VOTES_MISSING, f"{source} has no labels. Add {VOTES}.")
     rows = range(len(ids))
     probabilities = _probabilities(source, ids, rows, found, names)
     labels = np.array([_label(source, ids, i, found, votes) for i in rows])
@@ -112,7 +112,7 @@ def read_votes(source: str, ids: Sequence[str]) -> np.ndarray:
     if set(CLASSES) <= set(found.columns):
         columns.append(CLASSES)
     if not columns:
-        raise UserError(Code.VOTES_MISSING, f"{source} has no votes: it needs {VOTES}")
+        raise UserError(Code.VOTES_MISSING, f"{source} has no votes. Add {VOTES}.")
     place = {name: i for i, name in enumerate(names)}
     return np.array(
         [
@@ -156,8 +156,8 @@ def read_probabilities(source: str, ids: Sequence[str], *, logits: bool) -> np.n
     if not all(known):
         raise UserError(
             Code.BATTLES_MISSING,
-            f"{source} lacks {len(ids) - sum(known):,} of {len(ids):,} battles, "
-            f"id {ids[known.index(False)]} among them: give every training battle a row",
+            f"{source} lacks {len(ids) - sum(known):,} of {len(ids):,} training battles, "
+            f"id {ids[known.index(False)]} among them. Give every training battle a row.",
         )
     rows = [place[name] for name in ids]
     if columns == LOG_ODDS:
@@ -178,10 +178,10 @@ def _read(source: str, also: Sequence[str]) -> tuple[Source, list[str]]:
     if "id" not in found.columns:
         raise UserError(
             Code.COLUMN_MISSING,
-            f"{source} has no column id: it needs one, to tell the battles apart",
+            f"{source} has no column id. Add one: it names the battle of each row.",
         )
     if not found.rows:
-        raise UserError(Code.INPUT_EMPTY, f"{source} has no rows: give one for each battle")
+        raise UserError(Code.INPUT_EMPTY, f"{source} has no rows. Give one row for each battle.")
     ids: dict[str, int] = {}
     for i, row in enumerate(found.rows):
         cell = row.cells.get("id")
@@ -189,17 +189,18 @@ def _read(source: str, also: Sequence[str]) -> tuple[Source, list[str]]:
         if row.damage:
             raise UserError(
                 Code.ROW_DAMAGED,
-                f"{_at(source, i, ascii(name))}: {row.damage}: mend or drop the row",
+                f"{_at(source, i, ascii(name))}: {row.damage}. Fix or delete the row.",
             )
         if not name or not is_encodable(name) or not is_plain(name):
             raise UserError(
                 Code.ID_INVALID,
-                f"{source}, row {i + 1}: the id is missing, not one line of text, or a formula",
+                f"{source}, row {i + 1}: the id is missing, longer than one line, or a formula. "
+                "Give every row a plain id.",
             )
         if name in ids:
             raise UserError(
                 Code.ID_REPEATED,
-                f"{_at(source, i, name)}: row {ids[name] + 1} has the same id: drop one of them",
+                f"{_at(source, i, name)}: row {ids[name] + 1} has the same id. Delete one.",
             )
         ids[name] = i
     return found, list(ids)
@@ -231,14 +232,14 @@ def _columns(source: str, found: Source) -> tuple[Sequence[str], list[Sequence[s
         sets = " and in ".join(", ".join(triple) for triple in triples)
         raise UserError(
             Code.COLUMN_AMBIGUOUS,
-            f"{source} has probabilities in {sets}: drop or rename all but one set",
+            f"{source} has probabilities in {sets}. Delete or rename all but one set.",
         )
     if not triples:
         nearest = max((*PROBABILITIES, CLASSES), key=lambda t: len(columns & set(t)))
         lacking = [n for n in nearest if n not in columns] if columns & set(nearest) else []
         what = f"column {', '.join(lacking)}" if lacking else "probabilities"
         raise UserError(
-            Code.COLUMN_MISSING, f"{source} has no {what}: name the probabilities {NAMED}"
+            Code.COLUMN_MISSING, f"{source} has no {what}. Name the probabilities {NAMED}."
         )
     return triples[0], labels
 
@@ -267,7 +268,7 @@ def _numbers(
                 told = "is empty" if cell in (None, "") else f"is {str(cell)[:40]!r}"
                 raise UserError(
                     Code.PROBABILITY_INVALID,
-                    f"{_at(source, i, ids[i])}: {name} {told}, not a number",
+                    f"{_at(source, i, ids[i])}: {name} {told}, not a number.",
                 )
             numbers[k, c] = number
     return numbers
@@ -281,13 +282,13 @@ def _probabilities(
         cell = str(found.rows[rows[k]].cells[names[c]])[:40]
         where = _at(source, rows[k], ids[rows[k]])
         raise UserError(
-            Code.PROBABILITY_INVALID, f"{where}: {names[c]} is {cell!r}, not a probability"
+            Code.PROBABILITY_INVALID, f"{where}: {names[c]} is {cell!r}, not a probability."
         )
     sums = numbers.sum(axis=1)
     for k in np.flatnonzero(np.abs(sums - 1) > DRIFT)[:1]:
         where = _at(source, rows[k], ids[rows[k]])
         raise UserError(
-            Code.PROBABILITY_INVALID, f"{where}: {', '.join(names)} sum to {sums[k]:.6g}, not to 1"
+            Code.PROBABILITY_INVALID, f"{where}: {', '.join(names)} sum to {sums[k]:.6g}, not to 1."
         )
     normalised: np.ndarray = numbers / sums[:, None]
     return normalised
@@ -306,7 +307,7 @@ def _label(
         both = " and ".join(names[0] for names in columns)
         raise UserError(
             Code.LABELS_DISAGREE,
-            f"{_at(source, i, ids[i])}: {both} tell different labels: drop one",
+            f"{_at(source, i, ids[i])}: {both} give different labels. Delete one of the columns.",
         )
     return told[0]
 

@@ -84,7 +84,7 @@ class BattleFile:
         if needs_id and layout.needs_id and self._id is None and not labelled:
             raise UserError(
                 Code.COLUMN_MISSING,
-                f"{source} has no column id: add one, a submission is keyed by it",
+                f"{source} has no column id. Add one: a submission needs it.",
             )
         self._json = JsonColumns([*layout.texts, "prompt"])
         names, foreign = bytearray(), 0
@@ -97,7 +97,7 @@ class BattleFile:
             names += sha256(name.encode()).digest()[:16]
         ids = np.frombuffer(bytes(names), dtype="S16")
         if not len(ids):
-            raise UserError(Code.INPUT_EMPTY, f"{source} has no rows: give at least one battle")
+            raise UserError(Code.INPUT_EMPTY, f"{source} has no rows. Give at least one battle.")
         refuse_wrong_encoding(source, foreign, len(ids))
         _, first = np.unique(ids, return_index=True)
         self._repeated = set(np.setdiff1d(np.arange(len(ids)), first).tolist())
@@ -117,7 +117,7 @@ class BattleFile:
         if self._labelled and not sound:
             raise UserError(
                 Code.ALL_ROWS_DAMAGED,
-                f"{self.source}: every row is damaged, the first one: {first}",
+                f"Every row of {self.source} is damaged; the first one: {first}.",
             )
 
     def _name(self, row: Row, number: int) -> str:

@@ -112,6 +112,6 @@ def kind_named(name: str) -> ViewKind:
     if name not in KINDS:
         raise UserError(
             Code.VIEW_KIND_UNKNOWN,
-            f"no kind of view is called {name!r}; known are {', '.join(sorted(KINDS))}",
+            f"No kind of view is called {name!r}. Known kinds: {', '.join(sorted(KINDS))}",
         )
     return KINDS[name]

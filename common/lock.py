@@ -86,7 +86,7 @@ def _lock(descriptor: int, folder: Path, shared: bool) -> None:
         holder = os.pread(descriptor, 200, 0).decode(errors="replace") or "another process"
         raise UserError(
             Code.RUN_IN_USE,
-            f"{folder} is in use ({holder}): wait for it to end, or take another --run",
+            f"The run {folder} is in use ({holder}). Wait until that ends, or take another --run.",
         ) from None
     except OSError as error:
         # Some network file systems know no locks.

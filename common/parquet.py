@@ -102,5 +102,5 @@ def damaged(path: Path, error: Exception, made_by: str = MADE_BY) -> UserError:
     what = (str(error).splitlines() or [type(error).__name__])[0]
     return UserError(
         Code.RUN_FILE_DAMAGED,
-        f"{path} is damaged ({what}): give the command that made it again ({made_by})",
+        f"{path} is damaged ({what}). Rerun the command that made it: {made_by}.",
     )

@@ -131,7 +131,7 @@ class RunDir:
         if record is None or not _fits(record, RECORD):
             raise UserError(
                 Code.RUN_FILE_DAMAGED,
-                f"{self.record} is damaged: delete it and run extract.py again",
+                f"{self.record} is damaged. Delete it and rerun extract.py.",
             )
         return record
 
@@ -149,8 +149,8 @@ class RunDir:
         if found is None:
             raise UserError(
                 Code.RUN_FILE_DAMAGED,
-                f"{path} is damaged: delete it and run "
-                f"`python pipelines/{command} --run {self.folder}` again",
+                f"{path} is damaged. Delete it and rerun "
+                f"`python pipelines/{command} --run {self.folder}`.",
             )
         return found
 
@@ -190,8 +190,8 @@ class RunDir:
         if not path.exists():
             raise UserError(
                 Code.SPLIT_NOT_EXTRACTED,
-                f"{self.folder} has no {split} battles: run "
-                f"`python pipelines/extract.py --{split} FILE --run {self.folder}` first",
+                f"{self.folder} has no {split} battles. Run "
+                f"`python pipelines/extract.py --{split} FILE --run {self.folder}` first.",
             )
         return path
 

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from arena.battle_table import read_battles_groups, read_battles_table, write_battles
 from arena.schema import COLUMNS, digest
 from arena.swap import swap_battles
-from common.errors import UserError
+from common.errors import Code
+from tests.helpers.errors import raises
 
 TEXT = st.text(max_size=8)
 TURNS = st.lists(st.none() | TEXT, max_size=3)
@@ -63,7 +64,7 @@ def test_a_damaged_group_says_what_to_do(tmp_path, monkeypatch):
     path.write_bytes(damaged)
     groups = read_battles_groups(path)
     assert len(next(groups)) == 2
-    with pytest.raises(UserError, match=r"damaged .*extract\.py"):
+    with raises(Code.RUN_FILE_DAMAGED, match=r"x\.parquet"):
         list(groups)
 
 

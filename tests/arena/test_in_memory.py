@@ -10,7 +10,8 @@ from pandas.testing import assert_frame_equal
 from arena.in_memory import battle_of, battles_of
 from arena.reader import read_battles
 from arena.schema import COLUMNS
-from common.errors import UserError
+from common.errors import Code
+from tests.helpers.errors import raises
 
 
 def conversation(question, answer):
@@ -105,20 +106,20 @@ def test_no_battles_give_an_empty_table():
     for table in ([], pd.DataFrame({"prompt": []})):
         battles = battles_of(table, labelled=False)
         assert battles.shape == (0, len(COLUMNS))
-    with pytest.raises(UserError):
+    with raises(Code.COLUMN_MISSING):
         battles_of([], labelled=True)
 
 
 def test_votes_are_needed_for_training():
     rows = [{"prompt": "Hi", "response_a": "a", "response_b": "b"}]
-    with pytest.raises(UserError, match="winner_model_a"):
+    with raises(Code.VOTES_MISSING, match="winner_model_a"):
         battles_of(rows, labelled=True)
 
 
 def test_column_that_stands_twice_is_refused():
     frame = pd.DataFrame([["Hi", "a", "b", "c"]])
     frame.columns = ["prompt", "response_a", "response_b", "response_b"]
-    with pytest.raises(UserError, match="response_b"):
+    with raises(Code.COLUMN_AMBIGUOUS, match="response_b"):
         battles_of(frame, labelled=False)
 
 
@@ -150,5 +151,5 @@ def test_battle_is_that_of_a_table_of_one_row(texts):
     ],
 )
 def test_battle_that_is_none_is_refused(texts, reason):
-    with pytest.raises(UserError, match=reason):
+    with raises(Code.ROW_DAMAGED, match=reason):
         battle_of(*texts)

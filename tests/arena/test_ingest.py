@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from arena.battle_table import read_battles_table, texts_hash, write_battles
 from arena.ingest import ingest_file
 from arena.reader import open_battles, read_battles, rejected, valid_rows
-from common.errors import UserError
+from common.errors import Code
 from tests.helpers.battle_files import WITH_FILES, as_csv, cells, save
+from tests.helpers.errors import raises
 
 LONG = "an answer of more than twenty characters"
 
@@ -86,7 +87,7 @@ def test_ids_and_groups_are_seen_across_parts(tmp_path):
 
 def test_a_file_of_damaged_rows_leaves_nothing(tmp_path):
     source = save(tmp_path, as_csv([cells(i, vote=(1, 1, 0)) for i in range(5)]))
-    with pytest.raises(UserError, match="every row is damaged, the first one: two winners"):
+    with raises(Code.ALL_ROWS_DAMAGED, match="two winners"):
         taken(source, tmp_path / "new" / "x.parquet", labelled=True)
     assert list((tmp_path / "new").iterdir()) == []
 

@@ -1,5 +1,7 @@
 """Probabilities and votes from files, and what is wrong with them; more in test_calibrate.py."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,7 +9,8 @@ import pytest
 from arena.feature_table import Column, FeatureTable
 from arena.predictions_file import from_log_odds, one_hot, read_probabilities, read_votes
 from arena.schema import CLASSES
-from common.errors import UserError
+from common.errors import Code
+from tests.helpers.errors import raises
 
 IDS = ["7", "8", "007"]
 TRIPLES = np.array([[0.5, 0.25, 0.25], [0, 1, 0], [0.2, 0.2, 0.6]])
@@ -38,7 +41,7 @@ def test_logits_are_for_a_teacher_only(tmp_path):
     logits = np.log(np.maximum(TRIPLES, 1e-9)) + 3
     path = write(tmp_path / "t.csv", table(triples=logits))
     assert read_probabilities(str(path), IDS, logits=True) == pytest.approx(TRIPLES, abs=1e-6)
-    with pytest.raises(UserError, match=r"row 2 \(id 8\): winner_model_a is .*, not a probability"):
+    with raises(Code.PROBABILITY_INVALID, match=r"row 2 \(id 8\): winner_model_a"):
         read_probabilities(str(path), IDS, logits=False)
 
 
@@ -47,7 +50,7 @@ def test_one_wrong_row_makes_no_logits_of_a_teachers_probabilities(tmp_path):
     path = str(write(tmp_path / "t.csv", table(triples=triples)))
     assert read_probabilities(path, IDS[:2], logits=True) == pytest.approx(triples[:2])
     for logits in (True, False):
-        with pytest.raises(UserError, match=r"row 3 \(id 007\): .* sum to 0.7, not to 1"):
+        with raises(Code.PROBABILITY_INVALID, match=r"row 3 \(id 007\): .* 0\.7"):
             read_probabilities(path, IDS, logits=logits)
 
 
@@ -79,27 +82,25 @@ def test_a_logits_view_is_a_teacher(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("frame", "complaint"),
+    ("frame", "code", "place"),
     [
-        (table(ids=["7", "8", "9"]), "lacks 1 of 3 battles, id 007"),
-        (table(ids=["7", "8", "8"]), "row 3 (id 8): row 2 has the same id"),
-        (table().drop(columns="id"), "has no column id"),
-        (table().drop(columns=CLASSES[1]), "has no column winner_model_b"),
-        (table().assign(winner_tie=["x", "0", "1"]), "winner_tie is 'x', not a number"),
-        (table(triples=TRIPLES * 2), "sum to 2, not to 1"),
-        (table(triples=[[np.nan] * 3, *TRIPLES[1:]]), "lacks 1 of 3"),
+        (table(ids=["7", "8", "9"]), Code.BATTLES_MISSING, "id 007"),
+        (table(ids=["7", "8", "8"]), Code.ID_REPEATED, "row 3 (id 8)"),
+        (table().drop(columns="id"), Code.COLUMN_MISSING, "id"),
+        (table().drop(columns=CLASSES[1]), Code.COLUMN_MISSING, "winner_model_b"),
+        (table().assign(winner_tie=["x", "0", "1"]), Code.PROBABILITY_INVALID, "winner_tie is 'x'"),
+        (table(triples=TRIPLES * 2), Code.PROBABILITY_INVALID, "sum to 2"),
+        (table(triples=[[np.nan] * 3, *TRIPLES[1:]]), Code.BATTLES_MISSING, "1 of 3"),
     ],
 )
-def test_what_is_wrong_with_a_file_is_one_line(tmp_path, frame, complaint):
+def test_what_is_wrong_with_a_file_is_told_with_its_place(tmp_path, frame, code, place):
     path = write(tmp_path / "p.csv", frame)
-    with pytest.raises(UserError) as error:
+    with raises(code, match=re.escape(place)):
         read_probabilities(str(path), IDS, logits=False)
-    assert complaint in str(error.value)
-    assert "\n" not in str(error.value)
 
 
 def test_a_file_that_is_not_there(tmp_path):
-    with pytest.raises(UserError, match="is not there"):
+    with raises(Code.INPUT_MISSING):
         read_probabilities(str(tmp_path / "none.csv"), IDS, logits=False)
 
 
@@ -116,21 +117,23 @@ def test_votes_come_in_the_order_of_the_ids(suffix, column, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("frame", "complaint"),
+    ("frame", "code", "place"),
     [
-        (pd.DataFrame({"id": IDS}), "has no votes: it needs a column label or"),
-        (table(), "row 1 (id 7): winner_model_a is '0.5', not 0 or 1"),
-        (table(triples=np.ones((3, 3), int)), "row 1 (id 7): two winners"),
-        (table(triples=np.eye(3, dtype=int)).assign(winner="b"), "tell different labels"),
-        (pd.DataFrame({"id": IDS, "winner": ["a", "b", "me"]}), "row 3 (id 007): winner is 'me'"),
+        (pd.DataFrame({"id": IDS}), Code.VOTES_MISSING, "v.csv"),
+        (table(), Code.ROW_DAMAGED, "row 1 (id 7): winner_model_a is '0.5'"),
+        (table(triples=np.ones((3, 3), int)), Code.ROW_DAMAGED, "row 1 (id 7): two winners"),
+        (table(triples=np.eye(3, dtype=int)).assign(winner="b"), Code.LABELS_DISAGREE, "row 1"),
+        (
+            pd.DataFrame({"id": IDS, "winner": ["a", "b", "me"]}),
+            Code.ROW_DAMAGED,
+            "row 3 (id 007): winner is 'me'",
+        ),
     ],
 )
-def test_what_is_wrong_with_votes_is_one_line(frame, complaint, tmp_path):
+def test_what_is_wrong_with_votes_is_told_with_its_place(frame, code, place, tmp_path):
     path = str(write(tmp_path / "v.csv", frame.assign(extra="x")))
-    with pytest.raises(UserError) as error:
+    with raises(code, match=re.escape(place)):
         read_votes(path, IDS)
-    assert complaint in str(error.value)
-    assert "\n" not in str(error.value)
 
 
 def test_broken_rows_of_other_battles_do_no_harm(tmp_path):

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from arena.reader import LONGEST, read_battles
 from arena.schema import COLUMNS, digest
-from common.errors import UserError
+from common.errors import Code
 from tests.helpers.battle_files import NAMES, VOTES, WITH_FILES, as_csv, cells, reasons, save
+from tests.helpers.errors import raises
 
 ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=30)
 TURN = st.none() | ANY_TEXT
@@ -179,7 +180,7 @@ def test_no_row_is_lost_under_random_damage(tmp_path, data):
 
 def test_training_files_are_refused_without_votes(tmp_path):
     path = save(tmp_path, as_csv([cells(1)[:6]], [*NAMES, *VOTES[:2]]))
-    with pytest.raises(UserError, match=r"no column winner_tie: training needs"):
+    with raises(Code.VOTES_MISSING, match="winner_tie"):
         read_battles(path, labelled=True)
-    with pytest.raises(UserError, match=r"every row is damaged, the first one: two winners"):
+    with raises(Code.ALL_ROWS_DAMAGED, match="two winners"):
         read_battles(save(tmp_path, as_csv([cells(1, vote=(1, 1, 0))])), labelled=True)

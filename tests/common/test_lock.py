@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import UserError
+from common.errors import Code
 from common.lock import run_lock
 from common.run_dir import RunDir
+from tests.helpers.errors import raises
 
 ROOT = Path(__file__).resolve().parents[2]
 HOLD = """
@@ -52,7 +53,7 @@ def get(folder, shared=False):
 @pytest.mark.parametrize("shared", [False, True])
 def test_who_comes_second_is_told_who_was_first(tmp_path, holder, shared):
     process = holder(tmp_path)
-    with pytest.raises(UserError, match=rf"in use \(train_meta\.py, process {process.pid}\)"):
+    with raises(Code.RUN_IN_USE, match=rf"train_meta\.py, process {process.pid}"):
         get(tmp_path, shared)
     assert get(tmp_path.parent)
 
@@ -60,7 +61,7 @@ def test_who_comes_second_is_told_who_was_first(tmp_path, holder, shared):
 def test_readers_share_and_keep_writers_out(tmp_path, holder):
     holder(tmp_path, "shared")
     assert get(tmp_path, shared=True)
-    with pytest.raises(UserError, match="in use"):
+    with raises(Code.RUN_IN_USE):
         get(tmp_path)
 
 
