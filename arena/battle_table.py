@@ -55,9 +55,9 @@ def read_battles_groups(path: Path) -> Iterator[pd.DataFrame]:
 
 def texts_hash(battles: pd.DataFrame) -> str:
     """Hash of the battles' texts, in their order; 16 hex digits."""
-    found = TextsHash()
-    found.add(battles)
-    return found.digest()
+    texts = TextsHash()
+    texts.add(battles)
+    return texts.digest()
 
 
 class TextsHash:
@@ -67,7 +67,7 @@ class TextsHash:
         self._hash = sha256()
 
     def add(self, battles: pd.DataFrame) -> None:
-        """Take in the next rows of the canonical table."""
+        """Add the next rows of the canonical table."""
         self._hash.update("".join(battles["key"]).encode())
 
     def digest(self) -> str:
@@ -79,12 +79,12 @@ def _frame(path: Path, table: pa.Table) -> pd.DataFrame:
     columns = {}
     try:
         if not table.schema.equals(SCHEMA):
-            raise ValueError("its columns are others")
+            raise ValueError("it has other columns")
         for name in COLUMNS:
             dtype = {TURNS: "object", pa.string(): "str"}.get(TYPES[name])
-            found = table.column(name)
+            column = table.column(name)
             columns[name] = (
-                pd.Series(found.to_pylist(), dtype=dtype) if dtype else found.to_pandas()
+                pd.Series(column.to_pylist(), dtype=dtype) if dtype else column.to_pandas()
             )
         return pd.DataFrame(columns)
     except (pa.ArrowException, LookupError, TypeError, ValueError) as error:

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterator
 
 LOOKAHEAD = 200
-"""Lines that one row may have to be recognised as a sound row after a damaged one."""
+"""Lines that one row may have to be recognised as a valid row after a damaged one."""
 
 LONGEST_FIELD = 2**31 - 1
 """Characters that the csv module accepts in one field: the largest C long of every platform."""
@@ -43,7 +43,7 @@ def header_and_records(
         text: lines with their ends.
 
     Returns:
-        Cells of the header, [] where it cannot be read; then cells and damage ("" for a sound one)
+        Cells of the header, [] where it cannot be read; then cells and damage ("" for a valid one)
         of each record. Reading goes on at the next row after a damaged one.
     """
     csv.field_size_limit(LONGEST_FIELD)
@@ -73,7 +73,7 @@ def _records(lines: _Lines, width: int) -> Iterator[tuple[list[str], str]]:
             damage = f"{len(cells)} cells where the header has {width}"
         rest = lines.record[1:]
         if damage and rest:
-            # A sound row may begin among the lines of the damaged one, and end after them.
+            # A valid row may begin among the lines of the damaged one, and end after them.
             ahead = rest + list(itertools.islice(lines, LOOKAHEAD))
             starts = (i for i in range(len(rest)) if _starts_row(ahead[i : i + LOOKAHEAD], width))
             lines.put_back(ahead[next(starts, len(rest)) :])

@@ -1,4 +1,4 @@
-"""A view: a table of features in which every column says what it does when A and B change places.
+"""A table of features in which every column declares what a swap of A and B does to it.
 
 The *parity* of a column is
 
@@ -32,14 +32,14 @@ FAMILY = re.compile(r"[\w.-]*")
 
 @dataclass(frozen=True)
 class Column:
-    """What a view's column does under a swap, and the family of evidence it belongs to."""
+    """The parity of a column under a swap of A and B, and its family of features."""
 
     parity: Parity
     family: str = ""
     partner: str = ""
 
     def __post_init__(self) -> None:
-        """Raise ``ValueError`` where one of them cannot be."""
+        """Raise ``ValueError`` for an unknown parity or a malformed family."""
         if self.parity not in get_args(Parity):
             raise ValueError(f"parity {self.parity!r}")
         if not FAMILY.fullmatch(self.family):
@@ -58,7 +58,7 @@ class FeatureTable:
     def __init__(
         self, ids: Sequence[str], values: np.ndarray, columns: Mapping[str, Column]
     ) -> None:
-        """Check shapes and partners; raise ``ValueError`` where they do not fit."""
+        """Check shapes and partners; raise ``ValueError`` where they contradict each other."""
         self.ids = list(ids)
         self.values = np.ascontiguousarray(values, dtype=np.float32)
         self.columns = dict(columns)
@@ -90,16 +90,16 @@ class FeatureTable:
         return swapped
 
     def swap(self) -> FeatureTable:
-        """The view of the same battles with A and B exchanged."""
+        """The table of the same battles with A and B exchanged."""
         return FeatureTable(self.ids, self.swapped_values(), self.columns)
 
     def take(self, rows: np.ndarray) -> FeatureTable:
-        """The view of the battles at positions ``rows`` (integer array or boolean mask)."""
+        """The table of the battles at positions ``rows`` (integer array or boolean mask)."""
         positions = np.arange(len(self.ids))[rows]
         return FeatureTable([self.ids[i] for i in positions], self.values[positions], self.columns)
 
     def frame(self) -> pd.DataFrame:
-        """The view as a DataFrame indexed by id."""
+        """The features as a DataFrame indexed by id."""
         return pd.DataFrame(self.values, index=pd.Index(self.ids, name="id"), columns=self.names)
 
     def write(self, path: Path, battles: str = "", source: str = "", kind: str = "") -> None:
@@ -131,12 +131,12 @@ class FeatureTable:
             values = np.empty((table.num_rows, len(columns)), dtype=np.float32)
             for i, name in enumerate(columns):
                 values[:, i] = table.column(name).to_numpy()
-            view = cls(table.column("id").to_pylist(), values, columns)
+            features = cls(table.column("id").to_pylist(), values, columns)
             checksum = _Checksum()
-            checksum.add(view)
+            checksum.add(features)
             if checksum.digest() != notes.get("sha256"):
-                raise ValueError("its checksum does not fit")
-            return view
+                raise ValueError("its checksum does not match")
+            return features
         except (pa.ArrowException, LookupError, TypeError, ValueError, RecursionError) as error:
             raise damaged(path, error) from error
 
@@ -148,7 +148,7 @@ def write_feature_tables(
     source: str = "",
     kind: str = "",
 ) -> None:
-    """Write views of successive battles as one view, atomically, as they come.
+    """Write tables of successive battles as one table, atomically, as they come.
 
     Each column's parity stands in its field's metadata.
 
@@ -156,16 +156,16 @@ def write_feature_tables(
         path: where to.
         parts: at least one.
         battles: ``arena.battle_table.texts_hash`` of the battles, by which ``read_dataset`` knows
-            them; or what gives it after the last part.
-        source: hash of the model and settings that made the view, where there are some.
+            them; or a function that returns it, called after the last part.
+        source: hash of the model and settings that made the features, "" where there is no model.
         kind: name of the view's kind (``arena.view.KINDS``); without one there is no such note.
     """
     checksum = _Checksum()
 
     def tables() -> Iterator[pa.Table]:
-        for view in parts:
-            checksum.add(view)
-            yield view._arrow()
+        for part in parts:
+            checksum.add(part)
+            yield part._arrow()
 
     write_groups(
         path,
@@ -180,17 +180,17 @@ def write_feature_tables(
 
 
 class _Checksum:
-    """Hash of a view's ids, values and columns, however it is divided."""
+    """Hash of ids, values and columns, independent of how the rows are divided into parts."""
 
     def __init__(self) -> None:
         self._ids, self._values, self._columns = sha256(), sha256(), ""
 
-    def add(self, view: FeatureTable) -> None:
-        """Take in the next rows."""
-        self._ids.update("".join(f"{json.dumps(name)}\n" for name in view.ids).encode())
-        # Parquet's dictionaries know one NaN and one zero.
-        self._values.update(np.where(np.isnan(view.values), np.nan, view.values + 0).data)
-        self._columns = json.dumps({name: asdict(c) for name, c in view.columns.items()})
+    def add(self, part: FeatureTable) -> None:
+        """Add the next rows."""
+        self._ids.update("".join(f"{json.dumps(name)}\n" for name in part.ids).encode())
+        # Parquet keeps only one kind of NaN and one kind of zero.
+        self._values.update(np.where(np.isnan(part.values), np.nan, part.values + 0).data)
+        self._columns = json.dumps({name: asdict(c) for name, c in part.columns.items()})
 
     def digest(self) -> str:
         parts = (self._ids.digest(), self._values.digest(), self._columns.encode())
@@ -198,7 +198,7 @@ class _Checksum:
 
 
 def join(views: Mapping[str, FeatureTable]) -> FeatureTable:
-    """Put views of the same battles side by side; a column ``c`` of view ``v`` becomes ``v.c``."""
+    """Join tables of the same battles; column ``c`` of view ``v`` becomes ``v.c``."""
     ids = next(iter(views.values())).ids
     columns: dict[str, Column] = {}
     for view_name, view in views.items():

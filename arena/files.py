@@ -6,24 +6,19 @@ No row is lost here. One that cannot be read keeps its place, with the reason in
 from __future__ import annotations
 
 import codecs
-import gzip
 import itertools
 import json
-import shutil
-import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import NamedTemporaryFile
-from typing import IO, Any
+from typing import Any
 
-import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
-from fsspec.implementations.local import LocalFileSystem
 
 from arena.csv_records import header_and_records
+from arena.local_copy import CHUNK_BYTES, first_line, local_copy, read_chunks
 from common.errors import Code, UserError
 
 ENCODINGS = (
@@ -36,15 +31,6 @@ ENCODINGS = (
 
 BATCH = 256
 """Rows of parquet that are read at a time."""
-
-MOST_UNPACKED, ALWAYS_UNPACKED = 100, 2**28
-"""A gzipped file may be so many times its size, and so many bytes in any case. Text packs to a
-third or a tenth; what packs to a thousandth was made to fill the memory."""
-
-GZIP = b"\x1f\x8b"
-
-PIECE = 2**20
-"""Bytes that are copied at a time."""
 
 NOT_UTF8 = "holds bytes that are not UTF-8"
 
@@ -63,10 +49,10 @@ class Row:
 
 
 class Rows(Iterable[Row]):
-    """The data rows of a file in order, read anew as often as they are asked for."""
+    """The data rows of a file in order; each iteration reads the file anew."""
 
     def __init__(self, read: Callable[[], Iterator[Row]]) -> None:
-        """``read`` begins at the first row each time."""
+        """Each call of ``read`` begins at the first row."""
         self._read = read
 
     def __iter__(self) -> Iterator[Row]:
@@ -101,16 +87,16 @@ def read_source(source: str, wanted: Collection[str]) -> Source:
         UserError: also where most rows are not UTF-8.
     """
     with open_source(source, wanted) as stream:
-        found = Source(stream.columns, list(stream.rows))
-    refuse_wrong_encoding(source, sum(map(is_foreign, found.rows)), len(found.rows))
-    return found
+        file = Source(stream.columns, list(stream.rows))
+    refuse_wrong_encoding(source, sum(map(is_foreign, file.rows)), len(file.rows))
+    return file
 
 
 @contextmanager
 def open_source(source: str, wanted: Collection[str], limit: int | None = None) -> Iterator[Stream]:
-    """Open a file of whatever format, telling it by its content.
+    """Open a file; its format is recognised by its content.
 
-    What is not a plain file of this machine is copied or unpacked to a temporary file.
+    A remote or packed file is copied to a temporary file.
 
     Args:
         source: local path, or any URL that fsspec opens.
@@ -121,15 +107,15 @@ def open_source(source: str, wanted: Collection[str], limit: int | None = None) 
         UserError: the file is not there, empty, or neither CSV nor parquet nor JSONL; for parquet
             also while its rows are read.
     """
-    with ExitStack() as stack:
-        yield _stream(source, _plain_file(source, stack), wanted, limit)
+    with local_copy(source) as path:
+        yield _stream(source, path, wanted, limit)
 
 
 def _stream(source: str, path: Path, wanted: Collection[str], limit: int | None) -> Stream:
     with path.open("rb") as file:
         head = file.read(4096)
         # Blank to the end, however long.
-        if all(piece.isspace() for piece in itertools.chain([head], _pieces(file)) if piece):
+        if all(chunk.isspace() for chunk in itertools.chain([head], read_chunks(file)) if chunk):
             raise UserError(
                 Code.INPUT_EMPTY,
                 f"{source} is empty. Give a file that has a header and at least one row.",
@@ -154,68 +140,6 @@ def _stream(source: str, path: Path, wanted: Collection[str], limit: int | None)
     if start.startswith("{") or source.removesuffix(".gz").endswith((".jsonl", ".ndjson")):
         return _jsonl(lines, wanted, limit)
     return _csv(source, lines, wanted, limit)
-
-
-def _plain_file(source: str, stack: ExitStack) -> Path:
-    """Where the bytes of a file lie on this machine, unpacked, for as long as ``stack`` is open."""
-    try:
-        opened = fsspec.open(source, "rb")
-        with opened as file:
-            path = Path(opened.path)
-            if not (isinstance(opened.fs, LocalFileSystem) and path.is_file()):
-                copy = stack.enter_context(NamedTemporaryFile())  # noqa: SIM115
-                shutil.copyfileobj(file, copy, PIECE)
-                copy.flush()
-                path = Path(copy.name)
-    except FileNotFoundError:
-        raise UserError(
-            Code.INPUT_MISSING, f"{source} does not exist. Check the path or URL."
-        ) from None
-    except MemoryError:
-        raise
-    except Exception as error:
-        # Every remote filesystem of fsspec raises errors of its own, with no common base.
-        raise UserError(
-            Code.INPUT_UNREADABLE,
-            f"{source} cannot be opened ({_what(error)}). Check the path or URL.",
-        ) from None
-    with path.open("rb") as packed:
-        if packed.read(2) != GZIP:
-            return path
-        packed.seek(0)
-        unpacked = stack.enter_context(NamedTemporaryFile())  # noqa: SIM115
-        try:
-            _unpack(source, packed, path.stat().st_size, unpacked)
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise UserError(
-                Code.INPUT_DAMAGED,
-                f"{source} is a damaged gzip file ({_what(error)}). Download it again.",
-            ) from None
-    return Path(unpacked.name)
-
-
-def _unpack(source: str, packed: IO[bytes], size: int, to: IO[bytes]) -> None:
-    """Write what a gzipped file of ``size`` bytes holds, no further than its limit."""
-    most = max(MOST_UNPACKED * size, ALWAYS_UNPACKED)
-    with gzip.GzipFile(fileobj=packed) as file:
-        for piece in _pieces(file):
-            if to.tell() + len(piece) > most:
-                raise UserError(
-                    Code.INPUT_UNPACKS_TOO_LARGE,
-                    f"{source} unpacks to more than {most:,} bytes, {MOST_UNPACKED} times "
-                    "its size or more. If that is right, unpack it and give the unpacked file.",
-                )
-            to.write(piece)
-    to.flush()
-
-
-def _pieces(file: IO[bytes] | gzip.GzipFile) -> Iterator[bytes]:
-    return iter(lambda: file.read(PIECE), b"")
-
-
-def _what(error: Exception) -> str:
-    """The first line of an error's message, or its type where it has none."""
-    return next(iter(str(error).splitlines()), "") or type(error).__name__
 
 
 def _wrong_encoding(source: str) -> str:
@@ -248,27 +172,27 @@ def is_encodable(text: str) -> bool:
 def _parquet(source: str, path: Path, wanted: Collection[str], limit: int | None) -> Stream:
     def open_file() -> pq.ParquetFile:
         # Else a column of a group of rows is read whole, and that group may be the file.
-        return pq.ParquetFile(path, buffer_size=PIECE, pre_buffer=False)
+        return pq.ParquetFile(path, buffer_size=CHUNK_BYTES, pre_buffer=False)
 
     def rows() -> Iterator[Row]:
-        with _sound_parquet(source), open_file() as file:
+        with _valid_parquet(source), open_file() as file:
             for batch in file.iter_batches(BATCH, columns=kept):
                 yield from _batch(batch)
 
-    with _sound_parquet(source), open_file() as file:
+    with _valid_parquet(source), open_file() as file:
         columns = list(file.schema_arrow.names)
     kept = [name for name in columns if name in wanted]
     return Stream(columns, Rows(lambda: itertools.islice(rows(), limit)))
 
 
 @contextmanager
-def _sound_parquet(source: str) -> Iterator[None]:
+def _valid_parquet(source: str) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError, ValueError) as error:
         raise UserError(
             Code.INPUT_DAMAGED,
-            f"{source} is a damaged parquet file ({_what(error)}). Download it again.",
+            f"{source} is a damaged parquet file ({first_line(error)}). Download it again.",
         ) from None
 
 
@@ -299,13 +223,13 @@ def _jsonl(
         for line in itertools.islice((line for line in lines() if line.strip()), limit):
             row = Row()
             try:
-                found = json.loads(line)
+                cells = json.loads(line)
             except (ValueError, RecursionError):
                 row.damage = "the line is not JSON"
             else:
-                if isinstance(found, dict):
-                    columns.update(dict.fromkeys(found))
-                    row.cells = {name: cell for name, cell in found.items() if name in wanted}
+                if isinstance(cells, dict):
+                    columns.update(dict.fromkeys(cells))
+                    row.cells = {name: cell for name, cell in cells.items() if name in wanted}
                     row.damage = "" if is_encodable(line) else f"the line {NOT_UTF8}"
                 else:
                     row.damage = "the line is not a JSON object"

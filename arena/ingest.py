@@ -14,23 +14,24 @@ import pyarrow as pa
 
 from arena.battle_table import SCHEMA, TextsHash, as_arrow, read_battles_groups
 from arena.folds import Groups
-from arena.reader import BattleFile, rejected, valid_rows
+from arena.reader import BattleFile, rejected_rows, valid_rows
 from common.files import atomic, scratch
 from common.parquet import read_groups, write_groups
 from common.run_dir import SPLITS, RunDir
 
 REJECTED = ["split", "row", "id", "reason"]
 
-SAYS = ["id", "key", "label", "reason"]
+HASHED = ["id", "key", "label", "reason"]
+"""The columns that make up the hash of a file's content."""
 
 
 @dataclass(frozen=True)
 class IngestSummary:
-    """What a file said.
+    """What a file holds.
 
     Attributes:
-        rows: its rows, those set aside among them.
-        rejected: those, with the columns row, id, reason.
+        rows: number of its rows, rejected ones included.
+        rejected: the rows set aside, with the columns row, id, reason.
         content: hash of ids, texts and votes of all rows, in order.
         texts: ``arena.battle_table.texts_hash`` of the valid rows.
     """
@@ -42,7 +43,7 @@ class IngestSummary:
 
     @property
     def valid(self) -> int:
-        """How many rows are not set aside."""
+        """Number of rows that can be used."""
         return self.rows - len(self.rejected)
 
 
@@ -53,27 +54,27 @@ def ingest_file(battles: BattleFile, path: Path) -> IngestSummary:
         UserError: no row of the file can be used.
     """
     content, texts, groups = sha256(), TextsHash(), Groups()
-    aside: list[pd.DataFrame] = []
+    rejected: list[pd.DataFrame] = []
 
     def parts() -> Iterator[pa.Table]:
         for part in battles.parts():
-            for said in part[SAYS].to_numpy().tolist():
-                content.update(json.dumps(list(map(str, said))).encode())
+            for cells in part[HASHED].to_numpy().tolist():
+                content.update(json.dumps(list(map(str, cells))).encode())
             texts.add(valid_rows(part))
             groups.add(part)
-            aside.append(rejected(part))
+            rejected.append(rejected_rows(part))
             yield as_arrow(part)
 
-    # A row's group is known when all rows are.
+    # Later rows may join groups, so the groups are known after the last row.
     with scratch(path.with_name("ungrouped.parquet")) as ungrouped:
         write_groups(ungrouped, parts())
         names = groups.names()
         write_groups(path, _grouped(ungrouped, names))
-    return IngestSummary(len(names), pd.concat(aside), content.hexdigest(), texts.digest())
+    return IngestSummary(len(names), pd.concat(rejected), content.hexdigest(), texts.digest())
 
 
 def _grouped(path: Path, groups: list[str]) -> Iterator[pa.Table]:
-    """The groups of rows of a table without groups, with them."""
+    """The row groups of a table whose column ``group`` is empty, with ``groups`` filled in."""
     first = 0
     for table in read_groups(path):
         names = pa.array(groups[first : first + len(table)], pa.string())
@@ -81,29 +82,29 @@ def _grouped(path: Path, groups: list[str]) -> Iterator[pa.Table]:
         yield table.set_column(table.schema.get_field_index("group"), "group", names).cast(SCHEMA)
 
 
-def write_rejected(run: RunDir, taken: dict[str, IngestSummary]) -> None:
-    """Write the rows set aside of these splits; rows of a split that is not given stay."""
-    kept = [found.rejected.assign(split=split) for split, found in taken.items()]
+def write_rejected(run: RunDir, summaries: dict[str, IngestSummary]) -> None:
+    """Write the rejected rows of these splits; the rows of other splits stay in the file."""
+    tables = [summary.rejected.assign(split=split) for split, summary in summaries.items()]
     if run.rejected.exists():
-        kept.insert(0, rejected_before(run, taken))
+        tables.insert(0, rejected_of_others(run, summaries))
     with atomic(run.rejected) as temporary:
-        pd.concat(kept)[REJECTED].to_csv(temporary, index=False)
+        pd.concat(tables)[REJECTED].to_csv(temporary, index=False)
 
 
-def rejected_before(run: RunDir, taken: Container[str]) -> pd.DataFrame:
-    """The rows set aside of the run's splits that are none of ``taken``."""
+def rejected_of_others(run: RunDir, splits: Container[str]) -> pd.DataFrame:
+    """The rejected rows of the run's splits other than ``splits``."""
     try:
-        before = pd.read_csv(run.rejected, dtype=str, keep_default_na=False)
-        if list(before.columns) != REJECTED:
-            raise ValueError("its columns are others")
-        return before[[split not in taken for split in before["split"]]]
+        table = pd.read_csv(run.rejected, dtype=str, keep_default_na=False)
+        if list(table.columns) != REJECTED:
+            raise ValueError("it has other columns")
+        return table[[split not in splits for split in table["split"]]]
     except ValueError as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        print(f"{run.rejected} is damaged ({reason}): made again", file=sys.stderr)
-        others = [s for s in SPLITS if s not in taken and run.battles(s).exists()]
-        kept = [
-            rejected(part).assign(split=s)
+        print(f"{run.rejected} is damaged ({reason}): it is written anew", file=sys.stderr)
+        others = [s for s in SPLITS if s not in splits and run.battles(s).exists()]
+        tables = [
+            rejected_rows(part).assign(split=s)
             for s in others
             for part in read_battles_groups(run.battles(s))
         ]
-        return pd.concat([pd.DataFrame(columns=REJECTED), *kept])
+        return pd.concat([pd.DataFrame(columns=REJECTED), *tables])

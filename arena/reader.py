@@ -179,7 +179,7 @@ def read_battles(source: str, *, labelled: bool, limit: int | None = None) -> pd
     return table.assign(group=assign_groups(table))
 
 
-def rejected(battles: pd.DataFrame) -> pd.DataFrame:
+def rejected_rows(battles: pd.DataFrame) -> pd.DataFrame:
     """The rows set aside, with the columns row, id, reason."""
     return battles.loc[battles["reason"] != "", ["row", "id", "reason"]].reset_index(drop=True)
 

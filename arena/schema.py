@@ -14,12 +14,12 @@ column         dtype               meaning
 ``label``      int8                0 A won, 1 B won, 2 tie, -1 unknown
 ``model_a``    str                 name of model A, "" if unknown; never a feature
 ``model_b``    str                 name of model B, "" if unknown; never a feature
-``reason``     str                 "" for a sound row, else why the row is set aside
+``reason``     str                 "" for a valid row, else why the row is rejected
 ``key``        str                 content hash of prompt and both answers (16 hex digits)
 ``group``      str                 rows of one group never part between folds (16 hex digits)
 =============  ==================  ==============================================================
 
-A row set aside keeps its place (and gets the prior in a submission); its texts may be empty.
+A rejected row keeps its place (and gets the prior in a submission); its texts may be empty.
 """
 
 from __future__ import annotations

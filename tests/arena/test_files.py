@@ -17,7 +17,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arena import files as sources
+from arena import local_copy
+from arena.files import open_source
 from arena.reader import read_battles
 from common.errors import Code, UserError
 from tests.helpers.battle_files import NAMES, WITH_FILES, as_csv, cells, reasons, save
@@ -233,7 +234,7 @@ def test_what_is_copied_is_copied_once_and_gone_in_the_end(tmp_path, monkeypatch
     with fsspec.open("memory://battles.csv.gz", "wb") as file:
         file.write(gzip.compress(content))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    with sources.open_source("memory://battles.csv.gz", NAMES) as stream:
+    with open_source("memory://battles.csv.gz", NAMES) as stream:
         fsspec.filesystem("memory").rm("battles.csv.gz")
         first, again = list(stream.rows), list(stream.rows)
         # What came, and what it holds.
@@ -244,7 +245,7 @@ def test_what_is_copied_is_copied_once_and_gone_in_the_end(tmp_path, monkeypatch
 
 
 def test_a_file_made_to_fill_the_memory_is_one_line(tmp_path, monkeypatch):
-    monkeypatch.setattr(sources, "ALWAYS_UNPACKED", 2**21)
+    monkeypatch.setattr(local_copy, "ALWAYS_UNPACKED", 2**21)
     header = as_csv([cells(1)]).encode()
     bomb = save(tmp_path, gzip.compress(header + b"x" * 2**23), "bomb.csv.gz")
     with raises(Code.INPUT_UNPACKS_TOO_LARGE, match="2,097,152 bytes"):
@@ -257,7 +258,7 @@ def test_a_file_made_to_fill_the_memory_is_one_line(tmp_path, monkeypatch):
 
 
 def test_text_that_packs_well_is_read_whole(tmp_path, monkeypatch):
-    monkeypatch.setattr(sources, "ALWAYS_UNPACKED", 1)
+    monkeypatch.setattr(local_copy, "ALWAYS_UNPACKED", 1)
     text = as_csv([cells(i, a="the same words " * 20) for i in range(200)])
     packed = gzip.compress(text.encode())
     assert len(text) > 10 * len(packed)

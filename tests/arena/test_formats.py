@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from arena.reader import read_battles, rejected
+from arena.reader import read_battles, rejected_rows
 from arena.schema import TIE, UNKNOWN, A, B
 
 
@@ -38,7 +38,7 @@ def test_arena_release(tmp_path):
         ),
     ]
     found = read(tmp_path, rows)
-    assert rejected(found).empty
+    assert rejected_rows(found).empty
     assert found["id"].tolist() == ["q1", "q2", "q3"]
     assert found["label"].tolist() == [A, TIE, B]
     assert found["prompt"].tolist() == [["Hi", "Go"], ["Hi"], ["S\n\nHi"]]
@@ -107,7 +107,7 @@ def test_conversations_as_json_in_a_csv_without_ids(tmp_path):
 def test_damaged_conversations(tmp_path, broken, reason):
     sound = arena(said("Hi", "x"), said("Hi", "y"))
     found = read(tmp_path, [sound, arena(said("Hi", "x"), broken)])
-    assert rejected(found)["reason"].tolist() == [reason]
+    assert rejected_rows(found)["reason"].tolist() == [reason]
 
 
 def winners(found):
@@ -176,7 +176,7 @@ def test_pairs_that_cannot_be_used(tmp_path):
         {"prompt": "p", "chosen": None, "rejected": "y"},
         {"prompt": "p", "chosen": said("p", "x"), "rejected": said("q", "y")},
     ]
-    assert rejected(read(tmp_path, rows))["reason"].tolist() == [
+    assert rejected_rows(read(tmp_path, rows))["reason"].tolist() == [
         "no winner",
         "chosen is missing",
         "chosen and rejected have different user turns",

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from arena.battle_table import read_battles_table, texts_hash, write_battles
 from arena.ingest import ingest_file
-from arena.reader import open_battles, read_battles, rejected, valid_rows
+from arena.reader import open_battles, read_battles, rejected_rows, valid_rows
 from common.errors import Code
 from tests.helpers.battle_files import WITH_FILES, as_csv, cells, save
 from tests.helpers.errors import raises
@@ -55,7 +55,7 @@ def test_what_is_taken_in_by_parts_is_the_table_as_a_whole(tmp_path, rows):
     assert by_parts.read_bytes() == whole.read_bytes()
     assert found.rows == len(rows)
     assert found.texts == texts_hash(valid_rows(table))
-    assert found.rejected.to_dict("records") == rejected(table).to_dict("records")
+    assert found.rejected.to_dict("records") == rejected_rows(table).to_dict("records")
 
 
 def test_the_content_is_that_of_ids_texts_votes_and_damage(tmp_path):
@@ -79,7 +79,7 @@ def test_ids_and_groups_are_seen_across_parts(tmp_path):
     rows[8][0], rows[7][1] = "0", '["Question 1"]'
     taken(save(tmp_path, as_csv(rows)), tmp_path / "x.parquet")
     table = read_battles_table(tmp_path / "x.parquet")
-    assert rejected(table)["row"].tolist() == [8]
+    assert rejected_rows(table)["row"].tolist() == [8]
     assert table.loc[8, "reason"] == "id is that of an earlier row"
     assert table.loc[1, "group"] == table.loc[7, "group"]
     assert table["group"].nunique() == 8

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from hypothesis import HealthCheck, settings
 
-from arena.reader import rejected
+from arena.reader import rejected_rows
 from arena.schema import CLASSES
 
 WORDS = np.array(["the", "cat", "dog", "runs", "green", "because", "however", "1", "2", "list"])
@@ -40,7 +40,7 @@ def save(tmp_path, content, name="battles.csv"):
 
 
 def reasons(battles):
-    return dict(zip(rejected(battles)["row"], rejected(battles)["reason"], strict=True))
+    return dict(zip(rejected_rows(battles)["row"], rejected_rows(battles)["reason"], strict=True))
 
 
 def text(rng, n):
