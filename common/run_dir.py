@@ -230,6 +230,13 @@ FINETUNED: Shape = {
     "average_adapters?": _is_flag,
     "soft_labels?": _is_text,
     "teacher?": _is_text,
+    "judges?": lambda value: isinstance(value, list) and all(map(_is_text, value)),
+}
+JOINT: Shape = {
+    "backbone": BACKBONE,
+    "read_layers": _is_text,
+    "top_layers": lambda value: value == 0 or _is_count(value),
+    "max_tokens": _is_count,
 }
 ENDPOINT: Shape = {
     "url": _is_text,
@@ -249,6 +256,7 @@ RECORD: Shape = {
     "peak_mib?": {"*": _is_number},
     "versions?": {},
     "finetune?": {"*": FINETUNED},
+    "joint?": JOINT,
     "verdict?": {"*": VERDICT},
 }
 

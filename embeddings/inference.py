@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import TypeVar
 
@@ -13,7 +13,8 @@ import torch
 
 from common.errors import Code, UserError
 from common.progress import Progress
-from embeddings.cache.shards import SHARD_ITEMS, ShardWriter, ragged
+from embeddings.cache.memory import MemoryStore, Store
+from embeddings.cache.shards import SHARD_ITEMS, ragged
 from embeddings.prompts import pairs
 
 Item = TypeVar("Item")
@@ -137,7 +138,7 @@ def threads_of_one_core(workers: int) -> Iterator[ThreadPoolExecutor]:
 
 
 def fill(
-    store: ShardWriter,
+    store: Store,
     todo: Sequence[pairs.PackedPair],
     read: Callable[[Sequence[pairs.PackedPair]], Sequence[torch.Tensor]],
     what: str,
@@ -156,14 +157,18 @@ def fill(
     """
     # bitsandbytes rearranges the weights in its first pass: no two threads may do that at once.
     read(todo[-1:])
-    with Progress(what, sum(len(s.ids) for s in todo), unit="tokens") as progress:
+    tokens = sum(len(s.ids) for s in todo)
+    quiet = isinstance(store, MemoryStore) and len(todo) <= SHARD_ITEMS
+    with nullcontext() if quiet else Progress(what, tokens, unit="tokens") as progress:
         for part, found in in_shards(
             todo,
             read,
             size=SHARD_ITEMS,
             length=lambda s: len(s.ids),
             budget=budget,
-            progress=lambda batch: progress.update(sum(len(s.ids) for s in batch)),
+            progress=lambda batch: (
+                progress.update(sum(len(s.ids) for s in batch)) if progress else None
+            ),
             limit="--max-tokens (and --predict-tokens of finetune.py)",
         ):
             store.add([s.key for s in part], arrays([item for items in found for item in items]))

@@ -47,10 +47,12 @@ from embeddings.frozen.pair_states import write_joint
 from embeddings.frozen.plan import counting_tokenizer
 from embeddings.judge.config import JudgeConfig
 from embeddings.judge.costs import estimate_finetuning
-from embeddings.judge.cross_fit import Judges, crossfit, unseen
+from embeddings.judge.cross_fit import Judges, crossfit
 from embeddings.judge.dataset import JudgeDataset
 from embeddings.judge.trainer import seconds_of
+from embeddings.judge.view import JudgeLogits
 from embeddings.prompts.pairs import Pairs, pack_pairs
+from embeddings.view_kinds import LOGITS
 from meta.metrics.scores import log_loss
 from pipelines import cli
 from pipelines.extract import DEFAULT_BACKBONE
@@ -94,7 +96,7 @@ def pack(
 ) -> tuple[Pairs, Pairs, Pairs | None]:
     """Training battles for training and for prediction, test battles for prediction."""
     train = pack_pairs(tables["train"], tokenizer, recipe.max_tokens)
-    length = recipe.predict_tokens or recipe.max_tokens
+    length = recipe.prediction_tokens
     same = length == recipe.max_tokens
     predict = train if same else pack_pairs(tables["train"], tokenizer, length)
     test = pack_pairs(tables["test"], tokenizer, length) if "test" in tables else None
@@ -158,29 +160,33 @@ def finetune(run: RunDir, asked: FinetuneOptions, checkpoint_steps: int) -> None
     if asked.recipe.pool == "answers":
         for split, table in (("train", predict), ("test", test)):
             if table is not None:
-                store = judges.frozen.folder.name
-                write_joint(run.views, split, table, texts[split], store, judges.span.reads)
+                frozen = judges.frozen
+                layers = frozen.layers.reads
+                write_joint(run.views, split, table, texts[split], frozen.name, layers)
+        run.update_record(joint=joint_record(asked))
     else:
         remove_old_joint(run, texts)
     reading = time.monotonic() - start
     folders, view = crossfit(judges, examples, left_out, predict)
-    recipe = asked.recipe
-    said = {"tokens": recipe.predict_tokens or recipe.max_tokens, "mean": asked.average_adapters}
+    said = {"tokens": asked.recipe.prediction_tokens, "mean": asked.average_adapters}
     source = settings_hash({**said, "judges": [folder.name for folder in folders]})
     settings = asked.record()
-    same = run.read_record().get("finetune", {}).get(asked.view) == settings
+    before = run.read_record().get("finetune", {}).get(asked.view, {})
+    same = {**before, **settings} == before
     trained = sum(map(seconds_of, folders))
+    if asked.average_adapters:
+        folders = [judges.average(folders)]
     # What a check refused or a training could not bear is no setting to go on with.
-    run.update_record(finetune={asked.view: settings})
+    names = [folder.name for folder in folders]
+    run.update_record(finetune={asked.view: {**settings, "judges": names}})
     if test is not None:
-        if asked.average_adapters:
-            folders = [judges.average(folders)]
-        found = unseen(judges, folders, test)
+        found = JudgeLogits(asked.view, judges, folders).read(test)
         warn_non_finite("test", found.ids, np.isnan(found.values[:, 0]), asked.view)
-        found.write(run.views / asked.view / "test.parquet", texts["test"], source)
+        path = run.views / asked.view / "test.parquet"
+        found.write(path, texts["test"], source, LOGITS.name)
     known = np.stack(left_out).any(axis=0)
     warn_non_finite("train", view.ids, known & np.isnan(view.values[:, 0]), asked.view)
-    view.write(run.views / asked.view / "train.parquet", texts["train"], source)
+    view.write(run.views / asked.view / "train.parquet", texts["train"], source, LOGITS.name)
     # A call that went on with what a killed one had trained counts that, too.
     seconds = max(time.monotonic() - start - reading, trained)
     record_costs(
@@ -197,6 +203,16 @@ def finetune(run: RunDir, asked: FinetuneOptions, checkpoint_steps: int) -> None
     print(
         f"view in {run.views / asked.view}; next: python pipelines/train_meta.py --run {run.folder}"
     )
+
+
+def joint_record(asked: FinetuneOptions) -> dict[str, Any]:
+    """What says how the view ``joint`` was read (``PairStates.of_run``)."""
+    return {
+        "backbone": asked.record()["backbone"],
+        "read_layers": asked.recipe.read_layers,
+        "top_layers": asked.recipe.top_layers,
+        "max_tokens": asked.recipe.prediction_tokens,
+    }
 
 
 def remove_old_joint(run: RunDir, texts: dict[str, str]) -> None:

@@ -11,6 +11,7 @@ from common.errors import Code, UserError
 from embeddings.backbone.config import BackboneConfig, finetune_entries
 from embeddings.judge.config import FOR_TRAINING, JudgeConfig
 from pipelines.extract import DEFAULT_BACKBONE, backbone
+from pipelines.run_record import as_json
 
 NONE = "none"
 """Takes back a file or option that the run's last fine-tuning had."""
@@ -32,7 +33,11 @@ class FinetuneOptions:
     def record(self) -> dict[str, Any]:
         """The entry in run.json from which the next call starts."""
         return {
-            "backbone": {"asked": self.backbone, "quantization": self.config.quantization},
+            "backbone": {
+                "asked": self.backbone,
+                "quantization": self.config.quantization,
+                "config": as_json(self.config),
+            },
             "recipe": asdict(self.recipe),
             **{
                 name: getattr(self, name)

@@ -3,20 +3,45 @@
 They are what the heads of ``embeddings.judge.model`` start from. Each slot is a pair of states that
 change places when the answers do: of the last token, of the answer that stands first, of the answer
 that stands second, each once with A before B and once with B before A.
+
+``PairStates`` reads them; on disk they lie in the folder of the run's judges, and the view's
+parquet file says which of them belong to which battles.
 """
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
+import torch
 
+from common.errors import Code, UserError
 from common.parquet import write_table
-from embeddings.cache.shards import ShardStore
+from common.run_dir import RunDir
+from embeddings.backbone.config import BackboneConfig
+from embeddings.backbone.layers import LayerRange
+from embeddings.backbone.load import (
+    fingerprint,
+    load_backbone,
+    load_tokenizer,
+    model_config,
+    model_folder,
+)
+from embeddings.cache.memory import MemoryStore, Store, kept
+from embeddings.cache.shards import ShardStore, ShardWriter, as_keys, settings_hash
+from embeddings.frozen.layer_cache import LowerLayers
+from embeddings.frozen.likelihood import recorded_config
+from embeddings.frozen.pair_reader import BOTH_ANSWERS, PairReader, token_ids
 from embeddings.frozen.states import HiddenStates, read_index
-from embeddings.prompts.pairs import Pairs
+from embeddings.inference import fill
+from embeddings.prompts.pairs import PackedPair, Pairs, distinct, pack_pairs
 
 VIEW = "joint"
 AGAIN = "python pipelines/finetune.py"
@@ -28,6 +53,189 @@ SIDES = {"last": (FORWARD, SWAPPED), "first": (FORWARD, SWAPPED), "second": (SWA
 
 STATES = (*SIDES, "difference")
 """States of a depth, in the order in which they are stored."""
+
+
+def backbone_settings(config: BackboneConfig) -> dict[str, object]:
+    """All of a backbone that changes what it reads.
+
+    Raises:
+        UserError: the backbone cannot be had.
+    """
+    return {
+        "model": fingerprint(model_folder(config)),
+        "dtype": config.dtype,
+        "quantization": config.quantization,
+    }
+
+
+class PairStates:
+    """States of pairs in a frozen backbone, each sequence read once: on disk, or in memory.
+
+    Attributes:
+        name: of the store: says all that changes the states.
+        layers: which are read, and at which depth a judge's own begin.
+    """
+
+    def __init__(
+        self,
+        config: BackboneConfig,
+        read_layers: str,
+        pool: str = BOTH_ANSWERS,
+        top_layers: int = 0,
+        folder: Path | None = None,
+        shared: dict[Any, Any] | None = None,
+    ) -> None:
+        """Nothing is loaded yet.
+
+        Args:
+            config: the backbone; its ``max_tokens`` are those of the longest sequence.
+            read_layers: fractions of its depth, as ``embeddings.judge.config`` has them.
+            pool: of ``embeddings.frozen.pair_reader``.
+            top_layers: the layers below so many are read first and their output kept; 0: none is.
+            folder: where the stores' own folders lie; without it all stays in memory.
+            shared: where models and what they read in memory are kept; without it a model is loaded
+                anew each time, and its memory given back.
+
+        Raises:
+            UserError: the backbone cannot be had, or lacks such layers.
+        """
+        self.config, self.pool, self.shared = config, pool, shared
+        self._folder, self._settings = folder, backbone_settings(config)
+        depths = [float(fraction) for fraction in read_layers.split(",")]
+        whole = model_config(model_folder(config)).num_hidden_layers
+        self.layers = LayerRange.of(depths, top_layers, whole)
+        self.name, self.store = self._open("frozen", pool=pool, reads=read_layers)
+        self.lower: Store | None = None
+        if top_layers:
+            self._lower_name, self.lower = self._open("lower", begin=self.layers.begin)
+
+    @classmethod
+    def of_run(cls, run: RunDir, shared: dict[Any, Any]) -> PairStates:
+        """Those of a run's view ``joint``, in memory.
+
+        Raises:
+            UserError: the run does not say how they were read.
+        """
+        recorded = run.read_record().get(VIEW)
+        if recorded is None:
+            raise UserError(
+                Code.VIEW_OUTDATED,
+                f"{run.folder} does not say how its view {VIEW} was read: run "
+                f"`{AGAIN} --pool answers --run {run.folder}` again",
+            )
+        config = with_room(recorded_config(recorded["backbone"]), recorded["max_tokens"])
+        return cls(
+            config, recorded["read_layers"], top_layers=recorded["top_layers"], shared=shared
+        )
+
+    def read(self, battles: pd.DataFrame) -> HiddenStates:
+        """The states of battles; only what was not read yet is read.
+
+        Args:
+            battles: rows of the canonical table with an empty ``reason``, n.
+
+        Raises:
+            UserError: the backbone cannot be loaded, or memory does not suffice.
+        """
+        tokenizer = kept(self.shared, ("tokenizer", self.name), lambda: load_tokenizer(self.config))
+        pairs = pack_pairs(battles, tokenizer, self.config.max_tokens)
+        self.fill(distinct(pairs))
+        arrays = {FORWARD: self.states(pairs.forward), SWAPPED: self.states(pairs.swapped)}
+        names, columns = _slots(self.layers.reads)
+
+        def slot(number: int) -> tuple[np.ndarray, np.ndarray]:
+            column, a, b = columns[number]
+            return arrays[a][:, column], arrays[b][:, column]
+
+        return HiddenStates(pairs.ids, names, slot, self.name)
+
+    def fill(self, sequences: Sequence[PackedPair]) -> None:
+        """Read the states of sequences that are not there yet.
+
+        Raises:
+            UserError: the backbone cannot be loaded, or memory does not suffice.
+        """
+        todo = self.store.lacking(sequences)
+        if todo:
+            self.fill_lower(todo)
+            self._read(todo)
+            free_gpu()
+
+    def fill_lower(self, sequences: Sequence[PackedPair]) -> None:
+        """Read what the lower layers give for sequences, where there are lower layers.
+
+        Raises:
+            UserError: the disk has no room, or the backbone cannot be loaded.
+        """
+        todo = self.lower.lacking(sequences) if self.lower is not None else []
+        if self.lower is not None and todo:
+            self._read_lower(self.lower, todo)
+            free_gpu()
+
+    def states(self, sequences: Sequence[PackedPair]) -> np.ndarray:
+        """The states of sequences that were read, float16 (n, depths * len(STATES) or 1, d)."""
+        places = self.store.require(as_keys([s.key for s in sequences]))
+        return self.store.rows(places, "states")
+
+    def inputs(self, sequence: PackedPair) -> torch.Tensor:
+        """What the layers that are kept get of a sequence: token ids, or the output of those below.
+
+        Returns:
+            int64 (n,), or (n, d) in the backbone's dtype.
+        """
+        return token_ids(sequence) if self.lower is None else self.lower.get(sequence.key)
+
+    def _read(self, todo: Sequence[PackedPair]) -> None:
+        reader = kept(
+            self.shared,
+            ("pair reader", self.name, self.layers.begin),
+            lambda: PairReader(load_backbone(self.config), self.layers, self.pool),
+        )
+        read = partial(reader.read, inputs=self.inputs)
+        fill(self.store, todo, read, "frozen states", reader.batch_tokens, _stacked)
+
+    def _read_lower(self, store: Store, todo: Sequence[PackedPair]) -> None:
+        reader = kept(
+            self.shared,
+            ("lower layers", self._lower_name),
+            lambda: LowerLayers(load_backbone(self.config), self.layers.begin),
+        )
+        if isinstance(store, ShardWriter):
+            reader.check_room(store.folder, todo)
+        fill(store, todo, reader.read, f"{self.config.name} lower layers", reader.batch_tokens)
+
+    def _open(self, kind: str, **settings: object) -> tuple[str, Store]:
+        name = f"{kind}-{settings_hash({**self._settings, **settings})}"
+        if self._folder is not None:
+            return name, ShardWriter(self._folder / name, again=AGAIN)
+        return name, kept(self.shared, name, MemoryStore)
+
+
+def with_room(config: BackboneConfig, max_tokens: int) -> BackboneConfig:
+    """The configuration of a backbone that reads sequences of so many tokens."""
+    room = max(config.batch_tokens, max_tokens)
+    return replace(config, max_tokens=max_tokens, batch_tokens=room)
+
+
+def free_gpu() -> None:
+    """Give a dropped model's memory back to the GPU before the next is loaded."""
+    if torch.cuda.is_available():
+        gc.collect()
+        torch.cuda.empty_cache()
+
+
+def _stacked(items: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {"states": torch.stack(list(items))}
+
+
+def _slots(layers: Sequence[int | str]) -> tuple[list[str], list[tuple[int, str, str]]]:
+    """Names of the slots; of each its place among the states, and the orders of A and of B."""
+    names, columns = [], []
+    for i, layer in enumerate(layers):
+        for state, (a, b) in SIDES.items():
+            names.append(f"layer{layer}.{state}")
+            columns.append((i * len(STATES) + STATES.index(state), a, b))
+    return names, columns
 
 
 def write_joint(
@@ -70,13 +278,10 @@ def read_joint(views: Path, judges: Path, split: str) -> HiddenStates:
     index = read_index(path, (FORWARD, SWAPPED), "depths", "frozen-[0-9a-f]{16}", AGAIN)
     store = ShardStore(judges / index.source, AGAIN)
     places = dict(zip((FORWARD, SWAPPED), map(store.require, index.keys), strict=True))
-    slots = [(i, what) for i in range(len(index.listed)) for what in SIDES]
+    names, columns = _slots(index.listed)
 
     def slot(number: int) -> tuple[np.ndarray, np.ndarray]:
-        depth, what = slots[number]
-        column = depth * len(STATES) + STATES.index(what)
-        a, b = SIDES[what]
+        column, a, b = columns[number]
         return store.rows(places[a], "states", column), store.rows(places[b], "states", column)
 
-    names = [f"layer{index.listed[i]}.{what}" for i, what in slots]
     return HiddenStates(index.ids, names, slot, index.source)

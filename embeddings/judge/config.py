@@ -99,6 +99,11 @@ class JudgeConfig:
         return tuple(float(fraction) for fraction in self.read_layers.split(","))
 
     @property
+    def prediction_tokens(self) -> int:
+        """Most tokens of a sequence where the model predicts."""
+        return self.predict_tokens or self.max_tokens
+
+    @property
     def longest(self) -> int:
         """Most tokens of any sequence, in training or prediction."""
         return max(self.max_tokens, self.predict_tokens)

@@ -8,13 +8,13 @@ said of a sequence lies beside its weights, by the sequence's own hash.
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,28 +23,27 @@ from arena.feature_table import FeatureTable
 from arena.swap import SWAP
 from common.files import read_json, write_json
 from embeddings.backbone.config import BackboneConfig
-from embeddings.backbone.layers import LayerRange
-from embeddings.backbone.load import (
-    default_device,
-    fingerprint,
-    load_backbone,
-    model_config,
-    model_folder,
-)
+from embeddings.backbone.load import default_device, load_backbone
 from embeddings.both_orders import columns, view_values
+from embeddings.cache.memory import MemoryStore, Store, kept
 from embeddings.cache.shards import ShardWriter, as_keys, settings_hash
 from embeddings.cache.tensor_files import DamagedError, read_tensors, write_tensors
-from embeddings.frozen.pair_states import AGAIN
+from embeddings.frozen.pair_states import (
+    AGAIN,
+    PairStates,
+    backbone_settings,
+    free_gpu,
+    with_room,
+)
 from embeddings.inference import fill
 from embeddings.judge import probe
 from embeddings.judge.config import JudgeConfig
 from embeddings.judge.dataset import JudgeDataset
-from embeddings.judge.layer_cache import fill_lower
-from embeddings.judge.model import Judge, average, token_ids
+from embeddings.judge.head import Head
+from embeddings.judge.model import Judge, average
 from embeddings.judge.trainer import TRAINING_VERSION, WEIGHTS, Trainer
-from embeddings.prompts import pairs
 from embeddings.prompts.chat_template import TEMPLATE_VERSION
-from embeddings.prompts.pairs import Pairs, distinct
+from embeddings.prompts.pairs import PackedPair, Pairs, distinct
 
 SETTINGS, MEMBERS = "settings.json", "mean of"
 
@@ -62,10 +61,15 @@ COLUMNS = columns("logits")
 
 
 class Judges:
-    """Trains and asks the judges of one backbone and recipe, each in a folder of its own."""
+    """Trains and queries the judges of one backbone and recipe, each in a folder of its own."""
 
     def __init__(
-        self, config: BackboneConfig, recipe: JudgeConfig, folder: Path, every: int
+        self,
+        config: BackboneConfig,
+        recipe: JudgeConfig,
+        folder: Path,
+        every: int,
+        shared: dict[Any, Any] | None = None,
     ) -> None:
         """Nothing is loaded or trained yet.
 
@@ -74,25 +78,19 @@ class Judges:
             recipe: how it is trained.
             folder: where judges and the output of lower layers lie.
             every: steps between checkpoints.
+            shared: where models and what they read stay in memory (``arena.view.View.of_run``);
+                without it all that is read lies in ``folder``, and models are dropped.
 
         Raises:
             UserError: the backbone cannot be had, or lacks the layers that the recipe asks for.
         """
-        longest = recipe.longest
-        self.config = replace(
-            config, max_tokens=longest, batch_tokens=max(config.batch_tokens, longest)
+        self.config = with_room(config, recipe.longest)
+        self.recipe, self.folder, self.every, self.shared = recipe, folder, every, shared
+        self.reads = backbone_settings(config)
+        where = folder if shared is None else None
+        self.frozen = PairStates(
+            self.config, recipe.read_layers, recipe.pool, recipe.top_layers, where, shared
         )
-        self.recipe, self.folder, self.every = recipe, folder, every
-        self.reads = {
-            "model": fingerprint(model_folder(config)),
-            "dtype": config.dtype,
-            "quantization": config.quantization,
-        }
-        self.span = LayerRange.of(
-            recipe.depths, recipe.top_layers, model_config(model_folder(config)).num_hidden_layers
-        )
-        self.lower: ShardWriter | None = None
-        self.frozen = self._store("frozen", pool=recipe.pool, reads=recipe.read_layers)
 
     def prepare(self, train: Pairs, *others: Pairs) -> None:
         """Read what no training changes: the lower layers' output, and what heads start from.
@@ -101,18 +99,8 @@ class Judges:
             train: the training battles, packed for training.
             others: all that will be read besides.
         """
-        if self.recipe.top_layers:
-            self.lower = self._store("lower", begin=self.span.begin)
-            fill_lower(self.lower, distinct(train, *others), self.config, self.recipe)
-            _free()
-        todo = self.frozen.lacking(distinct(train, *(others if self.recipe.looks_at_all else ())))
-        if todo:
-            # LoRA begins at zero: a judge that nobody trained reads what its backbone reads.
-            judge = Judge(load_backbone(self.config), self.recipe).eval()
-            look = partial(judge.look, inputs=self._inputs)
-            fill(self.frozen, todo, look, "frozen states", judge.batch_tokens, _stacked)
-            del judge, look
-            _free()
+        self.frozen.fill_lower(distinct(train, *others))
+        self.frozen.fill(distinct(train, *(others if self.recipe.looks_at_all else ())))
 
     def address(self, examples: JudgeDataset) -> Path:
         """The folder of the judge of these examples, whether it is there or not."""
@@ -135,12 +123,12 @@ class Judges:
             return folder
         # Before the model is there: a probe takes twice its states' memory.
         found = self._probe(examples)
-        _free()
+        free_gpu()
         judge = Judge(load_backbone(self.config), self.recipe)
         judge.start(found)
-        Trainer(judge, examples, self.recipe, folder, self._inputs).run(self.every, what)
+        Trainer(judge, examples, self.recipe, folder, self.frozen.inputs).run(self.every, what)
         del judge
-        _free()
+        free_gpu()
         return folder
 
     def average(self, folders: Sequence[Path]) -> Path:
@@ -166,42 +154,66 @@ class Judges:
             Logits float32 (n, 3), A before B and B before A, each in its own sequence's class
             order.
         """
-        said = ShardWriter(folder / "logits", again=AGAIN)
-        todo = said.lacking(distinct(table))
-        if todo:
-            times = len(read_json(folder / SETTINGS).get(MEMBERS, [folder]))
-            recipe = replace(
-                self.recipe, rank=times * self.recipe.rank, alpha=times * self.recipe.alpha
-            )
-            judge = Judge(load_backbone(self.config), recipe).load(
-                read_tensors(folder / WEIGHTS, unsigned=True)[0]
-            )
-            read = partial(self._ask, judge)
-            fill(said, todo, read, what, judge.batch_tokens)
-            del judge, read
-            _free()
+        said = self._said(folder)
+        sequences = distinct(table)
+        todo = said.lacking(sequences)
+        if todo and self.recipe.epochs:
+            self.frozen.fill_lower(todo)
+            self._read(folder, said, todo, what)
+            free_gpu()
+        elif todo:
+            self.frozen.fill(todo)
+            self._read_head(folder, said, todo, what)
         forward, swapped = (
             said.rows(said.require(as_keys([s.key for s in side])), "values").reshape(-1, 3)
             for side in (table.forward, table.swapped)
         )
         return forward, swapped
 
-    def _ask(self, judge: Judge, batch: Sequence[pairs.PackedPair]) -> list[torch.Tensor]:
-        """Logits of sequences, (1, 3) each; of a judge that nobody trained no reading is needed."""
-        if self.recipe.epochs:
-            return judge.read(batch, self._inputs)
-        with torch.inference_mode():
-            return list(judge.head(self._frozen_states(batch).to(judge.where)).cpu().split(1))
+    def _said(self, folder: Path) -> Store:
+        """Where the logits of a judge are kept."""
+        if self.shared is None:
+            return ShardWriter(folder / "logits", again=AGAIN)
+        return kept(self.shared, ("logits", folder), MemoryStore)
 
-    def _frozen_states(self, sequences: Sequence[pairs.PackedPair]) -> torch.Tensor:
+    def _read(self, folder: Path, said: Store, todo: Sequence[PackedPair], what: str) -> None:
+        """Read sequences with a trained judge."""
+        times = len(read_json(folder / SETTINGS).get(MEMBERS, [folder]))
+        recipe = replace(
+            self.recipe, rank=times * self.recipe.rank, alpha=times * self.recipe.alpha
+        )
+        # Judges that only predict may take turns on one instance.
+        judge = kept(
+            self.shared,
+            ("judge", self.frozen.name, recipe),
+            lambda: Judge(load_backbone(self.config), recipe),
+        ).load(self._weights(folder))
+        read = partial(judge.read, inputs=self.frozen.inputs)
+        fill(said, todo, read, what, judge.batch_tokens)
+
+    def _read_head(self, folder: Path, said: Store, todo: Sequence[PackedPair], what: str) -> None:
+        """Logits of a judge that nobody trained: only its head runs, on the frozen states."""
+        device = default_device()
+        depths = len(self.frozen.layers.reads)
+        head = Head.load(self.recipe, depths, self._weights(folder)).to(device)
+
+        def read(batch: Sequence[PackedPair]) -> list[torch.Tensor]:
+            with torch.inference_mode():
+                return list(head(self._frozen_states(batch).to(device)).cpu().split(1))
+
+        fill(said, todo, read, what, 0 if device.type == "cpu" else self.config.batch_tokens)
+
+    def _weights(self, folder: Path) -> dict[str, torch.Tensor]:
+        return kept(
+            self.shared,
+            ("weights", folder),
+            lambda: read_tensors(folder / WEIGHTS, unsigned=True)[0],
+        )
+
+    def _frozen_states(self, sequences: Sequence[PackedPair]) -> torch.Tensor:
         """What a head reads of them before any training, float32 (n, states * width)."""
-        places = self.frozen.require(as_keys([s.key for s in sequences]))
-        states = self.frozen.rows(places, "states").astype(np.float32)
+        states = self.frozen.states(sequences).astype(np.float32)
         return torch.from_numpy(states.reshape(len(sequences), -1))
-
-    def _store(self, name: str, **settings: object) -> ShardWriter:
-        folder = self.folder / f"{name}-{settings_hash({**self.reads, **settings})}"
-        return ShardWriter(folder, again=AGAIN)
 
     def _probe(self, examples: JudgeDataset) -> probe.Probe:
         """The probe of these examples, in both orders."""
@@ -215,9 +227,6 @@ class Judges:
         )
         print(f"head: starts from a probe of frozen states, penalty {found.penalty:,.0f}")
         return found
-
-    def _inputs(self, sequence: pairs.PackedPair) -> torch.Tensor:
-        return token_ids(sequence) if self.lower is None else self.lower.get(sequence.key)
 
     def _settings(self, examples: JudgeDataset) -> dict[str, object]:
         """All that changes the weights, on this machine."""
@@ -283,10 +292,6 @@ def unseen(judges: Judges, folders: Sequence[Path], asked: Pairs) -> FeatureTabl
     return FeatureTable(asked.ids, np.mean(values, axis=0), COLUMNS)
 
 
-def _stacked(items: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {"states": torch.stack(list(items))}
-
-
 def _is_whole(weights: Path) -> bool:
     """Whether a judge's weights are there; damaged ones are removed, and said."""
     if not weights.exists():
@@ -299,10 +304,3 @@ def _is_whole(weights: Path) -> bool:
         weights.unlink()
         return False
     return True
-
-
-def _free() -> None:
-    """Give a dropped model's memory back to the GPU before the next is loaded."""
-    if torch.cuda.is_available():
-        gc.collect()
-        torch.cuda.empty_cache()

@@ -52,6 +52,21 @@ class Head(nn.Module):
                 nn.Dropout(recipe.dropout), nn.Linear(size, width // 2), nn.GELU(), last
             )
 
+    @classmethod
+    def load(cls, recipe: JudgeConfig, depths: int, weights: Mapping[str, torch.Tensor]) -> Head:
+        """The head among a judge's saved weights, in eval mode.
+
+        Args:
+            recipe: which kind of head.
+            depths: how many depths it reads.
+            weights: of the judge; the head's own names begin with ``head.``.
+        """
+        own = {n.removeprefix("head."): w for n, w in weights.items() if n.startswith("head.")}
+        states = states_of(recipe, depths)
+        head = cls(recipe, states, len(own["mean"]) // states)
+        head.load_state_dict(own)
+        return head.eval()
+
     def start(self, probe: Probe) -> None:
         """Say what a probe of the same states says."""
         with torch.no_grad():

@@ -1,43 +1,28 @@
 """The judge: a backbone with LoRA on its linear projections and a head that says A, B or tie.
 
-The head reads states of one depth or several in float32 (at full depth after the final norm): at
-the last token of the packed sequence, see ``embeddings.prompts.pairs``, the mean over each answer's
-tokens, and the size of the difference of the two, which a linear head cannot form. Their places are
-counted from the sequence's begin, never from a padding or end-of-sequence id. Padding stands on the
-right and there is no mask: attention looks left, so no state that is read can see it.
+The head gets the states of ``embeddings.frozen.pair_reader``, of one depth or several, in float32
+(at full depth after the final norm).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from arena.schema import SEED
 from common.errors import Code, UserError
-from embeddings.backbone.layers import HiddenStateHooks, LayerRange
+from embeddings.backbone.layers import LayerRange
 from embeddings.backbone.load import Backbone
 from embeddings.cache.tensor_files import read_tensors, write_tensors
+from embeddings.frozen.pair_reader import Inputs, PairReader, token_ids
 from embeddings.judge.config import JudgeConfig
 from embeddings.judge.head import Head, states_of, unscaled
 from embeddings.judge.probe import Probe
-from embeddings.prompts import pairs
-
-Inputs = Callable[[pairs.PackedPair], torch.Tensor]
-"""What the decoder gets of a sequence: token ids, int64 (n,), or states of its lower layers,
-(n, d)."""
-
-
-HALF = torch.finfo(torch.float16).max
-
-
-def token_ids(sequence: pairs.PackedPair) -> torch.Tensor:
-    """The token ids of a sequence, int64 (n,)."""
-    return torch.from_numpy(sequence.ids).long()
+from embeddings.prompts.pairs import PackedPair
 
 
 class Judge(nn.Module):
@@ -69,15 +54,11 @@ class Judge(nn.Module):
                 "(or float32) in its YAML",
             )
         self.where, self.batch_tokens = backbone.device, backbone.batch_tokens
-        self.autocasts = backbone.config.dtype == "bfloat16"
-        span = LayerRange.of(recipe.depths, recipe.top_layers, len(backbone.decoder.layers))
-        span.cut(backbone)
-        self.reads = [depth - span.begin for depth in span.reads]
-        self.between = HiddenStateHooks(backbone.decoder, [d for d in self.reads[:-1] if d])
+        layers = LayerRange.of(recipe.depths, recipe.top_layers, len(backbone.decoder.layers))
+        self.reader = PairReader(backbone, layers, recipe.pool)
         torch.manual_seed(SEED)
         width = backbone.model.get_input_embeddings().embedding_dim
-        self.pool = recipe.pool
-        self.head = Head(recipe, states_of(recipe, len(self.reads)), width).to(backbone.device)
+        self.head = Head(recipe, states_of(recipe, len(layers.reads)), width).to(backbone.device)
         self.model = inject_adapter_in_model(
             LoraConfig(
                 r=recipe.rank,
@@ -94,7 +75,7 @@ class Judge(nn.Module):
                 # Master weights: bfloat16 has 8 bits, and a step of 1e-4 would round to nothing.
                 parameter.data = parameter.data.float()
         for module in self.model.modules():
-            if self.autocasts and hasattr(module, "lora_A"):
+            if self.reader.autocasts and hasattr(module, "lora_A"):
                 # Autocast casts by itself; by way of float32 it is the same and takes longer.
                 module.cast_input_dtype_enabled = False
         if recipe.gradient_checkpointing:
@@ -114,61 +95,15 @@ class Judge(nn.Module):
         """Let the head say what a probe of the frozen states says."""
         self.head.start(probe)
 
-    def forward(
-        self, batch: Sequence[pairs.PackedPair], inputs: Inputs = token_ids
-    ) -> torch.Tensor:
+    def forward(self, batch: Sequence[PackedPair], inputs: Inputs = token_ids) -> torch.Tensor:
         """Logits of a batch, float32 (n, 3), in the order of ``arena.schema.CLASSES``."""
-        read: torch.Tensor = self.head(self.states(batch, inputs).flatten(1))
-        return read
+        logits: torch.Tensor = self.head(self.reader.states(batch, inputs).flatten(1))
+        return logits
 
-    def states(self, batch: Sequence[pairs.PackedPair], inputs: Inputs = token_ids) -> torch.Tensor:
-        """What the head reads of a batch, float32.
-
-        Returns:
-            Of each depth, one after the other, (n, 1, d), or (n, 4, d) with both answers: the last
-            token, the mean of the first answer, that of the second, and the size of their
-            difference (``embeddings.frozen.pair_states.STATES``).
-        """
-        rows = [inputs(s) for s in batch]
-        padded = nn.utils.rnn.pad_sequence(rows, batch_first=True).to(self.where)
-        name = "inputs_embeds" if padded.is_floating_point() else "input_ids"
-        with torch.autocast(
-            self.where.type,
-            torch.bfloat16,
-            enabled=self.autocasts,
-            # The cache is one for all threads, and holds parts of their graphs.
-            cache_enabled=False,
-        ):
-            given, between = self.between.during(
-                lambda: self.model.get_decoder()(**{name: padded}, use_cache=False)
-            )
-        kept = {0: padded, **between, self.reads[-1]: given.last_hidden_state}
-        by_depth = [kept[depth].to(self.where) for depth in self.reads]
-        return torch.cat([self._pool(batch, states) for states in by_depth], dim=1)
-
-    def _pool(self, batch: Sequence[pairs.PackedPair], states: torch.Tensor) -> torch.Tensor:
-        found = []
-        for row, sequence in enumerate(batch):
-            read = [states[row, len(sequence.ids) - 1].float()]
-            if self.pool == "answers":
-                for answer in (1, 2):
-                    own = torch.from_numpy(np.flatnonzero(sequence.owner == answer))
-                    read.append(states[row, own.to(states.device)].float().mean(dim=0))
-                read.append((read[1] - read[2]).abs())
-            found.append(torch.stack(read))
-        return torch.stack(found)
-
-    def read(self, batch: Sequence[pairs.PackedPair], inputs: Inputs) -> list[torch.Tensor]:
+    def read(self, batch: Sequence[PackedPair], inputs: Inputs) -> list[torch.Tensor]:
         """Logits of sequences without gradients, for ``embeddings.inference.fill``: (1, 3) each."""
         with torch.inference_mode():
             return list(self(batch, inputs).cpu().split(1))
-
-    def look(self, batch: Sequence[pairs.PackedPair], inputs: Inputs) -> list[torch.Tensor]:
-        """``states`` without gradients, for ``embeddings.inference.fill``; float16."""
-        with torch.inference_mode():
-            # What is infinite stays so, what float16 cannot hold does not become it.
-            found = self.states(batch, inputs)
-            return list(torch.where(found.isinf(), found, found.clamp(-HALF, HALF)).half().cpu())
 
     def save(self, path: Path) -> None:
         """Write ``weights`` as safetensors, atomically."""

@@ -30,10 +30,11 @@ from common.errors import Code, UserError
 from common.files import read_json, write_json
 from common.progress import Progress
 from embeddings.cache.tensor_files import DamagedError, read_tensors, write_tensors
+from embeddings.frozen.pair_reader import Inputs
 from embeddings.inference import batches, threads_of_one_core
 from embeddings.judge.config import JudgeConfig
 from embeddings.judge.dataset import JudgeDataset, Sample
-from embeddings.judge.model import Inputs, Judge
+from embeddings.judge.model import Judge
 
 TRAINING_VERSION = 3
 

@@ -7,12 +7,12 @@ from dataclasses import asdict
 import pytest
 
 from embeddings import inference as reading
+from embeddings.backbone import load as backbone
 from embeddings.backbone.config import load_config
-from embeddings.backbone.load import load as backbone
+from embeddings.frozen import pair_states
 from embeddings.frozen import plan as planning
+from embeddings.judge import cross_fit
 from embeddings.judge.costs import Tokens
-from embeddings.judge.model import cross_fit as crossfit
-from embeddings.judge.model import layer_cache as lower
 from embeddings.judge.trainer import Trainer
 from pipelines import extract, finetune
 
@@ -74,8 +74,8 @@ def test_the_plan_counts_what_a_run_reads(tuned, extra, tmp_path, monkeypatch):
     monkeypatch.setattr(finetune, "read_sound", long_answers)
     monkeypatch.setattr(finetune, "estimate_finetuning", counting)
     assert finetune.command([*argv, "--dry-run"]) == 0
-    monkeypatch.setattr(crossfit, "fill", filling)
-    monkeypatch.setattr(lower, "fill", filling)
+    monkeypatch.setattr(cross_fit, "fill", filling)
+    monkeypatch.setattr(pair_states, "fill", filling)
     monkeypatch.setattr(Trainer, "_step", stepping)
     assert finetune.command(argv) == 0
     assert planned == [read]

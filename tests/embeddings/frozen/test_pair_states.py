@@ -35,8 +35,8 @@ def joint(battles, config, folder):
     judges = Judges(config, RECIPE, run.judges, every=100)
     table = pack_pairs(battles, load_tokenizer(config), RECIPE.max_tokens)
     judges.prepare(table)
-    store = judges.frozen.folder.name
-    write_joint(run.views, "train", table, texts_hash(battles), store, judges.span.reads)
+    frozen = judges.frozen
+    write_joint(run.views, "train", table, texts_hash(battles), frozen.name, frozen.layers.reads)
     return run, table, read_joint(run.views, run.judges, "train")
 
 
@@ -46,7 +46,9 @@ def test_slots_are_the_states_that_a_fresh_judge_reads(config, tmp_path):
     assert found.slots == names
     judge = Judge(load_backbone(config), RECIPE).eval()
     with torch.inference_mode():
-        ab, ba = (judge.states([side[3]])[0].numpy() for side in (table.forward, table.swapped))
+        ab, ba = (
+            judge.reader.states([side[3]])[0].numpy() for side in (table.forward, table.swapped)
+        )
     for number, (a, b) in enumerate(
         [(ab[0], ba[0]), (ab[1], ba[1]), (ba[2], ab[2]), (ab[4], ba[4])]
     ):

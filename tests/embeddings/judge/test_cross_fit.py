@@ -13,9 +13,10 @@ from common.errors import UserError
 from embeddings.backbone.config import load_config
 from embeddings.backbone.load import load_backbone
 from embeddings.both_orders import view_values
+from embeddings.frozen.pair_reader import token_ids
 from embeddings.judge.config import FOR_TRAINING
 from embeddings.judge.cross_fit import Judges, crossfit, unseen
-from embeddings.judge.model import Judge, token_ids
+from embeddings.judge.model import Judge
 from embeddings.judge.trainer import Trainer
 from tests.helpers.planted import QUICK, examples, planted, save_shallow_model
 from tests.helpers.tiny import ARCHITECTURES

@@ -10,8 +10,9 @@ from safetensors.torch import load_file
 
 from common.errors import UserError
 from embeddings.backbone.load import load_backbone
+from embeddings.frozen.pair_reader import token_ids
 from embeddings.judge.head import unscaled
-from embeddings.judge.model import Judge, average, token_ids
+from embeddings.judge.model import Judge, average
 from embeddings.judge.probe import fit
 from embeddings.prompts.pairs import distinct
 from tests.helpers.planted import QUICK, examples, planted
@@ -88,7 +89,9 @@ def test_the_last_token_is_read_and_padding_is_not(configs, architecture):
         means = [states[read[0].owner == answer].mean(dim=0) for answer in (1, 2)]
         means.append((means[0] - means[1]).abs())
         expected = torch.cat([states[-1], *(means if pool == "answers" else [])])
-        assert torch.allclose(fresh.look(read, token_ids)[0].flatten(), expected.half(), atol=1e-2)
+        assert torch.allclose(
+            fresh.reader.read(read, token_ids)[0].flatten(), expected.half(), atol=1e-2
+        )
 
 
 def test_heads(configs):

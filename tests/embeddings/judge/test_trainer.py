@@ -12,8 +12,9 @@ from safetensors.torch import load_file
 from arena.swap import SWAP
 from common.errors import UserError
 from embeddings.backbone.load import load_backbone
-from embeddings.judge.model import Judge, token_ids
-from embeddings.judge.model import trainer as training
+from embeddings.frozen.pair_reader import token_ids
+from embeddings.judge import trainer as training
+from embeddings.judge.model import Judge
 from embeddings.judge.trainer import CHECKPOINT, RECORD, WEIGHTS, Trainer, losses, rate, rows_of
 from tests.helpers.planted import QUICK, examples, planted
 

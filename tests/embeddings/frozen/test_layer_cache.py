@@ -9,10 +9,10 @@ import torch
 from common.errors import UserError
 from embeddings.backbone.layers import LayerRange
 from embeddings.backbone.load import load_backbone
-from embeddings.cache.shards import ShardWriter
-from embeddings.judge.layer_cache import fill_lower
-from embeddings.judge.model import Judge, token_ids
-from embeddings.judge.model import layer_cache as lower
+from embeddings.frozen import layer_cache, pair_states
+from embeddings.frozen.pair_reader import token_ids
+from embeddings.frozen.pair_states import PairStates
+from embeddings.judge.model import Judge
 from embeddings.prompts.pairs import distinct
 from tests.helpers.planted import QUICK, examples, planted
 
@@ -24,7 +24,16 @@ def top_of(top, read_layers="1"):
 def look_with(config, recipe, inputs, sequences):
     judge = Judge(load_backbone(config), recipe).eval()
     with torch.inference_mode():
-        return torch.stack([judge.states([s], inputs)[0].flatten() for s in sequences]), judge
+        return torch.stack(
+            [judge.reader.states([s], inputs)[0].flatten() for s in sequences]
+        ), judge
+
+
+def lower_layers(config, recipe, folder, sequences):
+    """The states of a backbone whose lower layers have read these sequences."""
+    states = PairStates(config, recipe.read_layers, top_layers=recipe.top_layers, folder=folder)
+    states.fill_lower(sequences)
+    return states
 
 
 @pytest.mark.parametrize(
@@ -35,16 +44,16 @@ def test_the_top_layers_see_what_the_whole_model_sees(
 ):
     config = replace(configs[architecture], dtype="float32")
     sequences = distinct(examples(planted(4), config).pairs)
-    store, recipe = ShardWriter(tmp_path), top_of(top, read_layers)
-    fill_lower(store, sequences, config, recipe)
+    recipe = top_of(top, read_layers)
+    states = lower_layers(config, recipe, tmp_path, sequences)
     whole, _ = look_with(config, top_of(0, read_layers), token_ids, sequences)
-    cached, judge = look_with(config, recipe, lambda s: store.get(s.key), sequences)
+    cached, judge = look_with(config, recipe, states.inputs, sequences)
     assert torch.allclose(whole, cached, atol=1e-5)
     assert not torch.allclose(whole[0], whole[1], atol=1e-2)
     assert len(judge.trained) == 2 * 7 * top + 2
     # In one batch with padding too.
     with torch.inference_mode():
-        batch = judge.states(sequences, lambda s: store.get(s.key)).flatten(1)
+        batch = judge.reader.states(sequences, states.inputs).flatten(1)
     assert torch.allclose(whole, batch, atol=1e-5)
 
 
@@ -63,44 +72,43 @@ def test_states_between_the_layers_are_those_of_transformers(configs, architectu
 def test_bfloat16_is_stored_as_it_was_computed(configs, architecture, tmp_path, quantization):
     config = replace(configs[architecture], quantization=quantization)
     sequences = distinct(examples(planted(3), config).pairs)
-    store = ShardWriter(tmp_path)
-    fill_lower(store, sequences, config, top_of(2))
-    assert store.get(sequences[0].key).dtype == torch.bfloat16
+    states = lower_layers(config, top_of(2), tmp_path, sequences)
+    assert states.inputs(sequences[0]).dtype == torch.bfloat16
     whole, _ = look_with(config, QUICK, token_ids, sequences)
-    cached, _ = look_with(config, top_of(2), lambda s: store.get(s.key), sequences)
+    cached, _ = look_with(config, top_of(2), states.inputs, sequences)
     assert torch.allclose(whole, cached, atol=1e-3)
 
 
 def test_what_is_stored_is_not_read_again(configs, tmp_path, monkeypatch):
     config = configs["llama"]
     sequences = distinct(examples(planted(3), config).pairs)
-    fill_lower(ShardWriter(tmp_path), sequences[1:], config, top_of(2))
+    lower_layers(config, top_of(2), tmp_path, sequences[1:])
     read = []
-    monkeypatch.setattr(lower, "fill", lambda store, todo, *_: read.extend(todo))
-    fill_lower(ShardWriter(tmp_path), sequences, config, top_of(2))
+    monkeypatch.setattr(pair_states, "fill", lambda store, todo, *_: read.extend(todo))
+    lower_layers(config, top_of(2), tmp_path, sequences)
     assert read == sequences[:1]
-    monkeypatch.setattr(lower, "load_backbone", None)
-    fill_lower(ShardWriter(tmp_path), sequences[1:], config, top_of(2))
+    monkeypatch.setattr(pair_states, "load_backbone", None)
+    lower_layers(config, top_of(2), tmp_path, sequences[1:])
 
 
 def test_a_disk_without_room_is_one_line(configs, tmp_path, monkeypatch):
     config = configs["llama"]
     sequences = distinct(examples(planted(3), config).pairs)
-    monkeypatch.setattr(lower.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    monkeypatch.setattr(layer_cache.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
     with pytest.raises(UserError, match="make room"):
-        fill_lower(ShardWriter(tmp_path), sequences, config, top_of(2))
+        lower_layers(config, top_of(2), tmp_path, sequences)
 
 
 @pytest.mark.parametrize(("top", "read_layers"), [(3, "0.75"), (1, "0.5,1"), (1, "0.25,0.75")])
 def test_layers_that_are_read_must_be_trained_and_others_stay_below(top, read_layers):
     with pytest.raises(UserError, match="top_layers"):
-        LayerRange.of(top_of(top, read_layers), 4)
+        LayerRange.of(top_of(top, read_layers).depths, top, 4)
 
 
 def test_more_top_layers_than_the_model_has_are_refused(configs, tmp_path):
     config = configs["llama"]
     sequences = distinct(examples(planted(3), config).pairs)
     with pytest.raises(UserError, match="has 4 layers"):
-        fill_lower(ShardWriter(tmp_path), sequences, config, top_of(4))
+        lower_layers(config, top_of(4), tmp_path, sequences)
     with pytest.raises(UserError, match="has 4 layers"):
         Judge(load_backbone(config), replace(QUICK, top_layers=5))

@@ -1,0 +1,51 @@
+"""The lower layers of a backbone, read once: their output on disk, training on the layers above.
+
+Frozen layers give the same states in every epoch and fold. They are stored in the dtype in which
+the backbone computes, so that the layers above see the very numbers they would have seen.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from common.errors import Code, UserError
+from embeddings.backbone.layers import keep
+from embeddings.backbone.load import Backbone
+from embeddings.prompts.pairs import PackedPair
+
+
+class LowerLayers:
+    """The layers of a backbone below the first that is trained."""
+
+    def __init__(self, backbone: Backbone, layers: int) -> None:
+        """Leave ``backbone`` its lowest ``layers`` layers, in place."""
+        self.device, self.batch_tokens = backbone.device, backbone.batch_tokens
+        width = backbone.model.get_input_embeddings().embedding_dim
+        self._bytes_per_token = width * backbone.model.dtype.itemsize
+        self._decoder = backbone.decoder
+        keep(self._decoder, slice(0, layers))
+        # What the layers above take is not normalised.
+        self._decoder.norm = torch.nn.Identity()
+
+    def read(self, batch: Sequence[PackedPair]) -> list[torch.Tensor]:
+        """The output of sequences, (tokens, d) each in the backbone's dtype."""
+        ids = [torch.from_numpy(s.ids).long() for s in batch]
+        padded = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True).to(self.device)
+        with torch.inference_mode():
+            states = self._decoder(input_ids=padded, use_cache=False).last_hidden_state.cpu()
+        return [states[row, : len(s.ids)] for row, s in enumerate(batch)]
+
+    def check_room(self, folder: Path, sequences: Sequence[PackedPair]) -> None:
+        """Raise ``UserError`` where the disk of a folder has no room for the output."""
+        needed = sum(len(s.ids) for s in sequences) * self._bytes_per_token
+        free = shutil.disk_usage(folder).free
+        if needed > free:
+            raise UserError(
+                Code.DISK_TOO_SMALL,
+                f"{folder}: the lower layers' output takes {needed / 2**30:,.1f} GiB, and "
+                f"{free / 2**30:,.1f} are free: make room, lower max_tokens, or say top_layers 0",
+            )

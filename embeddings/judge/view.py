@@ -1,0 +1,77 @@
+"""The view of a fine-tuned language model: what its judges say of any battles."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import pandas as pd
+
+from arena.feature_table import FeatureTable
+from arena.view import View
+from common.errors import Code, UserError
+from common.run_dir import RunDir
+from embeddings.backbone.load import load_tokenizer
+from embeddings.cache.memory import kept
+from embeddings.frozen.likelihood import recorded_config
+from embeddings.judge.config import JudgeConfig
+from embeddings.judge.cross_fit import Judges, unseen
+from embeddings.judge.trainer import WEIGHTS
+from embeddings.prompts.pairs import Pairs, pack_pairs
+from embeddings.view_kinds import LOGITS
+
+
+class JudgeLogits(View):
+    """The mean over a view's judges of what they say in both orders, or what their average says."""
+
+    kind = LOGITS
+
+    def __init__(self, name: str, judges: Judges, folders: Sequence[Path]) -> None:
+        """The view of finished judges.
+
+        Args:
+            name: of the view.
+            judges: of one backbone and training configuration.
+            folders: of the judges that read battles which none of them has learned from.
+        """
+        self.name, self.judges, self.folders = name, judges, list(folders)
+
+    @classmethod
+    def of_run(cls, run: RunDir, name: str, shared: dict[Any, Any]) -> Self:
+        """The judges that ``finetune.py`` made for a view, in memory.
+
+        Raises:
+            UserError: the run does not name them, or lacks one; or the backbone cannot be had.
+        """
+        recorded = run.read_record().get("finetune", {}).get(name, {})
+        names = [str(judge) for judge in recorded.get("judges", [])]
+        folders = [run.judges / judge for judge in names if re.fullmatch("[0-9a-f]{16}", judge)]
+        there = [folder for folder in folders if (folder / WEIGHTS).is_file()]
+        if not names or len(there) < len(names):
+            raise UserError(
+                Code.VIEW_OUTDATED,
+                f"{run.folder} lacks judges of its view {name}: run "
+                f"`python pipelines/finetune.py --view {name} --run {run.folder}` again",
+            )
+        recipe = JudgeConfig.of(recorded["recipe"])
+        config = recorded_config(recorded["backbone"])
+        return cls(name, Judges(config, recipe, run.judges, 0, shared), folders)
+
+    def transform(self, battles: pd.DataFrame) -> FeatureTable:
+        """What the judges say of battles that none of them has learned from.
+
+        Args:
+            battles: rows of the canonical table with an empty ``reason``, n.
+
+        Raises:
+            UserError: the backbone cannot be loaded, or memory does not suffice.
+        """
+        config, shared = self.judges.config, self.judges.shared
+        tokenizer = kept(shared, ("tokenizer", config.source), lambda: load_tokenizer(config))
+        return self.read(pack_pairs(battles, tokenizer, self.judges.recipe.prediction_tokens))
+
+    def read(self, pairs: Pairs) -> FeatureTable:
+        """The same of battles that are packed already."""
+        return unseen(self.judges, self.folders, pairs)
