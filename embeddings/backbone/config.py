@@ -100,7 +100,7 @@ def load_config(name_or_path: str) -> BackboneConfig:
         known.append(FINETUNE)
         raise UserError(
             Code.BACKBONE_CONFIG_INVALID,
-            f"{path}: unknown {', '.join(unknown)}; known are {', '.join(known)}",
+            f"{path}: unknown {', '.join(unknown)}. Known keys: {', '.join(known)}.",
         )
     entries = {"name": path.stem, **entries}
     if isinstance(entries.get("layers"), list):
@@ -118,7 +118,7 @@ def finetune_entries(name_or_path: str) -> dict[str, Any]:
     entries = {} if path.is_dir() else _read(path).get(FINETUNE, {})
     if not isinstance(entries, dict):
         raise UserError(
-            Code.BACKBONE_CONFIG_INVALID, f"{path}: {FINETUNE} must hold `key: value` lines"
+            Code.BACKBONE_CONFIG_INVALID, f"{path}: {FINETUNE} must hold `key: value` lines."
         )
     return entries
 
@@ -136,7 +136,8 @@ def _find(name_or_path: str) -> Path:
     known = ", ".join(sorted(p.stem for p in CONFIGS.glob("*.yaml")))
     raise UserError(
         Code.BACKBONE_UNKNOWN,
-        f"no backbone {name_or_path!r}: name one of {known}, a YAML file, or a folder with a model",
+        f"There is no backbone {name_or_path!r}. Name one of {known}, a YAML file, or a folder "
+        "of a model.",
     )
 
 
@@ -151,6 +152,6 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(entries, dict) or "source" not in entries:
         raise UserError(
             Code.BACKBONE_CONFIG_INVALID,
-            f"{path} must hold `key: value` lines, `source` among them",
+            f"{path} must hold `key: value` lines, `source` among them.",
         )
     return entries

@@ -55,15 +55,15 @@ class LayerRange:
         if top >= end:
             raise UserError(
                 Code.LAYERS_INVALID,
-                f"the backbone has {total} layers, and {end} are used: top_layers must be less, "
-                "or 0 to train all",
+                f"The backbone has {total} layers, and {end} are used. top_layers must be less, "
+                "or 0 to train all.",
             )
         begin = end - top if top else 0
         if reads[0] < begin:
             raise UserError(
                 Code.LAYERS_INVALID,
-                f"read_layers asks for layer {reads[0]}, which lies below the {top} trained ones "
-                f"under layer {end}: raise top_layers to {end - reads[0]}",
+                f"read_layers names layer {reads[0]}, which lies below the {top} trained ones "
+                f"under layer {end}. Raise top_layers to {end - reads[0]}.",
             )
         return cls(begin, end, tuple(reads))
 

@@ -98,7 +98,7 @@ class Backbone:
             raise UserError(
                 Code.ARCHITECTURE_UNSUPPORTED,
                 f"backbone {self.config.name}: {type(self.model).__name__} changes its logits "
-                "after `lm_head` in a way that is not known here: take another backbone",
+                "after `lm_head` in a way that is not supported. Take another backbone.",
             )
 
     def _after_head(self, logits: torch.Tensor) -> torch.Tensor:
@@ -134,11 +134,11 @@ def model_folder(config: BackboneConfig, weights: bool = True) -> Path:
     if not (folder / "config.json").is_file():
         raise UserError(
             Code.MODEL_FOLDER_INCOMPLETE,
-            f"backbone {config.name}: {folder} has no config.json: not a model folder",
+            f"backbone {config.name}: {folder} has no config.json, so it is no folder of a model.",
         )
     if weights and not list(folder.glob("*.safetensors")):
         raise UserError(
-            Code.MODEL_FOLDER_INCOMPLETE, f"backbone {config.name}: {folder} has no *.safetensors"
+            Code.MODEL_FOLDER_INCOMPLETE, f"backbone {config.name}: {folder} has no *.safetensors."
         )
     return folder
 
@@ -175,8 +175,8 @@ def safetensors_header(path: Path) -> dict[str, Any]:
     if not whole:
         raise UserError(
             Code.WEIGHTS_DAMAGED,
-            f"{path} is no whole safetensors file (a broken download, or a git-lfs pointer): "
-            "fetch it again",
+            f"{path} is no whole safetensors file (a broken download, or a git-lfs pointer). "
+            "Download it again.",
         )
     return tensors
 
@@ -249,13 +249,14 @@ def load_backbone(config: BackboneConfig, device: str | None = None) -> Backbone
         raise UserError(
             Code.ARCHITECTURE_UNSUPPORTED,
             f"backbone {config.name}: {type(model).__name__} is not built as Llama is (`layers` in "
-            "its decoder, then `lm_head`): take another backbone",
+            "its decoder, then `lm_head`). Take another backbone.",
         )
     context = getattr(model.config, "max_position_embeddings", None)
     if context is not None and config.max_tokens > context:
         raise UserError(
             Code.CONTEXT_EXCEEDED,
-            f"backbone {config.name}: max_tokens {config.max_tokens} exceeds its context {context}",
+            f"backbone {config.name}: max_tokens {config.max_tokens} exceeds its context "
+            f"{context}.",
         )
     return Backbone(model.eval(), tokenizer, config, model.get_input_embeddings().weight.device)
 
@@ -306,22 +307,22 @@ def _hub_folder(config: BackboneConfig, weights: bool) -> Path:
             return download(offline=True)
     except HFValidationError as error:
         raise UserError(
-            Code.HUB_ID_UNKNOWN, f"{where} is neither a local folder nor a Hub id (owner/name)"
+            Code.HUB_ID_UNKNOWN, f"{where} is neither a local folder nor a Hub id (owner/name)."
         ) from error
     except GatedRepoError as error:
         raise UserError(
             Code.HUB_GATED,
-            f"{where} is gated: accept its licence on https://huggingface.co/{config.source} and "
-            "run `hf auth login`",
+            f"{where} is gated. Accept its licence on https://huggingface.co/{config.source} and "
+            "run `hf auth login`.",
         ) from error
     except RepositoryNotFoundError as error:
         raise UserError(
-            Code.HUB_ID_UNKNOWN, f"{where} is not on the Hub, or is private: check `source`"
+            Code.HUB_ID_UNKNOWN, f"{where} is not on the Hub, or is private. Check `source`."
         ) from error
     # Whatever else goes wrong in a download is nothing that this code could mend.
     except Exception as error:
         raise UserError(
             Code.HUB_UNREACHABLE,
-            f"{where} cannot be downloaded ({type(error).__name__}): go online, or give the folder "
-            "of a downloaded model",
+            f"{where} cannot be downloaded ({type(error).__name__}). Go online, or give the folder "
+            "of a downloaded model.",
         ) from error

@@ -86,8 +86,8 @@ class OpenVinoEngine:
             first = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise UserError(
                 Code.OPENVINO_UNAVAILABLE,
-                f"backbone {source.backbone.config.name}: OpenVINO cannot run it ({first}): take "
-                "--engine torch",
+                f"backbone {source.backbone.config.name}: OpenVINO cannot run it ({first}). Take "
+                "--engine torch.",
             ) from error
         self._own = threading.local()
 

@@ -149,7 +149,7 @@ def choose(asked: str, config: BackboneConfig) -> tuple[str, str]:
         return OPENVINO, ""
     if asked == OPENVINO:
         raise UserError(
-            Code.OPENVINO_UNAVAILABLE, f"--engine openvino: {hindrance}; or take --engine torch"
+            Code.OPENVINO_UNAVAILABLE, f"--engine openvino: {hindrance}. Take --engine torch."
         )
     return TORCH, f"engine torch and not openvino: {hindrance}"
 

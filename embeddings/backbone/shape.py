@@ -51,7 +51,7 @@ def shape_of(config: BackboneConfig) -> Shape:
         if not parameters:
             raise UserError(
                 Code.PARAMETERS_UNKNOWN,
-                f"backbone {config.name}: give `parameters` in its YAML for an estimate",
+                f"backbone {config.name}: an estimate needs `parameters` in its YAML.",
             ) from error
         # 12 d^2 weights a layer and some 33 layers: so in models of all sizes.
         width = round((parameters / 400) ** 0.5)

@@ -184,8 +184,8 @@ class ShardStore:
         if missing:
             raise UserError(
                 Code.STATES_INCOMPLETE,
-                f"{self.folder} lacks evidence of {missing:,} answers: run `{self.again}` with "
-                "the same files again",
+                f"{self.folder} lacks the numbers of {missing:,} answers. Rerun `{self.again}` "
+                "with the same files.",
             )
         return places
 
@@ -259,7 +259,7 @@ class ShardStore:
     def _damaged(self, path: Path, error: Exception) -> UserError:
         return UserError(
             Code.RUN_FILE_DAMAGED,
-            f"{path} is damaged ({error}): run `{self.again}` with the same files again",
+            f"{path} is damaged ({error}). Rerun `{self.again}` with the same files.",
         )
 
 
@@ -316,8 +316,8 @@ class ShardWriter(ShardStore):
         if folder.is_symlink():
             raise UserError(
                 Code.STORE_IS_LINK,
-                f"{folder} is a link, and nothing is changed where it leads: delete it, or put a "
-                "copy in its place, and give the same command again",
+                f"{folder} is a link, and nothing behind a link is changed. Delete it, or put "
+                "a copy in its place, and rerun the command.",
             )
         folder.mkdir(parents=True, exist_ok=True)
         remove_unfinished(folder)

@@ -54,9 +54,9 @@ class Likelihood(View):
         if self.source and self.model.source != self.source:
             raise UserError(
                 Code.BACKBONE_DIFFERS,
-                f"the training battles were read by another model than {self.model.config.name} "
-                "is now, or with other settings: put its files back, or run "
-                "`python pipelines/extract.py --train FILE` with this run again",
+                f"The training battles were read by another model than {self.model.config.name} "
+                "is now, or with other settings. Put its files back, or rerun "
+                "`python pipelines/extract.py --train FILE` with this run.",
             )
         return self.model.read(battles).likelihood
 
@@ -75,15 +75,15 @@ def language_model_of(run: RunDir, shared: dict[Any, Any]) -> LanguageModel:
     if record is None:
         raise UserError(
             Code.SPLIT_NOT_EXTRACTED,
-            f"{run.folder} has no language model: run `python pipelines/extract.py --train FILE "
-            f"--run {run.folder}` first",
+            f"{run.folder} has no language model. Run `python pipelines/extract.py --train FILE "
+            f"--run {run.folder}` first.",
         )
     config = recorded_config(record)
     if expanded(config.source).is_absolute() and not expanded(config.source).is_dir():
         raise UserError(
             Code.BACKBONE_MOVED,
-            f"the language model of {run.folder} was in {config.source}, which is no longer there: "
-            "put the folder back",
+            f"The language model of {run.folder} was in {config.source}, which no longer exists. "
+            "Put the folder back.",
         )
     engine = record.get("engine", TORCH)
     model: LanguageModel = shared.setdefault(
@@ -109,5 +109,5 @@ def recorded_config(record: dict[str, Any]) -> BackboneConfig:
     except (KeyError, TypeError) as error:
         raise UserError(
             Code.RUN_FILE_DAMAGED,
-            "the backbone in run.json is damaged: run `python pipelines/extract.py` again",
+            "The backbone in run.json is damaged. Rerun `python pipelines/extract.py`.",
         ) from error

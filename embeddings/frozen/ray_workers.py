@@ -60,7 +60,7 @@ class Reader:
                 raise UserError(
                     Code.RAY_MODEL_DIFFERS,
                     f"backbone {task.config.name}: the model on {platform.node()} is another than "
-                    "on the machine that gave the command: put the same files on both",
+                    "on the machine that runs the command. Put the same files on both.",
                 )
             self._reader = AnswerReader(task.config, task.end_token, task.opening)
         except UserError as error:
@@ -152,8 +152,8 @@ def shares(nodes: Sequence[dict[str, Any]], actors: int) -> tuple[int, dict[str,
     if actors > (gpus or sum(cores)) or not cores:
         raise UserError(
             Code.RAY_TOO_SMALL,
-            f"the cluster has {gpus} GPUs and {sum(cores)} cores in {len(resources)} machines: "
-            f"take --actors {gpus or sum(cores)} at most",
+            f"The cluster has {gpus} GPUs and {sum(cores)} cores in {len(resources)} machines. "
+            f"Take --actors {gpus or sum(cores)} at most.",
         )
     if gpus:
         return actors or gpus, {"num_gpus": 1}
@@ -175,7 +175,7 @@ def _ray(address: str) -> Iterator[Any]:
         import ray.util
     except ImportError as error:
         raise UserError(
-            Code.RAY_MISSING, f"--engine ray needs Ray ({error}): pip install ray"
+            Code.RAY_MISSING, f"--engine ray needs Ray ({error}). Run: pip install ray"
         ) from error
     host, _, port = address.rpartition("/")[2].rpartition(":")
     try:
@@ -196,9 +196,9 @@ def _ray(address: str) -> Iterator[Any]:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
             Code.RAY_UNREACHABLE,
-            f"no Ray cluster at {address or 'this machine'} ({first}): start one with "
+            f"There is no Ray cluster at {address or 'this machine'} ({first}). Start one with "
             "`ray start --head`, give its token here too (RAY_AUTH_MODE=token, RAY_AUTH_TOKEN or "
-            "RAY_AUTH_TOKEN_PATH), or leave out --ray-address",
+            "RAY_AUTH_TOKEN_PATH), or leave out --ray-address.",
         ) from error
     try:
         yield ray
@@ -206,8 +206,8 @@ def _ray(address: str) -> Iterator[Any]:
         told = str(error).strip().splitlines()[-1]
         raise UserError(
             Code.RAY_ACTORS_FAILED,
-            f"Ray's actors failed ({told}): the same command goes on from what is read; lower "
-            "--actors if memory ran out",
+            f"Ray's actors failed ({told}). Rerun the command; finished work is reused. Lower "
+            "--actors if memory ran out.",
         ) from error
     finally:
         ray.shutdown()

@@ -44,7 +44,7 @@ class HiddenStates:
         if not path.exists():
             raise UserError(
                 Code.SPLIT_NOT_EXTRACTED,
-                f"{path} is missing: run `python pipelines/extract.py` first",
+                f"{path} is missing. Run `python pipelines/extract.py` first.",
             )
         index = read_index(path, ("key_a", "key_b"), "slots", "[0-9a-f]{16}", EXTRACT)
         store = ShardStore(folder / "hidden" / index.source)
@@ -106,4 +106,4 @@ def read_index(path: Path, keys: Sequence[str], note: str, store: str, again: st
         found = [as_keys(column.to_pylist()) for column in columns]
         return Index(table.column("id").to_pylist(), source, listed, found)
     except (LookupError, TypeError, ValueError) as error:
-        raise UserError(Code.RUN_FILE_DAMAGED, f"{path} is damaged: run `{again}` again") from error
+        raise UserError(Code.RUN_FILE_DAMAGED, f"{path} is damaged. Rerun `{again}`.") from error

@@ -91,7 +91,7 @@ class Encoder:
         if not isinstance(backend, Tokenizer):
             raise UserError(
                 Code.TOKENIZER_UNSUPPORTED,
-                "the backbone's tokenizer has no tokenizer.json: save it with transformers first",
+                "The backbone's tokenizer has no tokenizer.json. Save it with transformers first.",
             )
         self._structure = _clone(backend)
         self._texts = _clone(backend)
@@ -215,8 +215,8 @@ def _render(tokenizer: Any) -> list[str] | None:
         # A template is a program, and may fail as any: 1/0, range(10**9), endless recursion.
         raise UserError(
             Code.CHAT_TEMPLATE_INVALID,
-            f"the backbone's chat template cannot be rendered ({type(error).__name__}: {error}): "
-            "mend or delete it in the model folder (tokenizer_config.json or chat_template.jinja)",
+            f"The backbone's chat template cannot be rendered ({type(error).__name__}: {error}). "
+            "Fix or delete it in the model folder (tokenizer_config.json or chat_template.jinja).",
         ) from error
     pieces = []
     for mark in marks:

@@ -168,7 +168,7 @@ class Packer:
         if budget < self.smallest_budget():
             raise UserError(
                 Code.MAX_TOKENS_TOO_SMALL,
-                f"max_tokens {budget} is too small: this template needs {self.smallest_budget()}",
+                f"max_tokens {budget} is too small. This template needs {self.smallest_budget()}.",
             )
         t = self.template
         rounds = [

@@ -9,11 +9,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.errors import UserError
+from common.errors import Code
 from embeddings.cache.shards import ShardWriter
 from embeddings.inference import batches, fill
 from embeddings.prompts.answers import PackedAnswer
 from embeddings.prompts.pairs import PackedPair
+from tests.helpers.errors import raises
 
 
 def sequence(n):
@@ -125,5 +126,5 @@ def test_what_a_failed_pass_held_is_gone_before_the_next(tmp_path):
 
 def test_a_sequence_that_memory_does_not_suffice_for_is_one_line(tmp_path):
     todo = [sequence(9), sequence(3)]
-    with pytest.raises(UserError, match="single sequence of 9 tokens: lower --max-tokens"):
+    with raises(Code.OUT_OF_MEMORY, match="9 tokens"):
         fill(ShardWriter(tmp_path), todo, with_memory_for(5, []), "reading", 40)

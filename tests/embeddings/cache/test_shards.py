@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from common.errors import UserError
+from common.errors import Code
 from embeddings.cache import tensor_files as tensors
 from embeddings.cache.shards import ShardStore, ShardWriter, as_keys, ragged, settings_hash
+from tests.helpers.errors import raises
 from tests.helpers.shards import SETTINGS, gather, items, key, long, there
 
 
@@ -88,16 +89,16 @@ def test_a_shard_without_a_checksum_is_damaged(tmp_path, arrays, capsys):
     save_file({"keys": torch.from_numpy(as_keys(keys).copy()), **found}, path)
     store = ShardStore(tmp_path)
     places = store.require(as_keys(keys))
-    with pytest.raises(UserError, match="its checksum does not fit"):
+    with raises(Code.RUN_FILE_DAMAGED, match="checksum"):
         store.rows(places, next(iter(arrays)))
     assert there(ShardWriter(tmp_path), [2, 3]) == [False, False]
     assert "is damaged" in capsys.readouterr().err
 
 
 def test_what_is_missing_is_said_and_what_to_do(folder, tmp_path):
-    with pytest.raises(UserError, match=r"lacks evidence of 2 answers: run .*extract\.py"):
+    with raises(Code.STATES_INCOMPLETE, match=r"2 answers"):
         gather(folder, [1, 6, 7, 6], "states")
-    with pytest.raises(UserError, match=r"lacks evidence of 1 answers: run .*extract\.py"):
+    with raises(Code.STATES_INCOMPLETE, match=r"1 answers"):
         gather(tmp_path / "nowhere", [1], "states")
 
 
@@ -139,7 +140,7 @@ def test_a_shard_whose_arrays_are_not_of_its_items_is_damaged(tmp_path, arrays, 
     (path,) = store.folder.glob("*.safetensors")
     path.unlink()
     tensors.write_tensors(path, arrays)
-    with pytest.raises(UserError, match="is damaged"):
+    with raises(Code.RUN_FILE_DAMAGED):
         gather(store.folder, [0], "states", 1)
     assert there(ShardWriter(store.folder), [0]) == [False]
     assert "removed and made again" in capsys.readouterr().err
@@ -158,7 +159,7 @@ def test_a_store_that_is_a_link_is_read_and_not_written(folder, tmp_path):
     linked = tmp_path / "linked"
     linked.symlink_to(folder)
     assert there(ShardStore(linked), [0]) == [True]
-    with pytest.raises(UserError, match="is a link"):
+    with raises(Code.STORE_IS_LINK):
         ShardWriter(linked)
 
 

@@ -20,6 +20,7 @@ from embeddings.frozen.extract import extract
 from embeddings.frozen.scoring import Scorer
 from embeddings.frozen.states import HiddenStates
 from embeddings.prompts.answers import pack_battles
+from tests.helpers.errors import raises
 from tests.helpers.tiny import tiny_battles
 
 BATTLES = tiny_battles(
@@ -203,7 +204,7 @@ def test_what_is_wrong_with_a_later_part_is_told(configs, tmp_path):
         yield BATTLES[:6]
         raise UserError(Code.RUN_FILE_DAMAGED, "battles are damaged")
 
-    with pytest.raises(UserError, match="battles are damaged"):
+    with raises(Code.RUN_FILE_DAMAGED, match="battles"):
         extract_parts(configs, tmp_path, parts())
     assert not [name for name in files(tmp_path) if "parquet" in name]
 

@@ -8,13 +8,14 @@ import pytest
 
 from arena.feature_table import Column, FeatureTable
 from arena.swap import swap_battles
-from common.errors import UserError
+from common.errors import Code
 from embeddings.backbone.config import load_config
 from embeddings.backbone.load import load_backbone
 from embeddings.frozen.extract import likelihood_view
 from embeddings.frozen.scoring import QUANTITIES, Scorer
 from embeddings.frozen.states import HiddenStates
 from embeddings.prompts.answers import pack_battles
+from tests.helpers.errors import raises
 from tests.helpers.extracted import BATTLES, FEW, SHARD, extract_all, files
 from tests.helpers.tiny import tiny_battles
 
@@ -114,7 +115,7 @@ def test_a_corrupt_shard_is_made_again(calm, config, tmp_path, counted, capsys):
     folder = shutil.copytree(calm, tmp_path / "run")
     path = min(folder.rglob("*.safetensors"))
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(UserError, match=r"is damaged .*extract\.py"):
+    with raises(Code.RUN_FILE_DAMAGED):
         HiddenStates.read(folder, "train")
     extract_all(BATTLES, config, folder, "train")
     assert "is damaged" in capsys.readouterr().err
@@ -194,11 +195,11 @@ def test_a_table_without_battles(config, tmp_path):
 
 
 def test_states_that_were_never_made(tmp_path, calm):
-    with pytest.raises(UserError, match=r"test\.parquet is missing: run .*extract\.py"):
+    with raises(Code.SPLIT_NOT_EXTRACTED, match=r"test\.parquet"):
         HiddenStates.read(calm, "test")
     folder = shutil.copytree(calm, tmp_path / "run")
     min(folder.rglob("*.safetensors")).unlink()
-    with pytest.raises(UserError, match=r"lacks evidence of \d+ answers: run .*extract\.py"):
+    with raises(Code.STATES_INCOMPLETE):
         HiddenStates.read(folder, "train")
 
 

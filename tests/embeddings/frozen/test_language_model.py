@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from arena.feature_table import FeatureTable
-from common.errors import UserError
+from common.errors import Code
 from common.run_dir import RunDir
 from embeddings.cache.shards import ShardStore
 from embeddings.frozen import answer_reader, language_model
@@ -15,6 +15,7 @@ from embeddings.frozen.language_model import LanguageModel
 from embeddings.frozen.likelihood import Likelihood, language_model_of
 from embeddings.frozen.states import HiddenStates
 from pipelines.run_record import as_json
+from tests.helpers.errors import raises
 from tests.helpers.extracted import BATTLES, FEW, extract_all
 from tests.helpers.tiny import save_tiny_model
 
@@ -153,30 +154,32 @@ def test_a_record_from_before_the_settings_were_kept_names_the_backbone(run, con
 
 
 def test_a_run_without_a_language_model_is_refused(tmp_path):
-    with pytest.raises(UserError, match="has no language model"):
+    with raises(Code.SPLIT_NOT_EXTRACTED):
         language_model_of(RunDir(tmp_path), {})
 
 
-@pytest.mark.parametrize("keep_settings", [True, False])
-def test_a_model_folder_that_is_gone_is_named(run, tmp_path, config, keep_settings):
+@pytest.mark.parametrize(
+    ("keep_settings", "code"), [(True, Code.BACKBONE_MOVED), (False, Code.BACKBONE_UNKNOWN)]
+)
+def test_a_model_folder_that_is_gone_is_named(run, tmp_path, config, keep_settings, code):
     gone = tmp_path / "gone"
     record = {"asked": str(gone), "quantization": "none"}
     if keep_settings:
         record["config"] = as_json(replace(config, source=str(gone)))
     run.record.unlink()
     run.update_record(backbone=record)
-    with pytest.raises(UserError, match=str(gone)):
+    with raises(code, match=str(gone)):
         language_model_of(run, {})
 
 
 def test_damaged_settings_in_the_record_are_refused(run):
     run.update_record(backbone={"config": {"layers": 3}})
-    with pytest.raises(UserError, match=r"run\.json is damaged"):
+    with raises(Code.RUN_FILE_DAMAGED, match=r"run\.json"):
         language_model_of(run, {})
 
 
 def test_another_model_than_read_the_training_battles_is_refused(run, config, tmp_path):
     other = replace(config, source=str(save_tiny_model(tmp_path / "other", "qwen2")))
     run.update_record(backbone={"config": as_json(other)})
-    with pytest.raises(UserError, match="read by another model"):
+    with raises(Code.BACKBONE_DIFFERS):
         Likelihood.of_run(run, "likelihood", {}).transform(FEW)

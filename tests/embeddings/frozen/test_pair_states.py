@@ -8,7 +8,7 @@ import torch
 
 from arena.battle_table import texts_hash
 from arena.swap import swap_battles
-from common.errors import UserError
+from common.errors import Code
 from common.run_dir import RunDir
 from embeddings.backbone.config import load_config
 from embeddings.backbone.load import load_backbone, load_tokenizer
@@ -17,6 +17,7 @@ from embeddings.judge.cross_fit import Judges
 from embeddings.judge.model import Judge
 from embeddings.prompts.pairs import pack_pairs
 from meta.base_models.pair_probe import PairProbe
+from tests.helpers.errors import raises
 from tests.helpers.planted import QUICK, planted, save_shallow_model
 
 BATTLES = planted(12)
@@ -84,11 +85,11 @@ def test_a_model_refuses_the_states_of_other_settings(config, tmp_path):
     run, _, _ = joint(BATTLES, replace(config, dtype="bfloat16"), tmp_path)
     other = PairProbe.read(run, "train", BATTLES, {})
     assert other.states.slots == probes.states.slots
-    with pytest.raises(UserError, match=r"another joint view .*finetune\.py"):
+    with raises(Code.VIEW_DIFFERS, match="joint"):
         other.values(model, rows)
     # As models of before were kept.
     del model["source"]
-    with pytest.raises(UserError, match="another joint view"):
+    with raises(Code.VIEW_DIFFERS, match="joint"):
         probes.values(model, rows)
 
 
@@ -96,5 +97,5 @@ def test_a_run_without_them_has_no_view_and_a_damaged_one_is_one_line(config, tm
     assert PairProbe.read(RunDir(tmp_path / "none"), "train", BATTLES, {}) is None
     run, table, _ = joint(BATTLES, config, tmp_path)
     write_joint(run.views, "train", table, "", "../elsewhere", (1, 2))
-    with pytest.raises(UserError, match=r"damaged: run .*finetune.py"):
+    with raises(Code.RUN_FILE_DAMAGED, match="joint"):
         PairProbe.read(run, "train", BATTLES, {})

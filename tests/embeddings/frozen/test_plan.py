@@ -15,6 +15,7 @@ from embeddings.frozen import chunks as windows
 from embeddings.frozen import plan as planning
 from embeddings.frozen.plan import ExtractionPlan, plan
 from embeddings.prompts.answers import pack_battles
+from tests.helpers.errors import raises
 from tests.helpers.tiny import tiny_battles, tiny_tokenizer
 
 CONFIG = BackboneConfig(name="toy", source="no/where", max_tokens=200)
@@ -194,10 +195,10 @@ def test_a_gated_backbone_is_counted_with_the_embedded_tokenizer(monkeypatch):
     monkeypatch.setattr(planning, "load_tokenizer", no_hub)
     found = plan([BATTLES], replace(CONFIG, parameters=10**9))
     assert found.lines()[0] == (
-        "  counted with the tokenizer of smollm2-135m: toy is gated: accept its licence"
+        "  counted with the tokenizer of smollm2-135m: [TB208] toy is gated: accept its licence"
     )
     assert found.lines()[1:] == counted(packed(BATTLES)).lines()
-    with pytest.raises(UserError, match="gated"):
+    with raises(Code.HUB_GATED):
         plan([BATTLES], CONFIG)
 
 

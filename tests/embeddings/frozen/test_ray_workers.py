@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from common.errors import UserError
+from common.errors import Code
 from embeddings.cache.shards import ShardWriter
 from embeddings.frozen import answer_reader as reader
 from embeddings.frozen import chunks as windows
@@ -16,6 +16,7 @@ from embeddings.frozen import ray_workers as cluster
 from embeddings.frozen.extract import extract
 from embeddings.frozen.ray_workers import RayWorkers, shares
 from pipelines import extract as command
+from tests.helpers.errors import raises
 from tests.helpers.tiny import tiny_battles
 
 BATTLES = tiny_battles(
@@ -54,13 +55,13 @@ def test_shares_of_machines_by_hand(nodes, asked, found):
 
 @pytest.mark.parametrize("nodes", [[node(CPU=2.0)], [node(CPU=9.0, GPU=2.0)], [node()]])
 def test_more_actors_than_the_cluster_carries(nodes):
-    with pytest.raises(UserError, match=r"take --actors [02] at most"):
+    with raises(Code.RAY_TOO_SMALL, match=r"--actors [02] at most"):
         shares(nodes, 3)
 
 
 def test_ray_is_missing(monkeypatch, configs, tmp_path):
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(UserError, match="pip install ray"):
+    with raises(Code.RAY_MISSING):
         extract(
             [BATTLES], len(BATTLES), configs["llama"], tmp_path, "train", read=RayWorkers().fill
         )
@@ -126,7 +127,7 @@ def test_actors_that_are_killed_are_started_again(alone, configs, tmp_path, monk
 @pytest.mark.exhaustive
 def test_no_cluster_at_an_address(small, configs, tmp_path):
     with (
-        pytest.raises(UserError, match=r"no Ray cluster at 127\.0\.0\.1:1"),
+        raises(Code.RAY_UNREACHABLE, match=r"127\.0\.0\.1:1"),
         RayWorkers("127.0.0.1:1") as none,
     ):
         extract([BATTLES[:1]], 1, configs["qwen2"], tmp_path, "test", read=none.fill)
@@ -135,5 +136,5 @@ def test_no_cluster_at_an_address(small, configs, tmp_path):
 @pytest.mark.exhaustive
 def test_another_model_on_an_actors_machine_is_one_line(small, configs, tmp_path, monkeypatch):
     monkeypatch.setattr(cluster, "fingerprint", lambda _: "another")
-    with pytest.raises(UserError, match="put the same files on both"), RayWorkers() as one:
+    with raises(Code.RAY_MODEL_DIFFERS), RayWorkers() as one:
         extract([BATTLES], 10, configs["llama"], tmp_path, "train", read=one.fill)

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from common.errors import UserError
+from common.errors import Code
 from embeddings.backbone.config import load_config
 from embeddings.backbone.layers import layer_numbers
 from embeddings.backbone.load import load_backbone
 from embeddings.frozen.scoring import QUANTITIES, Scorer, _of_tokens, slot_names
 from embeddings.prompts.answers import pack_battles
 from embeddings.prompts.chat_template import Encoder
+from tests.helpers.errors import raises
 from tests.helpers.tiny import ARCHITECTURES, save_tiny_model, tiny_battles
 
 END = {"llama": "<|eot_id|>", "qwen2": "<|im_end|>", "gemma2": "<end_of_turn>"}
@@ -219,7 +220,7 @@ def test_logits_are_scaled_as_the_model_scales_them(architecture, tmp_path):
 
 def test_a_model_that_changes_its_logits_otherwise_is_refused(tmp_path):
     folder = save_tiny_model(tmp_path / "x", "hyperclovax", logits_scaling=4.0)
-    with pytest.raises(UserError, match="HyperCLOVAXForCausalLM changes its logits after"):
+    with raises(Code.ARCHITECTURE_UNSUPPORTED, match="HyperCLOVAXForCausalLM"):
         Reader(load_config(str(folder)), "llama")
 
 

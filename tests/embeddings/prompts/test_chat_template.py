@@ -6,8 +6,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from common.errors import UserError
+from common.errors import Code
 from embeddings.prompts.chat_template import Encoder, comparison_template, conversation_template
+from tests.helpers.errors import raises
 from tests.helpers.tiny import CHATML, ROLES, SPECIAL, tiny_tokenizer
 
 SAYS = ["What is the capital of France?", "The capital is Paris.", "And of 2 others?", "I can't."]
@@ -196,9 +197,8 @@ def test_a_template_that_loses_or_moves_texts_gives_way_to_the_plain_one(templat
     ["{{ range(10**9) }}", "{{ 1 / 0 }}", "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}"],
 )
 def test_a_template_that_fails_is_one_line(template):
-    with pytest.raises(UserError, match="chat template cannot be rendered") as error:
+    with raises(Code.CHAT_TEMPLATE_INVALID):
         Encoder(tiny_tokenizer(chat_template=template))
-    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -228,5 +228,5 @@ def test_the_beginning_of_a_template_stays(start):
 
 
 def test_a_tokenizer_without_backend_is_a_users_mistake():
-    with pytest.raises(UserError, match=r"tokenizer\.json"):
+    with raises(Code.TOKENIZER_UNSUPPORTED, match=r"tokenizer\.json"):
         Encoder(SimpleNamespace(chat_template=None))

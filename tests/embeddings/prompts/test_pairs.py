@@ -8,9 +8,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from arena.swap import swap_battles
-from common.errors import UserError
+from common.errors import Code
 from embeddings.prompts.chat_template import PAIR_HEADERS, Encoder, broken_up, comparison_template
 from embeddings.prompts.pairs import distinct, pack_pairs
+from tests.helpers.errors import raises
 from tests.helpers.tiny import tiny_battles, tiny_tokenizer
 
 BATTLES = tiny_battles(
@@ -83,7 +84,7 @@ def test_take_keeps_everything_together(tokenizer):
 
 
 def test_a_budget_under_the_template_is_refused(tokenizer):
-    with pytest.raises(UserError, match="max_tokens 20 is too small"):
+    with raises(Code.MAX_TOKENS_TOO_SMALL, match="20"):
         pack_pairs(BATTLES, tokenizer, 20)
 
 
