@@ -1,4 +1,4 @@
-"""Prompt groups and folds: which rows may never part, and which fold each group belongs to.
+"""Prompt groups and folds: rows of one group are always in one fold.
 
 Rows are one group when they share the normalised prompt, or the unordered pair of answers, or are
 joined by a chain of such rows. A group is named by the smallest hash among the prompts of its rows.
@@ -25,10 +25,10 @@ SHORTEST_PAIR = 20
 """Characters of two answers together below which many prompts get that pair ("Yes." and "No")."""
 
 NO_PAIR = "0" * 32
-"""Stands for a pair of answers that tells nothing."""
+"""Stands for a pair of answers that does not identify its row."""
 
 THRIFTY_FOLDS = 5
-"""A language model that is fine-tuned once, not a fold at a time, leaves out one of so many."""
+"""A language model that is fine-tuned only once leaves out one fold of so many."""
 
 
 def normalise(turns: Turns) -> str:
@@ -63,10 +63,10 @@ def prompt_hash(prompt: Turns, a: Turns, b: Turns) -> str:
 
 
 def pair_hash(a: Turns, b: Turns) -> str | None:
-    """Hash of the unordered pair of answers, ``None`` for a pair that tells nothing of its row.
+    """Hash of the unordered pair of answers, ``None`` for a pair that does not identify its row.
 
-    Two equal answers tell nothing (two times "" or the same canned refusal: no side to remember),
-    and neither do answers under ``SHORTEST_PAIR``. Linked, they would join unrelated prompts.
+    Two equal answers do not (two times "" or the same canned refusal: no side to remember), and
+    neither do answers under ``SHORTEST_PAIR``. Linked, they would join unrelated prompts.
     """
     if list(a) == list(b) or sum(len(turn or "") for turn in (*a, *b)) < SHORTEST_PAIR:
         return None
@@ -74,14 +74,14 @@ def pair_hash(a: Turns, b: Turns) -> str | None:
 
 
 class Groups:
-    """The groups of rows that are added one after the other; 24 bytes of memory each."""
+    """Groups of rows that are added in parts; 24 bytes of memory a row."""
 
     def __init__(self) -> None:
-        """Begin with no row."""
+        """Start with no rows."""
         self._prompts, self._pairs = array("Q"), bytearray()
 
     def add(self, battles: pd.DataFrame) -> None:
-        """Take in the next rows: their columns prompt, response_a, response_b."""
+        """Add the next rows; their columns prompt, response_a, response_b are read."""
         texts = (battles[name] for name in ("prompt", "response_a", "response_b"))
         for prompt, a, b in zip(*texts, strict=True):
             self._prompts.append(int(prompt_hash(prompt, a, b), 16))
@@ -105,8 +105,8 @@ class Groups:
 def _firsts(values: np.ndarray) -> np.ndarray:
     """Of each value, the position of its first occurrence."""
     _, first, which = np.unique(values, return_index=True, return_inverse=True)
-    found: np.ndarray = first[which]
-    return found
+    positions: np.ndarray = first[which]
+    return positions
 
 
 def assign_groups(df: pd.DataFrame) -> pd.Series[str]:
@@ -146,8 +146,8 @@ def held_out(groups: Iterable[str], folds: int) -> list[np.ndarray]:
     Raises:
         UserError: a judge has nothing to learn from.
     """
-    found = fold_of(groups, THRIFTY_FOLDS if folds == 1 else folds)
-    left_out = [found == k for k in range(folds)]
+    fold = fold_of(groups, THRIFTY_FOLDS if folds == 1 else folds)
+    left_out = [fold == k for k in range(folds)]
     for k, out in enumerate(left_out):
         if out.all():
             raise UserError(

@@ -1,4 +1,4 @@
-"""The public layouts of battles: a new one is one reader function and one line in ``LAYOUTS``.
+"""The public layouts of battles; a new one is one reader function and one line in ``LAYOUTS``.
 
 A reader function takes the cells of one row, in which cells of JSON are decoded already
 (:class:`JsonColumns`), and returns a :class:`Battle` or raises :class:`DamagedRowError`.
@@ -43,33 +43,33 @@ class Message(NamedTuple):
 
 
 def json_list(cell: str) -> list[Any] | Damaged:
-    """A JSON list of strings, nulls and objects; else what is wrong with the cell."""
+    """Decode a JSON list of strings, nulls and objects; or tell why the cell is none."""
     try:
-        found = json.loads(cell)
+        items = json.loads(cell)
     except (ValueError, RecursionError):
         return Damaged("is not JSON")
-    if not isinstance(found, list):
+    if not isinstance(items, list):
         return Damaged("is not a list")
-    if not all(item is None or isinstance(item, str | dict) for item in found):
+    if not all(item is None or isinstance(item, str | dict) for item in items):
         return Damaged("is not a list of texts")
-    return found
+    return items
 
 
 class JsonColumns:
-    """Which columns of a file are of JSON lists: those where at least half of the texts are.
+    """Recognises the columns of JSON lists: those in which at least half of the texts are one.
 
-    In such a column an empty cell is missing, and one that is not a JSON list is damaged. In every
-    other column each text is one literal turn, whatever it looks like.
+    In such a column an empty cell is missing, and a text that is not a JSON list is damaged. In
+    every other column each text is one literal turn, whatever it looks like.
     """
 
     def __init__(self, columns: Iterable[str]) -> None:
-        """Begin with no row; ``columns`` may be of JSON lists."""
+        """Start with no rows; ``columns`` are the candidates."""
         self._lists = dict.fromkeys(columns, 0)
-        """Cells that are JSON lists, less those filled otherwise."""
+        """Number of cells that are JSON lists minus the number of other texts, by column."""
         self._filled: set[str] = set()
 
     def see(self, cells: Cells) -> None:
-        """Count one row more."""
+        """Count the texts of one more row."""
         for name in self._lists:
             cell = cells.get(name)
             if isinstance(cell, str) and cell:
@@ -77,7 +77,7 @@ class JsonColumns:
                 self._lists[name] += -1 if isinstance(json_list(cell), Damaged) else 1
 
     def decode(self, cells: dict[str, Any]) -> None:
-        """Decode the cells of a row in place, once all rows were seen."""
+        """Decode the cells of a row in place, after all rows were counted."""
         for name in self._filled:
             cell = cells.get(name)
             if self._lists[name] >= 0 and isinstance(cell, str):
@@ -85,7 +85,7 @@ class JsonColumns:
 
 
 def cell_of(cells: Cells, name: str) -> Any:
-    """The cell of a column that the layout needs."""
+    """The cell of a column that the layout needs; ``DamagedRowError`` where it is missing."""
     cell = cells.get(name)
     if cell is None:
         raise DamagedRowError(f"{name} is missing")
@@ -149,22 +149,22 @@ def _text(name: str, content: Any) -> str | None:
     return "\n".join(text for text in texts if isinstance(text, str))
 
 
-def rounds(name: str, said: Sequence[Message]) -> tuple[list[str | None], list[str | None]]:
+def rounds(name: str, dialogue: Sequence[Message]) -> tuple[list[str | None], list[str | None]]:
     """User turns and assistant turns; text of the system goes before the first user turn."""
-    system = [message.text or "" for message in said if message.role == "system"]
-    turns = [message for message in said if message.role != "system"]
-    asked, answered = turns[0::2], turns[1::2]
+    system = [message.text or "" for message in dialogue if message.role == "system"]
+    turns = [message for message in dialogue if message.role != "system"]
+    questions, answers = turns[0::2], turns[1::2]
     if (
         not turns
-        or len(asked) != len(answered)
-        or any(message.role != "user" for message in asked)
-        or any(message.role != "assistant" for message in answered)
+        or len(questions) != len(answers)
+        or any(message.role != "user" for message in questions)
+        or any(message.role != "assistant" for message in answers)
     ):
         raise DamagedRowError(f"{name} does not alternate user, assistant, to a last answer")
-    prompt = [message.text for message in asked]
+    prompt = [message.text for message in questions]
     if system:
         prompt[0] = "\n\n".join([*system, prompt[0] or ""])
-    return prompt, [message.text for message in answered]
+    return prompt, [message.text for message in answers]
 
 
 HH = re.compile(r"\s*Human:.*\n\nAssistant:", re.DOTALL)
@@ -191,20 +191,20 @@ def read_pair(cells: Cells) -> Battle:
 
 
 def _side(name: str, cells: Cells) -> tuple[list[str | None], list[str | None]]:
-    """Rounds of one side: an answer that begins with the assistant continues the prompt."""
-    said = _dialogue(name, "assistant", cells)
-    if said[:1] and said[0].role == "assistant":
-        asked = [Message("user", "")]
+    """Prompt and answers of one side; an answer without a user turn continues ``prompt``."""
+    dialogue = _dialogue(name, "assistant", cells)
+    if dialogue[:1] and dialogue[0].role == "assistant":
+        before = [Message("user", "")]
         if cells.get("prompt") is not None:
-            asked = _dialogue("prompt", "user", cells)
-        if len(asked) > 1 and asked[-1] == Message("assistant", ""):
-            asked.pop()  # An HH prompt ends with the mark of the turn to come.
-        said = asked + said
-    return rounds(name, said)
+            before = _dialogue("prompt", "user", cells)
+        if len(before) > 1 and before[-1] == Message("assistant", ""):
+            before.pop()  # An HH prompt ends with the mark of the turn to come.
+        dialogue = before + dialogue
+    return rounds(name, dialogue)
 
 
 def _dialogue(name: str, role: str, cells: Cells) -> list[Message]:
-    """Messages of a cell; a plain text is one message of ``role``."""
+    """The messages of a cell; a plain text is one message of ``role``."""
     cell = cell_of(cells, name)
     if not isinstance(cell, str):
         return messages(name, cells)
@@ -217,15 +217,15 @@ def _dialogue(name: str, role: str, cells: Cells) -> list[Message]:
 
 @dataclass(frozen=True)
 class Layout:
-    """A layout: the columns that tell it, and how one of its rows is read.
+    """A layout: the columns by which it is recognised, and the reader of its rows.
 
     Attributes:
-        name: as shown to the user.
+        name: shown to the user.
         texts: columns that a file of this layout has.
         read: reader function of a row's cells.
-        ids: columns that may hold the id; the first one present counts.
-        needs_id: whether a test file must have one, because its submission is keyed by it.
-        voted: whether winner columns tell the label (else ``read`` does).
+        ids: columns that may hold the id; the first one present is used.
+        needs_id: whether a test file needs an id, because its submission is keyed by it.
+        voted: whether the label is in winner columns (else ``read`` returns it).
     """
 
     name: str
@@ -250,7 +250,7 @@ LAYOUTS = (
 )
 
 WINNER_COLUMNS = (CLASSES, ("winner_model",), ("winner",))
-"""The ways to tell the winner; the first that a file has all columns of counts."""
+"""Sets of winner columns; a file's is the first set of which it has all columns."""
 
 COLUMNS = frozenset(
     [
@@ -263,10 +263,10 @@ COLUMNS = frozenset(
 
 
 def layout_of(source: str, columns: Sequence[str]) -> Layout:
-    """The first layout whose columns are there.
+    """The first layout all of whose columns are present.
 
     Raises:
-        UserError: none is; the message names the columns that the nearest one lacks.
+        UserError: there is none; the message names the columns missing for the nearest layout.
     """
     for layout in LAYOUTS:
         if set(layout.texts) <= set(columns):
@@ -280,10 +280,10 @@ def layout_of(source: str, columns: Sequence[str]) -> Layout:
 
 
 def winner_columns(source: str, columns: Sequence[str], labelled: bool) -> tuple[str, ...]:
-    """The columns that tell the winner, () where there are none.
+    """The winner columns of a file, () where it has none.
 
     Raises:
-        UserError: there are none, and the file is ``labelled``.
+        UserError: it has none, and is ``labelled``.
     """
     for names in WINNER_COLUMNS:
         if set(names) <= set(columns):
@@ -303,18 +303,18 @@ WINNERS = {"a": A, "modela": A, "b": B, "modelb": B, "tie": TIE, "bothbad": TIE,
 
 
 def winner_called(text: str) -> int | None:
-    """The label of a winner's name in any case, with any signs between its letters, else None."""
+    """The label of a winner's name, whatever its case and punctuation; None if it is unknown."""
     return WINNERS.get(re.sub(r"[\W_]", "", text.lower()))
 
 
 def winner_of(cells: Cells, names: Sequence[str]) -> int:
-    """The label that the winner columns ``names`` tell."""
+    """The label in the winner columns ``names``; ``DamagedRowError`` where there is none."""
     if len(names) == 1:
         text = str(cell_of(cells, names[0])).strip()
         label = winner_called(text)
         if label is None:
-            told = f"is {text[:40]!r}, not a, b or tie" if text else "is empty: no winner"
-            raise DamagedRowError(f"{names[0]} {told}")
+            problem = f"is {text[:40]!r}, not a, b or tie" if text else "is empty: no winner"
+            raise DamagedRowError(f"{names[0]} {problem}")
         return label
     votes = [_vote(name, cell_of(cells, name)) for name in names]
     if sum(votes) != 1:

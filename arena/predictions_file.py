@@ -1,4 +1,4 @@
-"""Files of probabilities and of votes, one row a battle: read in any format, checked row by row.
+"""Read files of probabilities and of votes, one row a battle; every row is checked.
 
 A file (CSV, parquet or JSONL, local or a URL) has the column id and, in any order of columns,
 
@@ -36,19 +36,19 @@ PROBABILITIES = (
 """Names of the three probabilities beside ``CLASSES``, in class order."""
 
 LABELS = ("label", "winner_model", "winner")
-"""Columns that tell the label in one cell."""
+"""Columns that hold the label in one cell."""
 
 LOG_ODDS = ("side", "tie")
 """Columns of a view of log-odds (fine-tuned logits, verdicts), which give its probabilities."""
 
 BLANK = ("", "-1", "-1.0", "nan", "none", "null")
-"""A cell of a label that is not known, in lower case."""
+"""Cells of an unknown label, in lower case."""
 
 NAMED = "; or ".join(", ".join(names) for names in (CLASSES, *PROBABILITIES))
 VOTES = f"a column {' or '.join(LABELS)}, or votes of 0 and 1 in {', '.join(CLASSES)}"
 
 DRIFT = 0.02
-"""How far a sum of probabilities may be from 1: three of two decimals each are off by .015."""
+"""Largest distance of a sum of probabilities from 1; three of two decimals are off by .015."""
 
 
 @dataclass(frozen=True)
@@ -85,38 +85,38 @@ def read_forecasts(source: str) -> Forecasts:
 
     Raises:
         UserError: a column is missing or ambiguous, a row is damaged, an id occurs twice, three
-            numbers are no probabilities, a label is none.
+            numbers are no probabilities, a label is invalid.
     """
-    found, ids = _read(source, ["group", "prompt"])
-    names, votes = _columns(source, found)
+    file, ids = _read(source, ["group", "prompt"])
+    names, votes = _columns(source, file)
     if not votes:
         raise UserError(Code.VOTES_MISSING, f"{source} has no labels. Add {VOTES}.")
     rows = range(len(ids))
-    probabilities = _probabilities(source, ids, rows, found, names)
-    labels = np.array([_label(source, ids, i, found, votes) for i in rows])
-    return Forecasts(ids, probabilities, labels, _groups(ids, found))
+    probabilities = _probabilities(source, ids, rows, file, names)
+    labels = np.array([_label(source, ids, i, file, votes) for i in rows])
+    return Forecasts(ids, probabilities, labels, _groups(ids, file))
 
 
 def read_votes(source: str, ids: Sequence[str]) -> np.ndarray:
-    """Read the votes on these battles, int64 (n,), -1 where the file tells none.
+    """Read the votes on these battles, int64 (n,), -1 where unknown.
 
     Args:
         source: local path or any URL that fsspec opens.
-        ids: battle ids, n; rows of other battles are left alone.
+        ids: battle ids, n; rows of other battles are ignored.
 
     Raises:
-        UserError: no column tells a vote, a row is damaged, an id occurs twice, a vote is none.
+        UserError: no column has votes, a row is damaged, an id occurs twice, a vote is invalid.
     """
-    found, names = _read(source, [])
-    columns = _label_columns(found)
-    if set(CLASSES) <= set(found.columns):
+    file, names = _read(source, [])
+    columns = _label_columns(file)
+    if set(CLASSES) <= set(file.columns):
         columns.append(CLASSES)
     if not columns:
         raise UserError(Code.VOTES_MISSING, f"{source} has no votes. Add {VOTES}.")
     place = {name: i for i, name in enumerate(names)}
     return np.array(
         [
-            _label(source, names, place[name], found, columns) if name in place else UNKNOWN
+            _label(source, names, place[name], file, columns) if name in place else UNKNOWN
             for name in ids
         ],
         dtype=np.int64,
@@ -130,9 +130,9 @@ def read_probabilities(source: str, ids: Sequence[str], *, logits: bool) -> np.n
 
     Args:
         source: local path or any URL that fsspec opens.
-        ids: battle ids, n; rows of other battles are left alone.
-        logits: whether triples are taken for logits where a number is below 0 or above 1, or no
-            row sums to 1.
+        ids: battle ids, n; rows of other battles are ignored.
+        logits: whether triples are read as logits if a number is below 0 or above 1, or no row
+            sums to 1.
 
     Returns:
         float64 (n, 3), rows that sum to 1.
@@ -140,17 +140,17 @@ def read_probabilities(source: str, ids: Sequence[str], *, logits: bool) -> np.n
     Raises:
         UserError: the file cannot be read, lacks a battle, or holds something else.
     """
-    found, names = _read(source, LOG_ODDS)
+    file, names = _read(source, LOG_ODDS)
     place = {name: i for i, name in enumerate(names)}
-    there = set(found.columns)
-    if there.issuperset(LOG_ODDS) and not any(
-        there.issuperset(t) for t in (CLASSES, *PROBABILITIES)
+    present = set(file.columns)
+    if present.issuperset(LOG_ODDS) and not any(
+        present.issuperset(t) for t in (CLASSES, *PROBABILITIES)
     ):
         columns: Sequence[str] = LOG_ODDS
     else:
-        columns, _ = _columns(source, found)
+        columns, _ = _columns(source, file)
     known = [
-        name in place and any(not _is_empty(found.rows[place[name]].cells.get(c)) for c in columns)
+        name in place and any(not _is_empty(file.rows[place[name]].cells.get(c)) for c in columns)
         for name in ids
     ]
     if not all(known):
@@ -161,29 +161,29 @@ def read_probabilities(source: str, ids: Sequence[str], *, logits: bool) -> np.n
         )
     rows = [place[name] for name in ids]
     if columns == LOG_ODDS:
-        side, tie = _numbers(source, names, rows, found, columns).T
+        side, tie = _numbers(source, names, rows, file, columns).T
         return from_log_odds(side, tie)
     if logits:
-        triples = _numbers(source, names, rows, found, columns)
+        triples = _numbers(source, names, rows, file, columns)
         sums = np.abs(triples.sum(axis=1) - 1) <= DRIFT
         if (triples < 0).any() or (triples > 1 + DRIFT).any() or not sums.any():
             return np.asarray(softmax(triples, axis=1))
-    return _probabilities(source, names, rows, found, columns)
+    return _probabilities(source, names, rows, file, columns)
 
 
-def _read(source: str, also: Sequence[str]) -> tuple[Source, list[str]]:
-    """The rows of a file, none of them damaged, and their ids, none of them twice."""
+def _read(source: str, extra: Sequence[str]) -> tuple[Source, list[str]]:
+    """Read a file and its ids; ``UserError`` for a damaged row or a repeated id."""
     names = [name for triple in (CLASSES, *PROBABILITIES) for name in triple]
-    found = read_source(source, ["id", *LABELS, *names, *also])
-    if "id" not in found.columns:
+    file = read_source(source, ["id", *LABELS, *names, *extra])
+    if "id" not in file.columns:
         raise UserError(
             Code.COLUMN_MISSING,
             f"{source} has no column id. Add one: it names the battle of each row.",
         )
-    if not found.rows:
+    if not file.rows:
         raise UserError(Code.INPUT_EMPTY, f"{source} has no rows. Give one row for each battle.")
     ids: dict[str, int] = {}
-    for i, row in enumerate(found.rows):
+    for i, row in enumerate(file.rows):
         cell = row.cells.get("id")
         name = "" if cell is None else str(cell)
         if row.damage:
@@ -203,25 +203,25 @@ def _read(source: str, also: Sequence[str]) -> tuple[Source, list[str]]:
                 f"{_at(source, i, name)}: row {ids[name] + 1} has the same id. Delete one.",
             )
         ids[name] = i
-    return found, list(ids)
+    return file, list(ids)
 
 
 def _at(source: str, i: int, name: str) -> str:
     return f"{source}, row {i + 1} (id {name[:40]})"
 
 
-def _label_columns(found: Source) -> list[Sequence[str]]:
-    """The columns that each tell the label in one cell."""
-    return [(name,) for name in LABELS if name in found.columns]
+def _label_columns(file: Source) -> list[Sequence[str]]:
+    """The columns that hold the label in one cell."""
+    return [(name,) for name in LABELS if name in file.columns]
 
 
-def _columns(source: str, found: Source) -> tuple[Sequence[str], list[Sequence[str]]]:
-    """The columns of the probabilities, and those that tell the label: one or three names each."""
-    columns = set(found.columns)
+def _columns(source: str, file: Source) -> tuple[Sequence[str], list[Sequence[str]]]:
+    """The columns of the probabilities, and those of the label: sets of one or three names."""
+    columns = set(file.columns)
     triples: list[Sequence[str]] = [t for t in PROBABILITIES if columns.issuperset(t)]
-    labels = _label_columns(found)
+    labels = _label_columns(file)
     if columns.issuperset(CLASSES):
-        numbers = (_number(row.cells.get(name)) for row in found.rows for name in CLASSES)
+        numbers = (_number(row.cells.get(name)) for row in file.rows for name in CLASSES)
         fractions = any(x is not None and x not in (0.0, 1.0, -1.0) for x in numbers)
         # Hard forecasts look like votes, but beside a label they cannot be.
         if fractions or (labels and not triples):
@@ -236,10 +236,10 @@ def _columns(source: str, found: Source) -> tuple[Sequence[str], list[Sequence[s
         )
     if not triples:
         nearest = max((*PROBABILITIES, CLASSES), key=lambda t: len(columns & set(t)))
-        lacking = [n for n in nearest if n not in columns] if columns & set(nearest) else []
-        what = f"column {', '.join(lacking)}" if lacking else "probabilities"
+        missing = [n for n in nearest if n not in columns] if columns & set(nearest) else []
+        absent = f"column {', '.join(missing)}" if missing else "probabilities"
         raise UserError(
-            Code.COLUMN_MISSING, f"{source} has no {what}. Name the probabilities {NAMED}."
+            Code.COLUMN_MISSING, f"{source} has no {absent}. Name the probabilities {NAMED}."
         )
     return triples[0], labels
 
@@ -256,30 +256,30 @@ def _is_empty(cell: Any) -> bool:
 
 
 def _numbers(
-    source: str, ids: Sequence[str], rows: Sequence[int], found: Source, names: Sequence[str]
+    source: str, ids: Sequence[str], rows: Sequence[int], file: Source, names: Sequence[str]
 ) -> np.ndarray:
     """Finite numbers of the columns ``names``, float64 (len(rows), len(names))."""
     numbers = np.empty((len(rows), len(names)))
     for k, i in enumerate(rows):
         for c, name in enumerate(names):
-            cell = found.rows[i].cells.get(name)
+            cell = file.rows[i].cells.get(name)
             number = _number(cell)
             if number is None or not math.isfinite(number):
-                told = "is empty" if cell in (None, "") else f"is {str(cell)[:40]!r}"
+                problem = "is empty" if cell in (None, "") else f"is {str(cell)[:40]!r}"
                 raise UserError(
                     Code.PROBABILITY_INVALID,
-                    f"{_at(source, i, ids[i])}: {name} {told}, not a number.",
+                    f"{_at(source, i, ids[i])}: {name} {problem}, not a number.",
                 )
             numbers[k, c] = number
     return numbers
 
 
 def _probabilities(
-    source: str, ids: Sequence[str], rows: Sequence[int], found: Source, names: Sequence[str]
+    source: str, ids: Sequence[str], rows: Sequence[int], file: Source, names: Sequence[str]
 ) -> np.ndarray:
-    numbers = _numbers(source, ids, rows, found, names)
+    numbers = _numbers(source, ids, rows, file, names)
     for k, c in np.argwhere(numbers < 0)[:1]:
-        cell = str(found.rows[rows[k]].cells[names[c]])[:40]
+        cell = str(file.rows[rows[k]].cells[names[c]])[:40]
         where = _at(source, rows[k], ids[rows[k]])
         raise UserError(
             Code.PROBABILITY_INVALID, f"{where}: {names[c]} is {cell!r}, not a probability."
@@ -295,24 +295,24 @@ def _probabilities(
 
 
 def _label(
-    source: str, ids: Sequence[str], i: int, found: Source, columns: Sequence[Sequence[str]]
+    source: str, ids: Sequence[str], i: int, file: Source, columns: Sequence[Sequence[str]]
 ) -> int:
-    """The label of row ``i``, which every one of ``columns`` must tell alike."""
-    cells = found.rows[i].cells
+    """The label of row ``i``, on which all of ``columns`` must agree."""
+    cells = file.rows[i].cells
     try:
-        told = [_told(cells, names) for names in columns]
+        labels = [_label_in(cells, names) for names in columns]
     except DamagedRowError as damage:
         raise UserError(Code.ROW_DAMAGED, f"{_at(source, i, ids[i])}: {damage}") from None
-    if len(set(told)) > 1:
+    if len(set(labels)) > 1:
         both = " and ".join(names[0] for names in columns)
         raise UserError(
             Code.LABELS_DISAGREE,
             f"{_at(source, i, ids[i])}: {both} give different labels. Delete one of the columns.",
         )
-    return told[0]
+    return labels[0]
 
 
-def _told(cells: Cells, names: Sequence[str]) -> int:
+def _label_in(cells: Cells, names: Sequence[str]) -> int:
     texts = ["" if cells.get(name) is None else str(cells[name]).strip() for name in names]
     if all(text.lower() in BLANK for text in texts):
         return UNKNOWN
@@ -327,23 +327,23 @@ def _told(cells: Cells, names: Sequence[str]) -> int:
     return label
 
 
-def _groups(ids: Sequence[str], found: Source) -> np.ndarray:
+def _groups(ids: Sequence[str], file: Source) -> np.ndarray:
     """Group of each row by its group, else its prompt, else its id, as 16 hex digits."""
-    by_group = "group" in found.columns
+    by_group = "group" in file.columns
     if not by_group:
         json = JsonColumns(["prompt"])
-        for row in found.rows:
+        for row in file.rows:
             json.see(row.cells)
-        for row in found.rows:
+        for row in file.rows:
             json.decode(row.cells)
     groups = []
-    for name, row in zip(ids, found.rows, strict=True):
+    for name, row in zip(ids, file.rows, strict=True):
         cell = row.cells.get("group" if by_group else "prompt")
         if cell is None or cell == "" or isinstance(cell, Damaged):
             groups.append(digest([["id", name]]))
         elif by_group:
             groups.append(digest([["group", str(cell)]]))
         else:
-            sound = isinstance(cell, list) and all(isinstance(t, str | None) for t in cell)
-            groups.append(prompt_hash(cell if sound else [str(cell)], [name], []))
+            turns = isinstance(cell, list) and all(isinstance(t, str | None) for t in cell)
+            groups.append(prompt_hash(cell if turns else [str(cell)], [name], []))
     return np.array(groups)

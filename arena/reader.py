@@ -1,4 +1,4 @@
-"""Any public file of battles to the canonical table of ``arena.schema``."""
+"""Read a file of battles in any public layout into the canonical table of ``arena.schema``."""
 
 from __future__ import annotations
 
@@ -37,45 +37,47 @@ from common.errors import Code, UserError
 from common.parquet import GROUP
 
 LONGEST = 2_000_000
-"""Characters of one cell; the longest answer of LMSYS train.csv has 53 thousand."""
+"""Most characters of one cell; the longest answer of LMSYS train.csv has 53 thousand."""
 
 LONGEST_ID = 200
-"""Characters of an id; a longer one is text that slipped into the wrong column."""
+"""Most characters of an id; a longer one is text that slipped into the wrong column."""
 
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-"""What ends a line or a cell of a CSV for some reader, or cannot be seen."""
+"""Characters that end a line or a cell of a CSV for some reader, or are invisible."""
 
 FORMULA = re.compile(r'(?:^|[;,])[\s"]*[=+\-@\uff1d\uff0b\uff0d\uff20]')
-"""Where a cell of a spreadsheet begins that may be a formula, whatever parts cells there; East
-Asian locales take full-width signs, too."""
+"""The start of a spreadsheet cell that may be a formula, whatever character separates cells; East
+Asian locales accept full-width signs, too."""
 
 CALL = re.compile(r"[(|!#\[]")
-"""What a formula calls or links something with; -Xf3 and -5 do no harm."""
+"""The characters with which a formula calls or links something; -Xf3 and -5 do no harm."""
 
 SURROGATE = re.compile("[\ud800-\udfff]")
-NOTHING = Battle([], [], [])
+NO_BATTLE = Battle([], [], [])
 
 REASON = COLUMNS.index("reason")
 
 
 class BattleFile:
-    """A file of battles that was read once: what all of its rows say together is known.
+    """An open file of battles whose rows have been scanned once.
+
+    The scan finds out which columns hold JSON and which ids are repeated.
 
     Attributes:
         source: its path or URL.
     """
 
     def __init__(self, source: str, stream: Stream, labelled: bool, needs_id: bool = True) -> None:
-        """Read it once.
+        """Scan all rows.
 
         Args:
             source: its path or URL.
             stream: its columns and rows.
             labelled: as for :func:`open_battles`.
-            needs_id: whether a test file must have ids where its layout says so.
+            needs_id: whether a test file needs ids if its layout does.
 
         Raises:
-            UserError: its columns are of no layout, it has no row, or is not UTF-8.
+            UserError: its columns fit no layout, it has no row, or it is not UTF-8.
         """
         self.source, self._rows, self._labelled = source, stream.rows, labelled
         self._layout = layout = layout_of(source, stream.columns)
@@ -92,7 +94,7 @@ class BattleFile:
             foreign += is_foreign(row)
             set_aside_long_cells(row)
             self._json.see(row.cells)
-            # No id holds a control character.
+            # An id contains no control character, so this stand-in cannot collide with one.
             name = self._name(row, number) or f"\0{number}"
             names += sha256(name.encode()).digest()[:16]
         ids = np.frombuffer(bytes(names), dtype="S16")
@@ -109,22 +111,22 @@ class BattleFile:
             UserError: after the last part, where none of the rows of a training file can be used.
         """
         records = enumerate(self._rows)
-        first, sound = "", False
+        first_reason, any_valid = "", False
         while part := [self._record(*numbered) for numbered in itertools.islice(records, GROUP)]:
             reasons = [record[REASON] for record in part]
-            first, sound = first or reasons[0], sound or "" in reasons
+            first_reason, any_valid = first_reason or reasons[0], any_valid or "" in reasons
             yield _table(part)
-        if self._labelled and not sound:
+        if self._labelled and not any_valid:
             raise UserError(
                 Code.ALL_ROWS_DAMAGED,
-                f"Every row of {self.source} is damaged; the first one: {first}.",
+                f"Every row of {self.source} is damaged; the first one: {first_reason}.",
             )
 
     def _name(self, row: Row, number: int) -> str:
         return _id(row.cells.get(self._id)) if self._id else str(number)
 
     def _record(self, number: int, row: Row) -> tuple[Any, ...]:
-        """A row as the canonical table has it, without its group."""
+        """The values of a row in the canonical table, without its group."""
         set_aside_long_cells(row)
         self._json.decode(row.cells)
         name, reason = self._name(row, number), ""
@@ -137,39 +139,42 @@ class BattleFile:
             if number in self._repeated:
                 raise DamagedRowError(f"{self._id} is that of an earlier row")
         except DamagedRowError as damage:
-            battle, reason = NOTHING, str(damage)
+            battle, reason = NO_BATTLE, str(damage)
         models = (_text(row.cells.get(column)) for column in ("model_a", "model_b"))
         return name or str(number), number, *battle, *models, reason, digest(battle[:3])
 
 
 @contextmanager
 def open_battles(source: str, *, labelled: bool, limit: int | None = None) -> Iterator[BattleFile]:
-    """Open a file of battles that may be larger than memory: one row out for each data row in.
+    """Open a file of battles that may be larger than memory.
 
-    A row that cannot be used keeps its place, with a ``reason``, no texts, and its id where that
-    can be read (else its number). A battle that occurs twice under two ids stays twice: both rows
-    share ``key``, by which the store of evidence computes them once, and ``group``, so that neither
-    is scored by a model that saw the other.
+    The table has one row for each data row. A row that cannot be used keeps its place, with a
+    ``reason``, no texts, and its id if that can be read (else its row number). A battle that occurs
+    under two ids keeps both rows: they share ``key``, by which caches compute them once, and
+    ``group``, so that neither is scored by a model that saw the other.
 
-    A file of chosen / rejected pairs is accepted as a test file too: its votes serve to score the
+    A file of chosen / rejected pairs is accepted as a test file, too: its votes serve to score
     predictions on a hold-out.
 
     Args:
         source: local path or any URL that fsspec opens; CSV, parquet or JSONL, gzipped or not, in
             one of ``arena.formats.LAYOUTS``.
-        labelled: whether this is a training file, in which a row without exactly one winner is set
-            aside. In a test file votes are optional, and a vote that cannot be read is unknown.
-        limit: keep the first so many rows.
+        labelled: whether this is a training file, in which a row without exactly one winner is
+            rejected. In a test file votes are optional, and an unreadable vote is unknown.
+        limit: read only the first ``limit`` rows.
 
     Raises:
-        UserError: the file is of no use.
+        UserError: the file cannot be opened or read.
     """
     with open_source(source, READ_COLUMNS, limit) as stream:
         yield BattleFile(source, stream, labelled)
 
 
 def read_battles(source: str, *, labelled: bool, limit: int | None = None) -> pd.DataFrame:
-    """The whole of :func:`open_battles`: the canonical table, with all of ``COLUMNS``.
+    """Read a whole file: see :func:`open_battles`.
+
+    Returns:
+        The canonical table, with all of ``arena.schema.COLUMNS``.
 
     Raises:
         UserError: no row of the file can be used.
@@ -180,17 +185,17 @@ def read_battles(source: str, *, labelled: bool, limit: int | None = None) -> pd
 
 
 def rejected_rows(battles: pd.DataFrame) -> pd.DataFrame:
-    """The rows set aside, with the columns row, id, reason."""
+    """The rows that cannot be used, with the columns row, id, reason."""
     return battles.loc[battles["reason"] != "", ["row", "id", "reason"]].reset_index(drop=True)
 
 
 def valid_rows(battles: pd.DataFrame) -> pd.DataFrame:
-    """The rows that are not set aside."""
+    """The rows that can be used."""
     return battles[battles["reason"] == ""].reset_index(drop=True)
 
 
 def set_aside_long_cells(row: Row) -> None:
-    """Drop texts over ``LONGEST``, before anything takes its time to decode them."""
+    """Drop texts over ``LONGEST`` characters before anything spends time on decoding them."""
     for name, cell in list(row.cells.items()):
         if isinstance(cell, str) and len(cell) > LONGEST:
             row.damage = row.damage or _too_long(name, len(cell))
@@ -225,7 +230,7 @@ def read_row(layout: Layout, winners: Sequence[str], row: Row, labelled: bool) -
 
 
 def _label(winners: Sequence[str], cells: Cells, labelled: bool) -> int:
-    """The label that the winner columns tell."""
+    """The label in the winner columns."""
     if not winners:
         return UNKNOWN
     try:
@@ -237,7 +242,7 @@ def _label(winners: Sequence[str], cells: Cells, labelled: bool) -> int:
 
 
 def _clean(turns: Turns) -> list[str | None]:
-    """Turns with U+FFFD for lone surrogates, which neither UTF-8 nor parquet can carry."""
+    """Turns with U+FFFD for lone surrogates, which neither UTF-8 nor parquet can encode."""
     return [turn if turn is None else _text(turn) for turn in turns]
 
 
@@ -262,7 +267,7 @@ def is_plain(name: str) -> bool:
 
 
 def _table(records: Sequence[tuple[Any, ...]]) -> pd.DataFrame:
-    """The canonical table of records that have all of its columns but the group."""
+    """The canonical table of records, its column ``group`` still empty."""
     columns = [list(values) for values in zip(*records, strict=True)]
     table = pd.DataFrame(dict(zip(COLUMNS[:-1], columns, strict=True)))
     return table.astype({"row": np.int64, "label": np.int8}).assign(group="")

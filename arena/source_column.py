@@ -24,12 +24,12 @@ def read_sources(path: str, ids: pd.Series) -> np.ndarray:
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
     except (OSError, ValueError) as error:
-        raise UserError(Code.INPUT_UNREADABLE, f"cannot read {path}: {error}") from None
+        raise UserError(Code.INPUT_UNREADABLE, f"{path} cannot be read: {error}") from None
     if "id" not in table or len(table.columns) != 2:
-        raise UserError(
-            Code.COLUMN_MISSING, f"{path} needs the column id and one more, that names slices"
-        )
+        raise UserError(Code.COLUMN_MISSING, f"{path} needs exactly two columns, id and a source.")
     repeated = table.loc[table["id"].duplicated(), "id"]
     if len(repeated):
-        raise UserError(Code.ID_REPEATED, f"{path} repeats the id {repeated.iloc[0]}")
+        raise UserError(
+            Code.ID_REPEATED, f"{path} repeats the id {repeated.iloc[0]}. Drop one of the rows."
+        )
     return table.set_index("id").iloc[:, 0].reindex(ids).fillna("").to_numpy(dtype=str)

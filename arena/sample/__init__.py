@@ -33,5 +33,5 @@ def truth(ids: pd.Series) -> np.ndarray:
     """
     table = pd.read_csv(TRUTH, dtype={"id": str}).set_index("id")
     columns = [f"p_{c}" for c in CLASSES]
-    found: np.ndarray = table.loc[ids.to_list(), columns].to_numpy(dtype=np.float64)
-    return found
+    probabilities: np.ndarray = table.loc[ids.to_list(), columns].to_numpy(dtype=np.float64)
+    return probabilities

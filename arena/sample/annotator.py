@@ -253,15 +253,15 @@ def _language(prompt: str, answer: str) -> float:
     if _ABOUT_LANGUAGE.search(prompt):
         return 1.0
     wanted, _ = _script(prompt)
-    found, share = _script(answer)
-    if wanted and found and wanted != found:
+    script, share = _script(answer)
+    if wanted and script and wanted != script:
         return 0.0
     tongues = {_tongue(prompt), _tongue(answer)} - {""}
     return 0.0 if wanted == "LATIN" and len(tongues) > 1 else share
 
 
 def _refusal(answer: str, words: list[str]) -> float:
-    found = _REFUSAL.search(answer)
-    if not found:
+    match = _REFUSAL.search(answer)
+    if not match:
         return 0.0
-    return (1.0 if found.start() < 120 else 0.4) * (1.0 if len(words) <= 60 else 0.6)
+    return (1.0 if match.start() < 120 else 0.4) * (1.0 if len(words) <= 60 else 0.6)
