@@ -112,7 +112,7 @@ def forecasts(
         with tempfile.TemporaryDirectory() as folder:
             cv = CrossValidation(part, folds[rows], RunDir(Path(folder)))
             sets = {"meta": evidence.names}
-            for name, fusion, views in cv.trained(int(k), sets, lambda _: settings):
+            for name, fusion, views in cv.train_stackers(int(k), sets, lambda _: settings):
                 design = fusion.design(views)
                 found[name] = fusion.predict(design)
                 found["uncalibrated"] = fusion.uncalibrated(design)

@@ -1,7 +1,6 @@
-"""Three architectures, the hybrid of them, and what each part of it is worth.
+"""Ablation: three architectures, the hybrid of them, and what each view adds to it.
 
-All are fused by the same second stage with the same settings, so that they differ in their evidence
-alone.
+All get the same second stage with the same settings, so that they differ in their views alone.
 """
 
 from __future__ import annotations
@@ -63,17 +62,17 @@ def sets_of(names: Sequence[str]) -> dict[str, tuple[str, ...]]:
     return {**single, **pairs, HYBRID: tuple(names)}
 
 
-def variants(evidence: Dataset) -> list[tuple[str, dict[str, tuple[str, ...]]]]:
-    """The sets of views to compare, by the view without which their evidence is made.
+def variants(dataset: Dataset) -> list[tuple[str, dict[str, tuple[str, ...]]]]:
+    """The sets of views to compare, by the view that is left out of their dataset.
 
-    Nothing is left out ("") of :func:`sets_of`; of "hybrid without" a view everything that knows
-    it, the views that learn from it included.
+    Nothing is left out ("") for :func:`sets_of`; for "hybrid without" a view everything that uses
+    it, also in the views that learn from it.
     """
-    found = [("", sets_of(evidence.names))]
-    for view in evidence.names:
-        if others := evidence.without(view).names:
-            found.append((view, {f"{HYBRID} without {view}": tuple(others)}))
-    return found
+    sets = [("", sets_of(dataset.names))]
+    for view in dataset.names:
+        if others := dataset.without(view).names:
+            sets.append((view, {f"{HYBRID} without {view}": tuple(others)}))
+    return sets
 
 
 @dataclass(frozen=True)
@@ -83,17 +82,17 @@ class Cost:
     rows: int
     """Battles that it was trained on."""
     train_seconds: float
-    """Evidence read (and words counted), learned views, tuning, boosters and calibrator."""
+    """Reading views (and counting words), views that learn, tuning, boosters and calibrator."""
     predict_seconds_per_1000_rows: float
-    """Of battles whose evidence is there, learned views included."""
+    """Of battles whose views are extracted, those that learn included."""
     peak_mib: float
-    """Largest memory of the process, libraries and evidence included."""
+    """Largest memory of the process, libraries and data included."""
 
 
 def cost_of(folder: Path, views: Sequence[str], settings: Settings) -> Cost:
-    """Train on all folds but the first, predict that one, and tell what it took.
+    """Train on all folds but the first, predict that one, and measure both.
 
-    To be called in a process that has done nothing else, whose memory is that of this set alone.
+    Call it in a new process, whose memory is then that of this set alone.
 
     Args:
         folder: the run.
@@ -101,23 +100,24 @@ def cost_of(folder: Path, views: Sequence[str], settings: Settings) -> Cost:
         settings: as for every other set.
     """
     start = time.perf_counter()
-    evidence = without_seen(read_dataset(RunDir(folder), "train", views))
-    folds = folds_for(evidence, settings.folds)
-    scored, sets = outer_folds(folds)[0], {HYBRID: tuple(evidence.names)}
-    # A study of its own, so that no trial of another one is taken over.
-    with TemporaryDirectory() as aside:
-        cv = CrossValidation(evidence, folds, RunDir(Path(aside)))
-        _, fusion, _ = next(cv.trained(scored, sets, lambda _: settings))
-    middle = time.perf_counter()
-    held = evidence.take(folds == scored)
-    others = [int(j) for j in np.unique(folds) if j != scored]
+    dataset = without_seen(read_dataset(RunDir(folder), "train", views))
+    folds = folds_for(dataset, settings.folds)
+    held_out, sets = outer_folds(folds)[0], {HYBRID: tuple(dataset.names)}
+    # A study of its own, so that no trial of another one is reused.
+    with TemporaryDirectory() as temporary:
+        cv = CrossValidation(dataset, folds, RunDir(Path(temporary)))
+        _, stacker, _ = next(cv.train_stackers(held_out, sets, lambda _: settings))
+    trained = time.perf_counter()
+    unseen = dataset.take(folds == held_out)
+    others = [int(j) for j in np.unique(folds) if j != held_out]
     models = {
-        name: [fit.without(frozenset({scored, j})) for j in others] for name, fit in cv.fits.items()
+        name: [fit.without(frozenset({held_out, j})) for j in others]
+        for name, fit in cv.fits.items()
     }
-    fusion.predict(fusion.design(held.unseen(models)))
-    predicting = 1000 * (time.perf_counter() - middle) / len(held.battles)
-    rows = len(folds) - len(held.battles)
-    return Cost(rows, round(middle - start, 3), round(predicting, 3), round(peak_mib()))
+    stacker.predict(stacker.design(unseen.unseen(models)))
+    predicting = 1000 * (time.perf_counter() - trained) / len(unseen.battles)
+    rows = len(folds) - len(unseen.battles)
+    return Cost(rows, round(trained - start, 3), round(predicting, 3), round(peak_mib()))
 
 
 def costs_of(run: RunDir, names: Sequence[str], settings: Settings) -> dict[str, Cost]:
@@ -131,35 +131,35 @@ def costs_of(run: RunDir, names: Sequence[str], settings: Settings) -> dict[str,
     sets = {k: v for k, v in sets_of(names).items() if k in (*ARCHITECTURES, HYBRID)}
     spawn = get_context("spawn")
     with ProcessPoolExecutor(1, spawn, ignore_interrupts, max_tasks_per_child=1) as pool:
-        waiting = {k: pool.submit(cost_of, run.folder, v, settings) for k, v in sets.items()}
-        return {kind: cost.result() for kind, cost in waiting.items()}
+        futures = {k: pool.submit(cost_of, run.folder, v, settings) for k, v in sets.items()}
+        return {kind: cost.result() for kind, cost in futures.items()}
 
 
 def nested_sets(cv: CrossValidation, settings: Settings) -> tuple[OutOfFold, dict[str, float]]:
-    """Forecasts of all sets for rows that nothing had seen, and the swap gap of each set.
+    """Predictions of all sets for rows that nothing had seen, and the swap gap of each set.
 
     Args:
         cv: the training battles.
         settings: the same for every set.
     """
     outer = outer_folds(cv.folds)
-    table = OutOfFold(np.flatnonzero(np.isin(cv.folds, outer)), len(cv.folds))
+    predictions = OutOfFold(np.flatnonzero(np.isin(cv.folds, outer)), len(cv.folds))
     gaps: dict[str, float] = {}
-    for left_out, sets in variants(cv.evidence):
+    for left_out, sets in variants(cv.dataset):
         part = cv.without(left_out)
         for k in outer:
-            held = np.flatnonzero(cv.folds == k)
-            for name, fusion, views in part.trained(k, sets, lambda _: settings):
-                design = fusion.design(views)
-                forecast = fusion.predict(design)
-                gap = swap_gap(forecast, fusion.predict(design.swap()))
+            rows = np.flatnonzero(cv.folds == k)
+            for name, stacker, views in part.train_stackers(k, sets, lambda _: settings):
+                design = stacker.design(views)
+                probabilities = stacker.predict(design)
+                gap = swap_gap(probabilities, stacker.predict(design.swap()))
                 gaps[name] = max(gaps.get(name, 0.0), gap)
-                table.put(name, held, forecast)
-    return table, gaps
+                predictions.add(name, rows, probabilities)
+    return predictions, gaps
 
 
 def forecasts(cv: CrossValidation, settings: Settings, test: Dataset) -> dict[str, np.ndarray]:
-    """What every set, trained on all rows, says of other battles.
+    """Predictions of other battles by every set, trained on all rows.
 
     Args:
         cv: the training battles.
@@ -169,13 +169,13 @@ def forecasts(cv: CrossValidation, settings: Settings, test: Dataset) -> dict[st
     Returns:
         By set: float64 (m, 3).
     """
-    found = {}
-    for left_out, sets in variants(cv.evidence):
+    predictions = {}
+    for left_out, sets in variants(cv.dataset):
         part = cv.without(left_out)
         views = test.without(left_out).unseen({n: fit.models() for n, fit in part.fits.items()})
-        for name, fusion, _ in part.trained(None, sets, lambda _: settings):
-            found[name] = fusion.predict(fusion.design(views))
-    return found
+        for name, stacker, _ in part.train_stackers(None, sets, lambda _: settings):
+            predictions[name] = stacker.predict(stacker.design(views))
+    return predictions
 
 
 def figures(
@@ -188,22 +188,22 @@ def figures(
         labels: int (n,).
         groups: prompt group of each row, (n,).
     """
-    whole = row_losses(probabilities[HYBRID], labels)
-    found: dict[str, dict[str, Any]] = {}
+    hybrid = row_losses(probabilities[HYBRID], labels)
+    scores: dict[str, dict[str, Any]] = {}
     for name, p in probabilities.items():
-        found[name] = {
+        scores[name] = {
             "log_loss": log_loss(p, labels),
             "brier": brier(p, labels),
             "ece": classwise_ece(p, labels),
             "accuracy": accuracy(p, labels),
         }
         if name != HYBRID:
-            drawn = paired_bootstrap(row_losses(p, labels), whole, groups)
-            found[name]["hybrid_lower_by"] = drawn.difference
+            gain = paired_bootstrap(row_losses(p, labels), hybrid, groups)
+            scores[name]["hybrid_lower_by"] = gain.difference
             # One group has no interval.
-            known = np.isfinite(drawn.low)
-            found[name]["interval"] = [drawn.low, drawn.high] if known else None
-    return found
+            known = np.isfinite(gain.low)
+            scores[name]["interval"] = [gain.low, gain.high] if known else None
+    return scores
 
 
 def strengths(
@@ -223,15 +223,15 @@ def strengths(
     Returns:
         By architecture: ``right`` and ``right_alone`` (shares of the rows whose most probable class
         is the vote, and of those that no other architecture has right), and ``best_slices``: slices
-        of at least ``SMALLEST_SLICE`` rows where its log loss is surely lower than that of every
-        other architecture (95% intervals by paired bootstrap over prompt groups).
+        of at least ``SMALLEST_SLICE`` rows where its log loss is lower than that of every other
+        architecture (95% intervals by paired bootstrap over prompt groups).
     """
     kinds = [kind for kind in (HANDCRAFTED, FROZEN, FINETUNED) if kind in probabilities]
     right = {kind: hits(probabilities[kind], labels) for kind in kinds}
     losses = {kind: row_losses(probabilities[kind], labels) for kind in kinds}
-    # None by the winner, which no forecaster knows: one that names ties most is best at ties.
+    # No slices by winner, which no model knows: the one that predicts most ties is best at ties.
     families = name_slices(battles)
-    found: dict[str, dict[str, Any]] = {}
+    by_kind: dict[str, dict[str, Any]] = {}
     for kind in kinds:
         others = [other for other in kinds if other != kind]
         alone = right[kind] * np.prod(
@@ -243,12 +243,12 @@ def strengths(
                 rows = names == name
                 if rows.sum() < SMALLEST_SLICE or len(np.unique(groups[rows])) < 2 or not others:
                     continue
-                drawn = [
+                comparisons = [
                     paired_bootstrap(losses[kind][rows], losses[other][rows], groups[rows])
                     for other in others
                 ]
-                if all(d.high < 0 for d in drawn):
-                    nearest = max(drawn, key=lambda d: d.difference)
+                if all(c.high < 0 for c in comparisons):
+                    nearest = max(comparisons, key=lambda c: c.difference)
                     best.append(
                         {
                             "slice": f"{family}: {name}",
@@ -257,19 +257,19 @@ def strengths(
                             "interval": [-nearest.high, -nearest.low],
                         }
                     )
-        found[kind] = {
+        by_kind[kind] = {
             "right": float(right[kind].mean()),
             "right_alone": float(alone.mean()),
             "best_slices": best,
         }
-    return found
+    return by_kind
 
 
 def stage_one_costs(record: Mapping[str, Any], names: Sequence[str], rows: int) -> dict[str, Any]:
-    """What stage one took for the training battles, by architecture and in all, by ``run.json``.
+    """Costs of stage one for the training battles, by architecture and in all, from ``run.json``.
 
-    ``seconds``, ``seconds_per_1000_rows``, and where it is recorded ``peak_mib``: the largest
-    memory of a process up to the end of that step.
+    ``seconds``, ``seconds_per_1000_rows`` and, where recorded, ``peak_mib``: the largest memory of
+    a process up to the end of that step.
 
     Args:
         record: the run's record.
@@ -286,19 +286,19 @@ def stage_one_costs(record: Mapping[str, Any], names: Sequence[str], rows: int) 
         FINETUNED: [f"finetune_{name}" for name in names if LOGITS in name],
     }
     peaks: Mapping[str, int] = record.get("peak_mib", {})
-    found: dict[str, Any] = {}
+    costs: dict[str, Any] = {}
     for kind, keys in of.items():
         total = sum(seconds.get(k, 0.0) for k in keys)
         if total:
-            found[kind] = {"seconds": total, "seconds_per_1000_rows": 1000 * total / rows}
+            costs[kind] = {"seconds": total, "seconds_per_1000_rows": 1000 * total / rows}
             memory = [peaks[k] for k in keys if k in peaks]
-            found[kind] |= {"peak_mib": max(memory)} if memory else {}
-    if found:
+            costs[kind] |= {"peak_mib": max(memory)} if memory else {}
+    if costs:
         # The hybrid needs what all the others need.
-        parts = list(found.values())
-        found[HYBRID] = {
+        parts = list(costs.values())
+        costs[HYBRID] = {
             k: sum(part[k] for part in parts) for k in ("seconds", "seconds_per_1000_rows")
         }
         memory = [part["peak_mib"] for part in parts if "peak_mib" in part]
-        found[HYBRID] |= {"peak_mib": max(memory)} if memory else {}
-    return found
+        costs[HYBRID] |= {"peak_mib": max(memory)} if memory else {}
+    return costs

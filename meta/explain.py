@@ -22,7 +22,7 @@ from arena.feature_table import FeatureTable
 from arena.schema import TIE, A, B
 from meta.stack.lightgbm_model import mean_of_orders
 
-WORTH_SAYING = 0.02
+MIN_CONTRIBUTION = 0.02
 """Log-odds below which a family is not named: half a percentage point in an even battle."""
 
 PLAIN = {
@@ -90,16 +90,16 @@ class Reasons:
 
     def words(self, row: int, most: int = 3) -> str:
         """The strongest reasons of a row in plain words, ``most`` of them for each question."""
-        said = []
+        reasons = []
         for name, values in (("A", self.side[row]), ("a tie", self.tie[row])):
             strongest = np.argsort(-np.abs(values), kind="stable")[:most]
-            reasons = [
+            named = [
                 f"{PLAIN.get(self.families[i], self.families[i])} {values[i]:+.2f}"
                 for i in strongest
-                if abs(values[i]) >= WORTH_SAYING
+                if abs(values[i]) >= MIN_CONTRIBUTION
             ]
-            said.append(f"for {name}: {', '.join(reasons) or 'nothing of weight'}")
-        return "; ".join(said)
+            reasons.append(f"for {name}: {', '.join(named) or 'nothing of weight'}")
+        return "; ".join(reasons)
 
 
 def explain(boosters: Sequence[lgb.Booster], design: FeatureTable, views: Sequence[str]) -> Reasons:
@@ -126,7 +126,7 @@ def explain(boosters: Sequence[lgb.Booster], design: FeatureTable, views: Sequen
     total = mean_of_orders(
         boosters,
         design,
-        lambda found: found.reshape(n, 3, d + 1) @ member,
+        lambda values: values.reshape(n, 3, d + 1) @ member,
         pred_contrib=True,
     )
     side = total[:, A] - total[:, B]

@@ -21,7 +21,7 @@ from common.files import atomic
 from common.parquet import read_table
 from common.run_dir import RunDir
 from meta.ablation import HYBRID
-from meta.explain import PLAIN, WORTH_SAYING
+from meta.explain import MIN_CONTRIBUTION, PLAIN
 from meta.metrics.scores import guesses
 from meta.metrics.slices import WINNER
 from meta.report import charts
@@ -333,7 +333,7 @@ def _reasons(row: pd.Series[Any]) -> list[Reason]:
     for question, (up, down) in ends.items():
         for family in families(row.index):
             value = float(row[f"{question}.{family}"])
-            if abs(value) >= WORTH_SAYING:
+            if abs(value) >= MIN_CONTRIBUTION:
                 towards, words = up if value > 0 else down
                 found.append(Reason(PLAIN.get(family, family), towards, words, abs(value)))
     return sorted(found, key=lambda r: (-r.size, r.family))[: 2 * MOST_REASONS]

@@ -1,7 +1,8 @@
 """LightGBM on both orders of every battle.
 
 A model sees each training row twice, as it is and swapped, both copies in one fold. A prediction is
-the mean of the raw scores of both orders, swapped back, so it is exactly equivariant.
+the mean of the raw scores of both orders, the swapped ones swapped back, so it is exactly
+equivariant.
 """
 
 from __future__ import annotations
@@ -41,11 +42,11 @@ BASELINE: dict[str, float] = {
     "lambda_l2": 5.0,
     "lambda_l1": 0.01,
 }
-"""Sane for a few thousand rows and some hundred columns: the first trial of every study."""
+"""Defaults for a few thousand rows and some hundred columns: the first trial of every study."""
 
 MAX_ROUNDS, PATIENCE = 1500, 40
 
-WORTH_A_THREAD = 20_000
+ROWS_PER_THREAD = 20_000
 """Rows, both orders counted, for each further thread inside one booster. Boosters of a
 cross-validation run side by side; on few rows LightGBM's threads mostly wait for each other, and
 where another process holds a core they wait sixty times as long (docs/LOG.md)."""
@@ -53,7 +54,7 @@ where another process holds a core they wait sixty times as long (docs/LOG.md)."
 
 @dataclass(frozen=True)
 class CrossValidated:
-    """Boosters of a cross-validation and what they say of the rows they did not see."""
+    """Boosters of a cross-validation and their scores of the rows they did not see."""
 
     boosters: list[lgb.Booster]
     raw: np.ndarray
@@ -73,13 +74,13 @@ class BothOrders:
             np.concatenate([view.values, view.swapped_values()]),
             np.concatenate([labels, SWAP[labels]]),
             feature_name=[f"c{i}" for i in range(len(view.columns))],
-            params=self._params(threads_inside(2 * len(labels))),
+            params=self._params(threads_per_booster(2 * len(labels))),
             free_raw_data=False,
         ).construct()
         self._one_at_a_time = threading.Lock()
 
     def subset(self, rows: np.ndarray, threads: int) -> lgb.Dataset:
-        """Both orders of the rows at positions ``rows``; ``threads`` as every other call beside."""
+        """Both orders of the rows at positions ``rows``; ``threads`` as all parallel calls."""
         both = np.concatenate([rows, rows + len(self.labels)])
         with self._one_at_a_time:
             return self.data.subset(both, self._params(threads)).construct()
@@ -90,24 +91,24 @@ class BothOrders:
         return {**binning, "num_threads": threads}
 
 
-def threads_inside(rows: int, beside: int = 1) -> int:
-    """Threads of a booster on so many ``rows``, both orders, with ``beside`` running at once."""
+def threads_per_booster(rows: int, parallel: int = 1) -> int:
+    """Threads of a booster on ``rows`` rows, both orders, of ``parallel`` that run at once."""
     cores = os.cpu_count() or 1
-    return max(1, min(cores // beside, rows // WORTH_A_THREAD))
+    return max(1, min(cores // parallel, rows // ROWS_PER_THREAD))
 
 
 def raw_scores(
     boosters: Sequence[lgb.Booster], view: FeatureTable, threads: int | None = None
 ) -> np.ndarray:
     """Mean raw scores over boosters and both orders; float64 (n, 3), exactly equivariant."""
-    return mean_of_orders(boosters, view, lambda found: found, threads, raw_score=True)
+    return mean_of_orders(boosters, view, lambda scores: scores, threads, raw_score=True)
 
 
 def raw_scores_as_given(boosters: Sequence[lgb.Booster], view: FeatureTable) -> np.ndarray:
     """Mean raw scores over boosters of the given order alone; float64 (n, 3)."""
-    threads = threads_inside(len(view.ids))
-    found = [b.predict(view.values, num_threads=threads, raw_score=True) for b in boosters]
-    mean: np.ndarray = np.mean(found, axis=0)
+    threads = threads_per_booster(len(view.ids))
+    scores = [b.predict(view.values, num_threads=threads, raw_score=True) for b in boosters]
+    mean: np.ndarray = np.mean(scores, axis=0)
     return mean
 
 
@@ -116,26 +117,26 @@ def mean_of_orders(
     view: FeatureTable,
     by_class: Callable[[np.ndarray], np.ndarray],
     threads: int | None = None,
-    **how: bool,
+    **options: bool,
 ) -> np.ndarray:
     """Mean over boosters and both orders of what they predict, the swapped order swapped back.
 
     Args:
         boosters: the bag.
         view: the design matrix, n rows.
-        by_class: of a prediction, an array (n, 3, ...).
-        threads: as every call of LightGBM that runs at the same time; by default as the rows ask.
-        how: passed to ``lightgbm.Booster.predict``.
+        by_class: turns LightGBM's prediction into an array (n, 3, ...).
+        threads: the same for all calls of LightGBM that run at once; by default by the rows.
+        options: passed to ``lightgbm.Booster.predict``.
     """
-    threads = threads or threads_inside(2 * len(view.ids))
+    threads = threads or threads_per_booster(2 * len(view.ids))
     orders = ((view.values, np.arange(3)), (view.swapped_values(), SWAP))
-    found = [
-        by_class(np.asarray(booster.predict(values, num_threads=threads, **how)))[:, order]
+    predictions = [
+        by_class(np.asarray(booster.predict(values, num_threads=threads, **options)))[:, order]
         for booster in boosters
         for values, order in orders
     ]
-    total: np.ndarray = sum(found[1:], found[0])
-    return total / len(found)
+    total: np.ndarray = sum(predictions[1:], predictions[0])
+    return total / len(predictions)
 
 
 def cross_validate(
@@ -144,13 +145,13 @@ def cross_validate(
     bag: Sequence[Mapping[str, float]],
     after_fold: Callable[[int, np.ndarray, np.ndarray], None] | None = None,
 ) -> CrossValidated:
-    """Train a bag of boosters a fold, each stopped early on the fold it leaves out.
+    """Train a bag of boosters for each fold, stopped early on the fold that they leave out.
 
     Args:
         data: the training rows.
         folds: int (n,); rows of one prompt group share a fold.
-        bag: LightGBM parameters over ``FIXED``, one booster of every fold for each, with a seed of
-            its own; their raw scores are averaged.
+        bag: LightGBM parameters over ``FIXED``, one booster per fold for each, with its own seed;
+            their raw scores are averaged.
         after_fold: called with the number of folds done, the positions of the fold's rows and
             their raw scores; may raise to stop (a pruned trial does).
     """
@@ -160,11 +161,11 @@ def cross_validate(
     workers = min(os.cpu_count() or 1, len(names) * len(bag))
     # LightGBM's number of threads is one for the whole process, and buffers of a training are made
     # for the number at its start: a call with another number meanwhile makes it write beyond them.
-    threads = threads_inside(2 * len(data.labels), workers)
+    threads = threads_per_booster(2 * len(data.labels), workers)
     stopped = threading.Event()
 
-    def give_up(_: Any) -> None:
-        # Nobody waits for boosters of a pruned trial, or after Ctrl-C.
+    def stop_training(_: Any) -> None:
+        # Nothing waits for boosters of a pruned trial, or after Ctrl-C.
         if stopped.is_set():
             raise lgb.callback.EarlyStopException(0, [])
 
@@ -175,19 +176,19 @@ def cross_validate(
             data.subset(np.flatnonzero(folds != fold), threads),
             MAX_ROUNDS,
             valid_sets=[data.subset(np.flatnonzero(folds == fold), threads)],
-            callbacks=[give_up, lgb.early_stopping(PATIENCE, verbose=False)],
+            callbacks=[stop_training, lgb.early_stopping(PATIENCE, verbose=False)],
         )
 
     with ThreadPoolExecutor(workers) as pool:
         fitted = pool.map(fit, product(names, range(len(bag))))
         try:
             for done, fold in enumerate(names, start=1):
-                held = np.flatnonzero(folds == fold)
-                found = [next(fitted) for _ in bag]
-                raw[held] = raw_scores(found, data.view.take(held), threads)
-                boosters += found
+                rows = np.flatnonzero(folds == fold)
+                members = [next(fitted) for _ in bag]
+                raw[rows] = raw_scores(members, data.view.take(rows), threads)
+                boosters += members
                 if after_fold is not None:
-                    after_fold(done, held, raw[held])
+                    after_fold(done, rows, raw[rows])
         finally:
             stopped.set()
             pool.shutdown(cancel_futures=True)

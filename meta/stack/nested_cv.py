@@ -1,7 +1,7 @@
-"""The second stage of a run: honest figures by nested cross-validation, then the final model.
+"""The second stage of a run: figures by nested cross-validation, then the final model.
 
-Scored rows are unseen by everything: for each outer fold, learned views, early stopping, tuning and
-calibration work on the other folds only. Of very many battles one fold alone is scored.
+Nothing has seen the rows that are scored: for each outer fold, views that learn, early stopping,
+tuning and calibration use the other folds only. Of very many battles only one fold is scored.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from meta.stack.dataset import Dataset, labels_of
 from meta.stack.stacker import Stacker, fit_stacker, sets_of_views
 
 MANY_ROWS = 20_000
-"""Above, one outer fold tells enough, and nesting all of them would cost a day."""
+"""Above, one outer fold is enough, and nesting all of them would take a day."""
 
 
 @dataclass(frozen=True)
@@ -35,23 +35,24 @@ class Scored:
     rows: np.ndarray
     """Positions of the scored rows, (m,)."""
     probabilities: dict[str, np.ndarray]
-    """By name (nulls, each view alone, ``meta_uncalibrated``, ``meta``): float64 (m, 3)."""
+    """By name (baselines, each view alone, ``meta_uncalibrated``, ``meta``): float64 (m, 3)."""
     swap_gap: float
     design: FeatureTable
-    """What ``meta`` saw of the scored rows."""
+    """The design matrix of ``meta`` on the scored rows."""
     one_order: np.ndarray
     """``meta`` from the file's order alone, before both are averaged: float64 (m, 3)."""
     fusions: dict[int, Stacker]
-    """What scored as ``meta``, by outer fold."""
+    """The stackers that predicted ``meta``, by outer fold."""
 
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """Everything that ``submit.py`` needs."""
+    """Everything that predicts new battles."""
 
     fusions: dict[str, Stacker]
+    """The stacker of each view alone, and ``meta`` of all of them."""
     learned: dict[str, list[Model]]
-    """Of each view that learns, a model a fold."""
+    """Of each view that learns, one model per fold."""
     nulls: Baselines
 
     @property
@@ -71,125 +72,124 @@ class Settings:
     """Database of the studies, for several processes; ``None``: the run's own file."""
 
     def budget_for(self, name: str) -> Settings:
-        """What a fusion is worth: ``meta`` all of it, a view alone neither trials nor a bag."""
+        """Full for ``meta``; a single view gets default parameters and one seed."""
         return self if name == "meta" else Settings(self.folds, 0, 1)
 
 
 class OutOfFold:
-    """Forecasts of the scored rows, filled fold by fold."""
+    """Predictions of the scored rows, filled fold by fold."""
 
     def __init__(self, rows: np.ndarray, total: int) -> None:
         """``rows`` (m,): positions of the scored rows among ``total``."""
         self.rows = rows
         self.probabilities: dict[str, np.ndarray] = {}
-        self._place = np.full(total, -1)
-        self._place[rows] = np.arange(len(rows))
+        self._position = np.full(total, -1)
+        self._position[rows] = np.arange(len(rows))
 
-    def put(self, name: str, rows: np.ndarray, found: np.ndarray) -> None:
-        """Put in the forecast ``name``, (k, 3), of the rows at positions ``rows`` (k,)."""
-        shape = (len(self.rows), 3)
-        self.probabilities.setdefault(name, np.full(shape, np.nan))[self._place[rows]] = found
+    def add(self, name: str, rows: np.ndarray, probabilities: np.ndarray) -> None:
+        """Add the predictions (k, 3) named ``name`` of the rows at positions ``rows`` (k,)."""
+        empty = np.full((len(self.rows), 3), np.nan)
+        self.probabilities.setdefault(name, empty)[self._position[rows]] = probabilities
 
 
-def folds_for(evidence: Dataset, folds: int) -> np.ndarray:
+def folds_for(dataset: Dataset, folds: int) -> np.ndarray:
     """Fold of each battle, int (n,), relabelled to those that occur.
 
-    Where the battles are what one fold of a fine-tuning left out their names have a remainder in
-    common, and a hash of the group's name parts them.
+    Where the battles are one left-out fold of a fine-tuning, the hashes of their groups are equal
+    modulo its number of folds, so the battles are split by a hash of the hash.
 
     Raises:
         UserError: there are fewer than 3 folds, or too few prompt groups to cross-validate.
     """
     if folds < 3:
         raise UserError(
-            Code.OPTION_INVALID, f"--folds {folds}: nested cross-validation takes 3 at least"
+            Code.OPTION_INVALID, f"--folds {folds}: nested cross-validation takes at least 3 folds"
         )
-    groups = evidence.battles["group"]
-    found = fold_of(groups, folds)
+    groups = dataset.battles["group"]
+    fold = fold_of(groups, folds)
     if len(np.unique(fold_of(groups, THRIFTY_FOLDS))) == 1:
-        found = fold_of((sha256(g.encode()).hexdigest() for g in groups), folds)
-    if len(np.unique(found)) < 3:
+        fold = fold_of((sha256(g.encode()).hexdigest() for g in groups), folds)
+    if len(np.unique(fold)) < 3:
         raise UserError(
             Code.TOO_FEW_BATTLES,
-            f"{len(evidence.battles)} sound training battles of "
-            f"{evidence.battles['group'].nunique()} prompts are too few to cross-validate: "
-            "give at least some dozens with different prompts",
+            f"{len(dataset.battles)} valid training battles of {groups.nunique()} prompts are too "
+            "few to cross-validate: use at least some dozens with different prompts",
         )
-    return np.asarray(np.unique(found, return_inverse=True)[1])
+    return np.asarray(np.unique(fold, return_inverse=True)[1])
 
 
 def outer_folds(folds: np.ndarray) -> list[int]:
-    """Outer folds to score: all, or the first alone where rows are many."""
+    """Outer folds to score: all, or only the first where rows are many."""
     names = [int(f) for f in np.unique(folds)]
     return names[:1] if len(folds) > MANY_ROWS else names
 
 
-def part_scored(found: Mapping[str, Any]) -> str:
+def part_scored(metrics: Mapping[str, Any]) -> str:
     """A sentence where not every fold was scored, else "".
 
     Args:
-        found: ``metrics.json``.
+        metrics: ``metrics.json``.
     """
-    outer = found.get("outer_folds")
+    outer = metrics.get("outer_folds")
     if outer is None or len(outer["scored"]) == outer["of"]:
         return ""
     return (
         f"Scored on one of {outer['of']} folds, since there are more than {MANY_ROWS:,} battles: "
-        f"{found['rows']:,} rows."
+        f"{metrics['rows']:,} rows."
     )
 
 
 @dataclass(frozen=True)
 class CrossValidation:
-    """Training battles in folds, and what learns from them: every second stage shares it."""
+    """Training battles in folds, and the views that learn from them, fitted once for all uses."""
 
-    evidence: Dataset
+    dataset: Dataset
     """The battles, n, and their views."""
     folds: np.ndarray
     """int (n,), see :func:`folds_for`."""
     run: RunDir
     """Keeps the studies that have no database."""
     progress: Callable[[], None] = lambda: None
-    """Called for each trial and each fusion."""
+    """Called for each trial and each stacker."""
     fits: dict[str, CrossFitted] = field(default_factory=dict)
-    """The views that learn; those that are not given are fitted on these battles' votes."""
+    """The views that learn; those that are missing are fitted on these battles' votes."""
 
     def __post_init__(self) -> None:
-        labels = labels_of(self.evidence.battles)
-        for name, found in self.evidence.learned.items():
-            self.fits.setdefault(name, CrossFitted(found, labels, self.folds))
+        labels = labels_of(self.dataset.battles)
+        for name, base_model in self.dataset.learned.items():
+            self.fits.setdefault(name, CrossFitted(base_model, labels, self.folds))
 
     def without(self, view: str) -> CrossValidation:
-        """The same with nothing of a view in it; what never knew that view is not fitted again."""
-        evidence = self.evidence.without(view)
-        fits = {n: self.fits[n] for n, f in evidence.learned.items() if f is self.fits[n].evidence}
-        return replace(self, evidence=evidence, fits=fits)
+        """The same without a view; views that never used it are not fitted again."""
+        dataset = self.dataset.without(view)
+        fits = {n: self.fits[n] for n, m in dataset.learned.items() if m is self.fits[n].evidence}
+        return replace(self, dataset=dataset, fits=fits)
 
-    def trained(
+    def train_stackers(
         self,
-        scored: int | None,
+        held_out: int | None,
         sets: Mapping[str, Sequence[str]],
-        work: Callable[[str], Settings],
+        budget: Callable[[str], Settings],
     ) -> Iterator[tuple[str, Stacker, dict[str, FeatureTable]]]:
-        """Train a fusion of each set of views on all rows but those of the fold ``scored``.
+        """Train a stacker of each set of views on all rows but those of one fold.
 
         Args:
-            scored: fold that nothing sees; ``None``: all rows are trained on.
-            sets: views of each fusion by its name.
-            work: how much work each fusion is worth, by its name.
+            held_out: fold that nothing sees; ``None``: all rows are trained on.
+            sets: views of each stacker by its name.
+            budget: how much work each stacker gets, by its name.
 
         Yields:
-            Name, fusion, and the views of the rows of ``scored``.
+            Name, stacker, and the views of the held-out rows.
         """
-        labels = labels_of(self.evidence.battles)
-        groups = self.evidence.battles["group"].to_numpy()
-        views = self.evidence.crossfitted(self.fits, scored)
-        held = self.folds == (-1 if scored is None else scored)
-        train = np.flatnonzero(~held)
-        unseen = {name: view.take(held) for name, view in views.items()}
+        labels = labels_of(self.dataset.battles)
+        groups = self.dataset.battles["group"].to_numpy()
+        views = self.dataset.crossfitted(self.fits, held_out)
+        val_mask = self.folds == (-1 if held_out is None else held_out)
+        train = np.flatnonzero(~val_mask)
+        unseen = {name: view.take(val_mask) for name, view in views.items()}
         for name, members in sets.items():
-            settings = work(name)
-            fusion = fit_stacker(
+            settings = budget(name)
+            stacker = fit_stacker(
                 {v: views[v].take(train) for v in members},
                 labels[train],
                 self.folds[train],
@@ -199,48 +199,50 @@ class CrossValidation:
                 storage=settings.storage or self.run.study,
                 progress=self.progress,
             )
-            yield name, fusion, unseen
+            yield name, stacker, unseen
 
 
 def nested(cv: CrossValidation, settings: Settings) -> Scored:
     """Score every row of the outer folds by models that saw nothing of its fold."""
-    evidence, folds = cv.evidence, cv.folds
+    battles, folds = cv.dataset.battles, cv.folds
     outer = outer_folds(folds)
     rows = np.flatnonzero(np.isin(folds, outer))
-    table, as_given = OutOfFold(rows, len(folds)), OutOfFold(rows, len(folds))
-    labels = labels_of(evidence.battles)
+    predictions, one_order = OutOfFold(rows, len(folds)), OutOfFold(rows, len(folds))
+    labels = labels_of(battles)
     gap = 0.0
     designs: list[tuple[np.ndarray, FeatureTable]] = []
-    fusions: dict[int, Stacker] = {}
-    sets = sets_of_views(evidence.names)
+    stackers: dict[int, Stacker] = {}
+    sets = sets_of_views(cv.dataset.names)
     for k in outer:
-        train, held = np.flatnonzero(folds != k), np.flatnonzero(folds == k)
-        nulls = Baselines.fit(evidence.battles.iloc[train], labels[train])
-        for name, found in nulls.predict(evidence.battles.iloc[held]).items():
-            table.put(name, held, found)
-        for name, fusion, views in cv.trained(k, sets, settings.budget_for):
-            design = fusion.design(views)
-            table.put(name, held, fusion.predict(design))
+        train, held_out = np.flatnonzero(folds != k), np.flatnonzero(folds == k)
+        baselines = Baselines.fit(battles.iloc[train], labels[train])
+        for name, probabilities in baselines.predict(battles.iloc[held_out]).items():
+            predictions.add(name, held_out, probabilities)
+        for name, stacker, views in cv.train_stackers(k, sets, settings.budget_for):
+            design = stacker.design(views)
+            predictions.add(name, held_out, stacker.predict(design))
             if name == "meta":
-                table.put("meta_uncalibrated", held, fusion.uncalibrated(design))
-                as_given.put(name, held, fusion.one_order(design))
-                gap = max(gap, swap_gap(fusion.predict(design), fusion.predict(design.swap())))
-                designs.append((held, design))
-                fusions[k] = fusion
-    order = np.argsort(np.concatenate([held for held, _ in designs]))
+                predictions.add("meta_uncalibrated", held_out, stacker.uncalibrated(design))
+                one_order.add(name, held_out, stacker.one_order(design))
+                gap = max(gap, swap_gap(stacker.predict(design), stacker.predict(design.swap())))
+                designs.append((held_out, design))
+                stackers[k] = stacker
+    order = np.argsort(np.concatenate([held_out for held_out, _ in designs]))
     values = np.concatenate([design.values for _, design in designs])[order]
-    ids = evidence.battles["id"].to_numpy()[rows]
+    ids = battles["id"].to_numpy()[rows]
     design = FeatureTable(ids.tolist(), values, designs[0][1].columns)
-    one_order = as_given.probabilities["meta"]
-    return Scored(rows, table.probabilities, gap, design, one_order, fusions)
+    return Scored(
+        rows, predictions.probabilities, gap, design, one_order.probabilities["meta"], stackers
+    )
 
 
 def final(cv: CrossValidation, settings: Settings) -> TrainedModel:
-    """Train on all rows, for rows that are not here yet."""
-    evidence = cv.evidence
-    found = cv.trained(None, sets_of_views(evidence.names), settings.budget_for)
-    fusions = {name: fusion for name, fusion, _ in found}
-    models = {name: fit.models() for name, fit in cv.fits.items()}
+    """Train on all rows, to predict new ones."""
+    battles = cv.dataset.battles
+    sets = sets_of_views(cv.dataset.names)
+    trained = cv.train_stackers(None, sets, settings.budget_for)
     return TrainedModel(
-        fusions, models, Baselines.fit(evidence.battles, labels_of(evidence.battles))
+        {name: stacker for name, stacker, _ in trained},
+        {name: fit.models() for name, fit in cv.fits.items()},
+        Baselines.fit(battles, labels_of(battles)),
     )

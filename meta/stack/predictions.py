@@ -1,7 +1,7 @@
-"""The predictions of the scored rows on disk, for the report and for whoever blends or compares.
+"""The predictions of the scored rows on disk, for the report and for blending or comparing.
 
-One row a battle, in the order of the training file: ``id``, ``group``, ``label`` (0 A, 1 B, 2 tie)
-and three columns a forecast, ``meta.winner_model_a`` and so on.
+One row per battle, in the training file's order: ``id``, ``group``, ``label`` (0 A, 1 B, 2 tie)
+and three columns per forecast, ``meta.winner_model_a`` and so on.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class Predictions:
     def write(self, path: Path) -> None:
         """Write parquet, atomically."""
         columns: dict[str, object] = {"id": self.ids, "group": self.groups, "label": self.labels}
-        for name, table in self.probabilities.items():
-            columns |= {f"{name}.{c}": table[:, i] for i, c in enumerate(CLASSES)}
+        for name, p in self.probabilities.items():
+            columns |= {f"{name}.{c}": p[:, i] for i, c in enumerate(CLASSES)}
         with atomic(path) as temporary:
             pd.DataFrame(columns).to_parquet(temporary, index=False)
 

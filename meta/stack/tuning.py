@@ -1,6 +1,6 @@
-"""Optuna chooses LightGBM's parameters by the log loss of inner folds; a study can be resumed.
+"""Optuna tunes LightGBM by the log loss of inner folds; a study can be resumed.
 
-Studies lie in the run's own SQLite file, or in a database that several processes share.
+Studies are kept in the run's own SQLite file, or in a database that several processes share.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from meta.stack.lightgbm_model import (
 )
 from meta.stack.shared_study import Study
 
-QUICK = {"learning_rate": 0.1}
-"""Trials learn faster than the model that is kept: the same ranking at 40% of the time."""
+TRIAL_PARAMS = {"learning_rate": 0.1}
+"""Trials learn faster than the final model: the same ranking in 40% of the time."""
 
 
 SPACE: dict[str, IntDistribution | FloatDistribution] = {
@@ -61,7 +61,7 @@ def _suggest(trial: optuna.Trial) -> dict[str, float]:
 def fingerprint(data: BothOrders, folds: np.ndarray) -> str:
     """Hash of everything that a trial's parameters and value depend on; it names the study."""
     columns = [(name, c.parity, c.partner) for name, c in data.view.columns.items()]
-    training = (lgb.__version__, FIXED, MAX_ROUNDS, PATIENCE, QUICK, BASELINE, SPACE, SEED)
+    training = (lgb.__version__, FIXED, MAX_ROUNDS, PATIENCE, TRIAL_PARAMS, BASELINE, SPACE, SEED)
     h = hashlib.sha256(repr((columns, training)).encode())
     for array in (data.view.values, data.labels, folds):
         h.update(np.ascontiguousarray(array).tobytes())
@@ -75,12 +75,12 @@ def tune(
     storage: Path | URL,
     progress: Callable[[], None] = lambda: None,
 ) -> list[dict[str, float]]:
-    """Parameters that a study of ``trials`` trials tried, the baseline among them, the best first.
+    """Parameters that a study of ``trials`` trials tried, the baseline among them, best first.
 
-    A study of the same data goes on where it stopped. Each trial's sampler is seeded by the
-    trial's number, so an interrupted study and an undisturbed one agree. Processes that share a
-    database share the trials of their common studies, wait for each other's last ones, and return
-    the same parameters. Trials that were pruned are left out.
+    A study of the same data resumes. Each trial's sampler is seeded by the trial's number, so an
+    interrupted study and an undisturbed one agree. Processes with one database share the trials of
+    their common studies, wait for each other's last ones, and return the same parameters. Pruned
+    trials are left out.
 
     Args:
         data: the training rows, and nothing that will be scored.
@@ -98,35 +98,35 @@ def tune(
     try:
         return _tune(data, folds, trials, storage, progress)
     except (StorageInternalError, SQLAlchemyError) as error:
-        mend = (
-            "check that it can be reached" if isinstance(storage, URL) else "make room on its disk"
+        remedy = (
+            "check that it can be reached" if isinstance(storage, URL) else "free space on its disk"
         )
         raise UserError(
             Code.TUNING_STORE_UNUSABLE,
-            f"{storage} cannot be used ({error.__cause__ or error}): {mend} and "
-            "give the same command again, which goes on from the finished trials",
+            f"{storage} cannot be used ({error.__cause__ or error}): {remedy} and rerun the "
+            "command; finished trials are reused",
         ) from error
 
 
 def set_aside_damaged(storage: Path) -> None:
-    """Move a file of studies that SQLite finds damaged out of the way, and say so."""
+    """Rename a file of studies that SQLite finds damaged, and print that."""
     if not storage.exists():
         return
     try:
         with closing(sqlite3.connect(storage)) as connection:
-            found = connection.execute("PRAGMA integrity_check").fetchone()[0]
+            state = connection.execute("PRAGMA integrity_check").fetchone()[0]
     except sqlite3.OperationalError:
-        # It cannot be opened now, which is said where it is needed.
+        # It cannot be opened, which is an error only when tuning needs it.
         return
     except sqlite3.DatabaseError as error:
-        found = str(error)
-    if found != "ok":
+        state = str(error)
+    if state != "ok":
         aside = storage.with_name(f"{storage.name}.damaged")
         storage.replace(aside)
         storage.with_name(f"{storage.name}-journal").unlink(missing_ok=True)
         print(
-            f"{storage} is damaged ({found.splitlines()[0]}): moved to {aside.name}, tuning begins "
-            "anew",
+            f"{storage} is damaged ({state.splitlines()[0]}): renamed to {aside.name}; tuning "
+            "starts again",
             file=sys.stderr,
         )
 
@@ -141,17 +141,18 @@ def _tune(
     study = Study(storage, fingerprint(data, folds), BASELINE)
 
     def objective(trial: optuna.Trial) -> float:
-        seen = np.zeros(len(data.labels), dtype=bool)
+        scored = np.zeros(len(data.labels), dtype=bool)
         losses = np.zeros(len(data.labels))
 
-        def after_fold(done: int, held: np.ndarray, raw: np.ndarray) -> None:
-            seen[held] = True
-            losses[held] = row_losses(softmax(raw, axis=1), data.labels[held])
-            trial.report(float(losses[seen].mean()), done)
+        def after_fold(done: int, rows: np.ndarray, raw: np.ndarray) -> None:
+            scored[rows] = True
+            losses[rows] = row_losses(softmax(raw, axis=1), data.labels[rows])
+            trial.report(float(losses[scored].mean()), done)
             if trial.should_prune():
                 raise optuna.TrialPruned
 
-        found = cross_validate(data, folds, [{**_suggest(trial), **QUICK}], after_fold)
-        return log_loss(softmax(found.raw, axis=1), data.labels)
+        params = {**_suggest(trial), **TRIAL_PARAMS}
+        raw = cross_validate(data, folds, [params], after_fold).raw
+        return log_loss(softmax(raw, axis=1), data.labels)
 
-    return [{**BASELINE, **found} for found in study.fill(objective, trials, progress)]
+    return [{**BASELINE, **params} for params in study.run(objective, trials, progress)]

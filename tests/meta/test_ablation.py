@@ -74,7 +74,7 @@ def test_what_never_knew_a_view_is_not_fitted_again_without_it(tmp_path):
     cv = CrossValidation(evidence, folds_for(evidence, 4), RunDir(tmp_path))
     less = cv.without("more")
     assert less.fits["hidden"] is cv.fits["hidden"]
-    assert less.fits["davidson"].evidence is less.evidence.learned["davidson"]
+    assert less.fits["davidson"].evidence is less.dataset.learned["davidson"]
     assert set(cv.without("davidson").fits) == {"hidden"}
 
 
@@ -92,15 +92,15 @@ def test_test_battles_are_forecast_by_every_set_with_its_own_evidence(tmp_path):
 def test_both_parts_of_the_planted_signal_are_missed_where_they_are_left_out(tmp_path):
     evidence = toy_evidence(300)
     cv = CrossValidation(evidence, folds_for(evidence, 4), RunDir(tmp_path))
-    table, gaps = nested_sets(cv, Settings(4, 0, 1))
+    predictions, gaps = nested_sets(cv, Settings(4, 0, 1))
     labels = evidence.battles["label"].to_numpy(dtype=int)
-    found = figures(table.probabilities, labels, evidence.battles["group"].to_numpy())
+    found = figures(predictions.probabilities, labels, evidence.battles["group"].to_numpy())
     assert set(found) == set(gaps) == {name for _, sets in variants(evidence) for name in sets}
     for name in ("hybrid without style", "hybrid without hidden"):
         assert found[name]["interval"][0] > 0, name
     # Without style is hidden alone, which is all that is frozen here.
-    same = table.probabilities["hybrid without style"]
-    assert np.array_equal(same, table.probabilities["frozen"])
+    same = predictions.probabilities["hybrid without style"]
+    assert np.array_equal(same, predictions.probabilities["frozen"])
     assert max(gaps.values()) < 1e-9
 
 

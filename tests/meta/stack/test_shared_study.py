@@ -25,7 +25,7 @@ WORKER = """
 import json, sys, time
 from sqlalchemy.engine import make_url
 from meta.stack import shared_study as studies
-studies.BEAT, studies.GRACE, studies.POLL = 1, 3, 0.1
+studies.HEARTBEAT, studies.GRACE, studies.POLL = 1, 3, 0.1
 url, pause, baseline, trials = map(json.loads, sys.argv[1:])
 def objective(trial):
     x, y = trial.suggest_float("x", 0, 9), trial.suggest_float("y", 0, 1)
@@ -33,7 +33,7 @@ def objective(trial):
     time.sleep(pause)
     trial.report(x, 0)
     return x * y
-print(json.dumps(studies.Study(make_url(url), "study", baseline).fill(objective, trials)))
+print(json.dumps(studies.Study(make_url(url), "study", baseline).run(objective, trials)))
 """
 
 
@@ -95,7 +95,7 @@ def test_work_that_is_done_is_not_done_again(tmp_path):
 
     told = []
     best = [
-        Study(url, "s", {"x": 3.0}).fill(objective, n, lambda: told.append(1)) for n in (4, 4, 6)
+        Study(url, "s", {"x": 3.0}).run(objective, n, lambda: told.append(1)) for n in (4, 4, 6)
     ]
     assert len(asked) == len(told) == 6
     assert best[0] == best[1] == [{"x": x} for x in sorted(asked[:4])]
@@ -111,8 +111,8 @@ def test_a_mistake_in_a_trial_is_raised_and_its_place_is_free(tmp_path):
         raise ValueError("not this way")
 
     with pytest.raises(ValueError, match="not this way"):
-        Study(url, "s", {"x": 3.0}).fill(broken, 1)
-    found = Study(url, "s", {"x": 3.0}).fill(lambda trial: trial.suggest_float("x", 0, 9), 1)
+        Study(url, "s", {"x": 3.0}).run(broken, 1)
+    found = Study(url, "s", {"x": 3.0}).run(lambda trial: trial.suggest_float("x", 0, 9), 1)
     assert found == [{"x": 3.0}]
 
 

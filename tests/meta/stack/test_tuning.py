@@ -74,7 +74,7 @@ def test_parity_and_settings_are_part_of_the_studys_name(data, monkeypatch):
     names.add(fingerprint(other, folds))
     for name, value in {
         "FIXED": module.FIXED | {"max_bin": 31},
-        "QUICK": {"learning_rate": 0.2},
+        "TRIAL_PARAMS": {"learning_rate": 0.2},
         "SPACE": module.SPACE | {"lambda_l1": FloatDistribution(1e-3, 20.0, log=True)},
         "BASELINE": BASELINE | {"num_leaves": 7},
         "MAX_ROUNDS": 9,
