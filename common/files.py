@@ -1,4 +1,4 @@
-"""Files that are either whole or not there."""
+"""Files that are either complete or absent."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from typing import Any
 
 @contextmanager
 def scratch(path: Path) -> Iterator[Path]:
-    """Yield the path of a temporary file beside ``path``, which is gone in the end.
+    """Yield the path of a temporary file beside ``path``, which is removed in the end.
 
-    What a kill -9 leaves of it, :func:`remove_unfinished` removes.
+    After a kill -9, :func:`remove_unfinished` removes it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -42,24 +42,24 @@ def remove_unfinished(path: Path) -> None:
     """Remove files that :func:`atomic` left where its process was killed; links are not followed.
 
     Args:
-        path: what the file was to be called, or a folder for all below it.
+        path: the file that was to be written, or a folder for all files below it.
     """
     if path.is_symlink():
         return
     if path.is_dir():
         name, places = ".+", [(Path(place), files) for place, _, files in os.walk(path)]
     else:
-        siblings = [found.name for found in path.parent.iterdir()]
+        siblings = [sibling.name for sibling in path.parent.iterdir()]
         name, places = re.escape(path.name), [(path.parent, siblings)]
     pattern = re.compile(rf"\.{name}\.\d+\.tmp", re.DOTALL)
     for place, files in places:
-        for found in map(place.joinpath, filter(pattern.fullmatch, files)):
-            if found.is_file() and not found.is_symlink():
-                found.unlink(missing_ok=True)
+        for leftover in map(place.joinpath, filter(pattern.fullmatch, files)):
+            if leftover.is_file() and not leftover.is_symlink():
+                leftover.unlink(missing_ok=True)
 
 
 def expanded(path: str) -> Path:
-    """A path with its ``~`` replaced; where that home is not known, as it is."""
+    """A path with its ``~`` replaced; unchanged if that home is unknown."""
     # Path.expanduser raises where there is no such home.
     return Path(os.path.expanduser(path))  # noqa: PTH111
 
@@ -77,9 +77,9 @@ def read_json(path: Path) -> Any:
 
 
 def read_object(path: Path) -> dict[str, Any] | None:
-    """Read a JSON object; ``None`` where the file is damaged or holds something else."""
+    """Read a JSON object; ``None`` if the file is damaged or holds another value."""
     try:
-        found = read_json(path)
+        value = read_json(path)
     except (ValueError, RecursionError):
         return None
-    return found if isinstance(found, dict) else None
+    return value if isinstance(value, dict) else None

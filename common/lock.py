@@ -1,6 +1,6 @@
-"""Who works in a folder: one process that changes it, or any number that read it.
+"""Locks of a folder: one process that changes it, or any number of processes that read it.
 
-The lock is the operating system's (flock), so a process that dies, however, holds it no longer.
+The lock is the operating system's (flock), which releases it when a process dies.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 def run_lock(
     folder: Path, who: str, *, shared: bool = False, own: Sequence[Path] = ()
 ) -> Iterator[None]:
-    """Keep others out of a folder for the time of the context; a folder that is not there is free.
+    """Hold the lock of a folder for the time of the context; a missing folder needs no lock.
 
-    Whoever comes alone also removes the unfinished files that a killed process left.
+    An exclusive lock also removes the unfinished files that a killed process left.
 
     Args:
-        folder: what is locked, with all below it but what has a lock of its own.
-        who: the command that holds it, for people.
-        shared: let others in who are content to share it.
-        own: files and folders in which unfinished files are looked for; by default all below
-            the folder.
+        folder: the folder to lock, with all below it except folders that have their own lock.
+        who: name of the command that holds the lock, for messages.
+        shared: admit other processes that ask for a shared lock.
+        own: files and folders in which unfinished files are removed; by default all below
+            ``folder``.
 
     Raises:
-        UserError: another process holds it.
+        UserError: another process holds the lock.
     """
     descriptor = _open(folder / NAME, shared) if folder.is_dir() else None
     if descriptor is None:
@@ -55,13 +55,10 @@ def run_lock(
 
 @contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
-    """Be the only one who changes a small file of a folder, for the moment of the context.
-
-    Waits for whoever is there before. Independent of ``run_lock``.
-    """
+    """Wait for, and hold, an exclusive lock for one small change; independent of ``run_lock``."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        # Some network file systems know no locks.
+        # Some network file systems do not support locks.
         with suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
@@ -70,7 +67,7 @@ def exclusive(folder: Path) -> Iterator[None]:
 
 
 def _open(path: Path, shared: bool) -> int | None:
-    """The lock file; ``None`` where it is not there and cannot be made, which stops no reader."""
+    """Open the lock file; ``None`` if it cannot be created and the lock is shared."""
     try:
         return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
@@ -89,7 +86,7 @@ def _lock(descriptor: int, folder: Path, shared: bool) -> None:
             f"The run {folder} is in use ({holder}). Wait until that ends, or take another --run.",
         ) from None
     except OSError as error:
-        # Some network file systems know no locks.
+        # Some network file systems do not support locks.
         print(
             f"{folder} cannot be locked ({error.strerror}): let no other command run on it",
             file=sys.stderr,
@@ -97,9 +94,7 @@ def _lock(descriptor: int, folder: Path, shared: bool) -> None:
 
 
 def _sign(descriptor: int, text: str) -> None:
-    try:
+    # The name is only informative: a full disk or a read-only lock file does no harm.
+    with suppress(OSError):
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, text.encode(), 0)
-    except OSError:
-        # A full disk or a lock file that may only be read: the name is for people.
-        return

@@ -1,4 +1,4 @@
-"""What processes are told, and what they took."""
+"""Worker processes, and the memory that they took."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from typing import Self, TypeVar
 import loky
 
 Job = TypeVar("Job")
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 
 KIB = 1 / 1024 if sys.platform == "darwin" else 1.0
-"""The unit in which the system tells a process's memory, in KiB (getrusage(2))."""
+"""The unit of ``ru_maxrss`` in KiB; see getrusage(2)."""
 
 
 def ignore_interrupts() -> None:
@@ -33,26 +33,26 @@ class Workers:
         if number > 1:
             self._pool = loky.ProcessPoolExecutor(number, initializer=ignore_interrupts)
 
-    def map(self, function: Callable[[Job], Found], jobs: Sequence[Job]) -> Iterator[Found]:
-        """What a module's function says of each job, in order; a killed process costs only time.
+    def map(self, function: Callable[[Job], Result], jobs: Sequence[Job]) -> Iterator[Result]:
+        """Apply a module's function to each job, results in order; a killed process costs only time.
 
-        Other processes begin at once, this one when it is asked for the first result.
+        Worker processes start at once, this process when the first result is requested.
         """
-        begun: Iterator[Found] = iter(())
+        started: Iterator[Result] = iter(())
         if self._pool is not None:
             try:
-                begun = self._pool.map(function, jobs)
+                started = self._pool.map(function, jobs)
             except loky.BrokenProcessPool:
                 self._go_on_alone()
-        return self._results(begun, function, jobs)
+        return self._results(started, function, jobs)
 
     def _results(
-        self, begun: Iterator[Found], function: Callable[[Job], Found], jobs: Sequence[Job]
-    ) -> Iterator[Found]:
+        self, started: Iterator[Result], function: Callable[[Job], Result], jobs: Sequence[Job]
+    ) -> Iterator[Result]:
         done = 0
         try:
-            for found in begun:
-                yield found
+            for result in started:
+                yield result
                 done += 1
         except loky.BrokenProcessPool:
             self._go_on_alone()
@@ -60,7 +60,9 @@ class Workers:
 
     def _go_on_alone(self) -> None:
         if self._pool is not None:
-            print("a process was killed, perhaps for want of memory: going on with one")
+            print(
+                "a worker process was killed, perhaps for lack of memory; one process does the rest"
+            )
         self._close()
 
     def __enter__(self) -> Self:
@@ -76,12 +78,12 @@ class Workers:
 
 
 def peak_mib() -> float:
-    """Largest resident memory so far of this process, or of one that it has waited for, in MiB."""
+    """Peak resident memory of this process or of a child process that has ended, in MiB."""
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIB
     status = Path("/proc/self/status")
     if status.exists():
-        # Linux counts the memory of whoever started the process into ru_maxrss, not into this.
-        told = re.search(r"^VmHWM:\s+(\d+) kB$", status.read_text(), re.MULTILINE)
-        own = float(told[1]) if told else own
+        # On Linux ru_maxrss includes the memory of the parent process at the fork; VmHWM does not.
+        match = re.search(r"^VmHWM:\s+(\d+) kB$", status.read_text(), re.MULTILINE)
+        own = float(match[1]) if match else own
     others = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * KIB
     return max(own, others) / 1024

@@ -1,4 +1,4 @@
-"""Parquet files of a run: whole or not there, with a checksum of every page.
+"""Parquet files of a run: complete or absent, with a checksum of every page.
 
 They are written and may be read in groups of ``GROUP`` rows, so that a table may be larger than
 memory.
@@ -37,7 +37,7 @@ def write_groups(
     Args:
         path: where to.
         tables: successive rows.
-        notes: what :func:`read_notes` shall give; called after the last table.
+        notes: returns the metadata for :func:`read_notes`; called after the last table.
     """
     parts = iter(tables)
     first = next(parts)
@@ -51,11 +51,11 @@ def write_groups(
 
 
 def read_table(path: Path, made_by: str = MADE_BY) -> pa.Table:
-    """Read what :func:`write_table` wrote.
+    """Read a table that :func:`write_table` wrote.
 
     Args:
         path: of the file.
-        made_by: the command to give again where it is damaged.
+        made_by: the command that the message names if the file is damaged.
 
     Raises:
         UserError: it is cut short or changed.
@@ -65,7 +65,7 @@ def read_table(path: Path, made_by: str = MADE_BY) -> pa.Table:
 
 
 def read_groups(path: Path) -> Iterator[pa.Table]:
-    """The same table group by group; one empty table where it has no row.
+    """Read a table group by group; one empty table if it has no rows.
 
     Raises:
         UserError: it is cut short or changed.
@@ -79,14 +79,14 @@ def read_groups(path: Path) -> Iterator[pa.Table]:
 
 
 def read_notes(path: Path) -> dict[str, str]:
-    """What a file says of itself: the notes it was written with, and its schema's metadata.
+    """The metadata of a file: the notes it was written with, and those of its schema.
 
     Raises:
         UserError: it is cut short or changed.
     """
     with _undamaged(path):
-        found = pq.read_metadata(path).metadata or {}
-        return {key.decode(): value.decode() for key, value in found.items()}
+        metadata = pq.read_metadata(path).metadata or {}
+        return {key.decode(): value.decode() for key, value in metadata.items()}
 
 
 @contextmanager
@@ -98,9 +98,9 @@ def _undamaged(path: Path, made_by: str = MADE_BY) -> Iterator[None]:
 
 
 def damaged(path: Path, error: Exception, made_by: str = MADE_BY) -> UserError:
-    """What to say of a table that is not as ``write_table`` was given it."""
-    what = (str(error).splitlines() or [type(error).__name__])[0]
+    """The error for a table whose content is not that of ``write_table``."""
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
     return UserError(
         Code.RUN_FILE_DAMAGED,
-        f"{path} is damaged ({what}). Rerun the command that made it: {made_by}.",
+        f"{path} is damaged ({reason}). Rerun the command that made it: {made_by}.",
     )

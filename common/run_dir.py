@@ -1,4 +1,4 @@
-"""Where everything of a run lies."""
+"""The paths of a run directory, its lock, and its record ``run.json``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FILES = (
     *("run.json", "metrics.json", "comparison.json", "evaluation.json", "submission.csv"),
     *("predictions.parquet", "reasons.parquet", "explanations.parquet", "report.html"),
 )
-"""What a run owns: a run directory may hold other things, too."""
+"""The folders and files that commands write; a run directory may hold other files, too."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class RunDir:
 
     @property
     def record(self) -> Path:
-        """What was asked, versions, hashes."""
+        """Options, versions, hashes."""
         return self.folder / "run.json"
 
     def battles(self, split: str) -> Path:
@@ -41,7 +41,7 @@ class RunDir:
 
     @property
     def rejected(self) -> Path:
-        """Rows set aside, of all splits, with their reasons."""
+        """The rejected rows of all splits, with their reasons."""
         return self.folder / "battles" / "rejected.csv"
 
     @property
@@ -51,7 +51,7 @@ class RunDir:
 
     @property
     def judges(self) -> Path:
-        """Fine-tuned models and what they were made with."""
+        """Fine-tuned models and their settings."""
         return self.folder / "finetune"
 
     @property
@@ -61,17 +61,17 @@ class RunDir:
 
     @property
     def model(self) -> Path:
-        """The model bundle."""
+        """The trained model of the second stage."""
         return self.folder / "model"
 
     @property
     def metrics(self) -> Path:
-        """The honest figures of the run."""
+        """Metrics of the run, on rows that nothing was trained on."""
         return self.folder / "metrics.json"
 
     @property
     def comparison(self) -> Path:
-        """What ``compare.py`` found."""
+        """The results of ``compare.py``."""
         return self.folder / "comparison.json"
 
     @property
@@ -81,17 +81,17 @@ class RunDir:
 
     @property
     def reasons(self) -> Path:
-        """Reasons for some of those predictions: what the report shows and sums up."""
+        """Explanations of some of those predictions, which the report shows and summarises."""
         return self.folder / "reasons.parquet"
 
     @property
     def evaluation(self) -> Path:
-        """Figures on test battles whose votes are known."""
+        """Metrics on test battles with known votes."""
         return self.folder / "evaluation.json"
 
     @property
     def report(self) -> Path:
-        """All of it as one page."""
+        """The report, one page."""
         return self.folder / "report.html"
 
     @property
@@ -101,21 +101,21 @@ class RunDir:
 
     @property
     def explanations(self) -> Path:
-        """Reasons for the predictions of the test rows."""
+        """Explanations of the predictions of the test rows."""
         return self.folder / "explanations.parquet"
 
     def changing(self, who: str) -> AbstractContextManager[None]:
-        """Be the only command on this run; ``UserError`` where another is. See ``common.lock``."""
+        """Lock the run for this command alone; ``UserError`` if another one uses it."""
         folders = [self.folder / name for name in FOLDERS]
         files = [self.folder / name for name in FILES]
         return run_lock(self.folder, who, own=[*folders, *files])
 
     def reading(self, who: str) -> AbstractContextManager[None]:
-        """Share the run with commands that leave its battles, views and model as they are."""
+        """Share the run with other commands that do not change its battles, views and model."""
         return run_lock(self.folder, who, shared=True)
 
     def read_record(self) -> dict[str, Any]:
-        """``run.json`` as a dict, empty where there is none.
+        """Read ``run.json``; an empty dict if it does not exist.
 
         Raises:
             UserError: it is damaged.
@@ -124,7 +124,7 @@ class RunDir:
             return {}
         record = read_object(self.record)
         try:
-            # JSON that can be written again: NaN and half characters cannot.
+            # It must be possible to write it again, which NaN and lone surrogates prevent.
             json.dumps(record, allow_nan=False, ensure_ascii=False).encode()
         except ValueError:
             record = None
@@ -135,32 +135,32 @@ class RunDir:
             )
         return record
 
-    def read_found(self, path: Path, command: str) -> dict[str, Any]:
-        """What a command wrote of this run as a JSON object.
+    def read_result(self, path: Path, command: str) -> dict[str, Any]:
+        """Read the JSON object that a command wrote about this run.
 
         Args:
-            path: of the file.
-            command: that wrote it, such as ``train_meta.py``.
+            path: path of the file.
+            command: the command that wrote it, such as ``train_meta.py``.
 
         Raises:
             UserError: it is damaged.
         """
-        found = read_object(path)
-        if found is None:
+        result = read_object(path)
+        if result is None:
             raise UserError(
                 Code.RUN_FILE_DAMAGED,
                 f"{path} is damaged. Delete it and rerun "
                 f"`python pipelines/{command} --run {self.folder}`.",
             )
-        return found
+        return result
 
     def model_hash(self) -> str:
-        """Sixteen hex digits of the model's ``bundle.json``; "" where there is no model."""
+        """Hash of the model's ``bundle.json``, 16 hex digits; "" if there is no model."""
         path = self.model / "bundle.json"
         return sha256(path.read_bytes()).hexdigest()[:16] if path.exists() else ""
 
     def provenance(self) -> dict[str, Any]:
-        """What figures of now are of: ``inputs``, each split's sha256, and the ``model``'s hash."""
+        """What present metrics are computed from: sha256 of each split's file, hash of the model."""
         inputs = self.read_record().get("inputs", {})
         return {
             "inputs": {split: entry.get("sha256", "") for split, entry in inputs.items()},
@@ -174,7 +174,7 @@ class RunDir:
     def update_record(self, **entries: Any) -> None:
         """Merge ``entries`` into ``run.json``; dicts merge one level deep."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        # Commands that share the run may do so at the same time.
+        # Commands that share the run may update it at the same time.
         with exclusive(self.folder):
             record = self.read_record()
             for key, value in entries.items():
@@ -185,7 +185,7 @@ class RunDir:
             write_json(self.record, record)
 
     def require_battles(self, split: str) -> Path:
-        """The path of a split's battles; ``UserError`` where ``extract.py`` has not made it."""
+        """The path of a split's battles; ``UserError`` if ``extract.py`` has not written it."""
         path = self.battles(split)
         if not path.exists():
             raise UserError(

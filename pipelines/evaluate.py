@@ -96,7 +96,7 @@ def evaluate(run: RunDir, arguments: argparse.Namespace) -> None:
     found = figures(predictions, labels, groups)
     found["model"] = {"hash": run.model_hash()}
     if run.metrics.exists():
-        trained = run.read_found(run.metrics, "train_meta.py").get("model", {})
+        trained = run.read_result(run.metrics, "train_meta.py").get("model", {})
         if trained.get("hash") == found["model"]["hash"]:
             found["model"] = trained
     source = read_sources(arguments.by, battles["id"][known]) if arguments.by else None

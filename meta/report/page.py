@@ -86,7 +86,7 @@ def write_report(run: RunDir) -> None:
             Code.FIGURES_MISSING,
             f"{run.folder} has no figures: run `python pipelines/train_meta.py` first",
         )
-    found = run.read_found(run.metrics, "train_meta.py")
+    found = run.read_result(run.metrics, "train_meta.py")
     if "intervals" not in found:
         raise UserError(
             Code.FIGURES_OUTDATED,
@@ -100,10 +100,10 @@ def write_report(run: RunDir) -> None:
     now = {**run.provenance(), "model": {"hash": found["model"].get("hash")}}
     held = None
     if run.evaluation.exists():
-        held = run.read_found(run.evaluation, "evaluate.py")
+        held = run.read_result(run.evaluation, "evaluate.py")
     comparison = None
     if run.comparison.exists():
-        comparison = run.read_found(run.comparison, "compare.py")
+        comparison = run.read_result(run.comparison, "compare.py")
     stale = []
     if held is not None and not _is_of(held, now, "train", "test"):
         held = None

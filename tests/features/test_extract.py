@@ -198,5 +198,5 @@ def test_a_killed_process_costs_nothing(capsys):
     found = np.concatenate([view.values for view in views])
     thread.join()
     assert np.array_equal(found, wanted.values, equal_nan=True)
-    assert capsys.readouterr().out.count("a process was killed") == 1
+    assert capsys.readouterr().out.count("a worker process was killed") == 1
     assert not multiprocessing.active_children()
