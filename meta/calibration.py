@@ -156,8 +156,8 @@ def calibrate(forecasts: Forecasts, *, asymmetric: bool = False) -> CalibrationR
     if count < SMALLEST:
         raise UserError(
             Code.TOO_FEW_BATTLES,
-            f"the labelled rows are of {count} groups: "
-            f"at least {SMALLEST} are needed to fit and to compare",
+            f"The labelled rows are of {count} groups. "
+            f"At least {SMALLEST} are needed to fit and to compare.",
         )
     raw = np.log(np.maximum(forecasts.probabilities, FLOOR))
     folds = fold_of(groups, FOLDS)

@@ -116,8 +116,8 @@ class Davidson(BaseModel):
         if (len(model["side"]), len(model["tie"])) != (anti.shape[1], sym.shape[1]):
             raise UserError(
                 Code.VIEW_DIFFERS,
-                "these battles have other views than the model was trained with: run extract.py "
-                "(and finetune.py, verdict.py where they were used) on them",
+                "These battles have other views than the model was trained with. Rerun extract.py "
+                "(and finetune.py, verdict.py where they were used) on them.",
             )
         x, z = _scaled(model, anti, sym)
         side, log_nu = x @ model["side"], z @ model["tie"] + model["bias"][0]

@@ -93,9 +93,9 @@ class HiddenProbe(BaseModel):
         if not np.array_equal(model.get(SOURCE, ()), self._source()):
             raise UserError(
                 Code.VIEW_DIFFERS,
-                f"the model was trained on another {self.name} view than the run has now (another "
-                f"backbone or other settings): give {self.again} with those of then, or "
-                "train_meta.py again",
+                f"The model was trained on another {self.name} view than the run has now (another "
+                f"backbone or other settings). Rerun {self.again} with the settings of then, or "
+                "rerun train_meta.py.",
             )
         blocks = [self._slot(model, i, slot, rows) for i, slot in enumerate(self.states.slots)]
         return np.concatenate([*blocks, np.mean(blocks, axis=0)], axis=1)
@@ -112,8 +112,8 @@ class HiddenProbe(BaseModel):
         except (KeyError, ValueError):
             raise UserError(
                 Code.VIEW_DIFFERS,
-                f"the model knows no states {slot} of this size: run {self.again} with the "
-                "backbone that it was trained with",
+                f"The model was trained on states {slot} of another size. Rerun {self.again} with "
+                "the backbone of then.",
             ) from None
         ca, cb = a.astype(np.float32) - center, b.astype(np.float32) - center
         norm = np.linalg.norm(ca, axis=1) * np.linalg.norm(cb, axis=1)

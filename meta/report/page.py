@@ -84,13 +84,13 @@ def write_report(run: RunDir) -> None:
     if not run.metrics.exists():
         raise UserError(
             Code.FIGURES_MISSING,
-            f"{run.folder} has no figures: run `python pipelines/train_meta.py` first",
+            f"{run.folder} has no figures. Run `python pipelines/train_meta.py` first.",
         )
     found = run.read_result(run.metrics, "train_meta.py")
     if "intervals" not in found:
         raise UserError(
             Code.FIGURES_OUTDATED,
-            f"{run.metrics} is older than the report: run train_meta.py again",
+            f"{run.metrics} is older than the report. Rerun train_meta.py.",
         )
     predictions = Predictions.read(run.predictions)
     reasons = None
@@ -305,8 +305,8 @@ def _mistakes(
         if battle not in by_id.index:
             raise UserError(
                 Code.FIGURES_OUTDATED,
-                f"battle {battle} of predictions.parquet is not among the run's: "
-                "run train_meta.py again",
+                f"Battle {battle} of predictions.parquet is not among the run's. "
+                "Rerun train_meta.py.",
             )
         texts = by_id.loc[battle]
         found.append(

@@ -120,17 +120,17 @@ def read_dataset(run: RunDir, split: str, views: Collection[str] | None = None) 
         if found != ids or (notes is not None and notes.get("battles") != texts):
             raise UserError(
                 Code.VIEW_OUTDATED,
-                f"view {name} in {run.folder} is not of its {split} battles: give "
-                f"{_command(run, split, name)} again",
+                f"View {name} in {run.folder} was computed from other {split} battles. "
+                f"Recompute it: {_command(run, split, name)}",
             )
         train = run.views / name / "train.parquet"
         other = split != "train" and train.exists()
         if notes and other and read_notes(train).get("source") != notes.get("source"):
             raise UserError(
                 Code.VIEW_DIFFERS,
-                f"view {name} in {run.folder} was made of its test battles by another model, or "
-                f"with other settings, than of its training battles: give "
-                f"{_command(run, split, name)} again, as for the training battles",
+                f"View {name} in {run.folder} was computed from its test battles by another model, "
+                "or with other settings, than from its training battles. Recompute it as for "
+                f"those: {_command(run, split, name)}",
             )
 
     for name, view in tables.items():
@@ -145,8 +145,8 @@ def read_dataset(run: RunDir, split: str, views: Collection[str] | None = None) 
     if not made:
         raise UserError(
             Code.VIEW_MISSING,
-            f"{run.folder} has no views of its {split} battles: give "
-            f"{_command(run, split, 'style')} again",
+            f"{run.folder} has no views of its {split} battles. Compute them: "
+            f"{_command(run, split, 'style')}",
         )
     for name in views or ():
         if name not in tables and name not in learned:
@@ -154,13 +154,13 @@ def read_dataset(run: RunDir, split: str, views: Collection[str] | None = None) 
             if name in BASE_MODELS and BASE_MODELS[name].of_views and others and not tables:
                 raise UserError(
                     Code.VIEW_WITHOUT_SOURCE,
-                    f"view {name} is learned from other views that are asked for: "
-                    f"name at least one of {', '.join(others)} beside it",
+                    f"View {name} is learned from other views, and none of them is named. "
+                    f"Name at least one of {', '.join(others)} too.",
                 )
             raise UserError(
                 Code.VIEW_MISSING,
-                f"{run.folder} has no view {name} of its {split} battles, but {', '.join(made)}: "
-                f"run {_maker(name)} on them, with the same backbone",
+                f"{run.folder} has no view {name} of its {split} battles, but {', '.join(made)}. "
+                f"Run {_maker(name)} on them, with the same backbone.",
             )
     return Dataset(battles, tables, learned)
 

@@ -109,12 +109,12 @@ def load(folder: Path) -> TrainedModel:
     Raises:
         UserError: it is missing, damaged, or of another format.
     """
-    again = "run `python pipelines/train_meta.py` on this run first"
+    again = "Run `python pipelines/train_meta.py` on this run first."
     if not folder.exists():
         # A crash fell between the two renames of ``save``.
         folder = folder.with_name(f"{folder.name}.old")
     if not (folder / "bundle.json").exists():
-        raise UserError(Code.MODEL_MISSING, f"no model in {folder}: {again}")
+        raise UserError(Code.MODEL_MISSING, f"There is no model in {folder}. {again}")
     try:
         bundle = read_json(folder / "bundle.json")
         checksum = bundle.pop("checksum")
@@ -123,7 +123,7 @@ def load(folder: Path) -> TrainedModel:
         hashes = bundle["sha256"]
         if bundle["format"] != FORMAT or tuple(bundle["class_order"]) != CLASSES:
             raise UserError(
-                Code.MODEL_FORMAT, f"the model in {folder} is of another format: {again}"
+                Code.MODEL_FORMAT, f"The model in {folder} is of another format. {again}"
             )
         length = {part: np.array(value) for part, value in bundle["length"].items()}
         return TrainedModel(
@@ -132,7 +132,7 @@ def load(folder: Path) -> TrainedModel:
             Baselines(np.array(bundle["prior"]), SymmetricLogistic.of(length)),
         )
     except DAMAGE:
-        raise UserError(Code.MODEL_DAMAGED, f"the model in {folder} is damaged: {again}") from None
+        raise UserError(Code.MODEL_DAMAGED, f"The model in {folder} is damaged. {again}") from None
 
 
 def _fusion(folder: Path, entry: dict[str, Any], hashes: dict[str, str]) -> Stacker:

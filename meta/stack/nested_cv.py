@@ -103,7 +103,7 @@ def folds_for(dataset: Dataset, folds: int) -> np.ndarray:
     """
     if folds < 3:
         raise UserError(
-            Code.OPTION_INVALID, f"--folds {folds}: nested cross-validation takes at least 3 folds"
+            Code.OPTION_INVALID, f"--folds {folds}: nested cross-validation takes at least 3 folds."
         )
     groups = dataset.battles["group"]
     fold = fold_of(groups, folds)
@@ -113,7 +113,7 @@ def folds_for(dataset: Dataset, folds: int) -> np.ndarray:
         raise UserError(
             Code.TOO_FEW_BATTLES,
             f"{len(dataset.battles)} valid training battles of {groups.nunique()} prompts are too "
-            "few to cross-validate: use at least some dozens with different prompts",
+            "few to cross-validate. Use at least some dozens, of different prompts.",
         )
     return np.asarray(np.unique(fold, return_inverse=True)[1])
 

@@ -48,7 +48,7 @@ class Predictions:
         if not path.exists():
             raise UserError(
                 Code.FIGURES_MISSING,
-                f"{path} is not there: run `python pipelines/train_meta.py` first",
+                f"{path} does not exist. Run `python pipelines/train_meta.py` first.",
             )
         try:
             table = pd.read_parquet(path)
@@ -62,5 +62,5 @@ class Predictions:
             )
         except (KeyError, ValueError, OSError):
             raise UserError(
-                Code.RUN_FILE_DAMAGED, f"{path} is damaged: run `python pipelines/train_meta.py`"
+                Code.RUN_FILE_DAMAGED, f"{path} is damaged. Rerun `python pipelines/train_meta.py`."
             ) from None

@@ -187,8 +187,8 @@ def _open_shared(url: URL, name: str) -> optuna.Study:
     except ImportError as error:
         raise UserError(
             Code.DATABASE_DRIVER_MISSING,
-            f"{url} needs a driver that is not installed ({error}): for PostgreSQL "
-            "`pip install psycopg[binary]` and a URL that begins with postgresql+psycopg://",
+            f"{url} needs a driver that is not installed ({error}). For PostgreSQL: "
+            "`pip install psycopg[binary]` and a URL that begins with postgresql+psycopg://.",
         ) from error
     return _create_study(storage, name)
 

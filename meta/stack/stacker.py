@@ -43,15 +43,15 @@ class Stacker:
             if name not in views:
                 raise UserError(
                     Code.VIEW_MISSING,
-                    f"the model was trained with the view {name}, which these battles lack: "
-                    "run extract.py on them again, with the run's own backbone",
+                    f"The model was trained with the view {name}, which these battles lack. "
+                    "Rerun extract.py on them, with the run's own backbone.",
                 )
         design = join({name: views[name] for name in self.views})
         if tuple(design.names) != self.columns:
             raise UserError(
                 Code.VIEW_DIFFERS,
-                f"the columns of the views {', '.join(self.views)} are not those of the model: "
-                "run extract.py and train_meta.py again",
+                f"The columns of the views {', '.join(self.views)} are not those of the model. "
+                "Rerun extract.py and train_meta.py.",
             )
         return design
 

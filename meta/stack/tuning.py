@@ -99,12 +99,12 @@ def tune(
         return _tune(data, folds, trials, storage, progress)
     except (StorageInternalError, SQLAlchemyError) as error:
         remedy = (
-            "check that it can be reached" if isinstance(storage, URL) else "free space on its disk"
+            "Check that it can be reached" if isinstance(storage, URL) else "Free space on its disk"
         )
         raise UserError(
             Code.TUNING_STORE_UNUSABLE,
-            f"{storage} cannot be used ({error.__cause__ or error}): {remedy} and rerun the "
-            "command; finished trials are reused",
+            f"{storage} cannot be used ({error.__cause__ or error}). {remedy} and rerun the "
+            "command; finished trials are reused.",
         ) from error
 
 

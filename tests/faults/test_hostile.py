@@ -13,7 +13,7 @@ import pytest
 from arena.battle_table import read_battles_table, texts_hash, write_battles
 from arena.feature_table import Column, FeatureTable
 from arena.reader import read_battles
-from common.errors import UserError
+from common.errors import Code, UserError
 from common.parquet import write_table
 from common.run_dir import RunDir
 from embeddings.backbone.config import finetune_entries, load_config
@@ -24,6 +24,7 @@ from meta.stack import model_io as bundle
 from meta.stack.dataset import read_dataset
 from meta.stack.predictions import Predictions
 from tests.helpers.battle_files import as_csv, cells, save
+from tests.helpers.errors import raises
 
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ("arena", "features", "embeddings", "meta", "pipelines")
@@ -77,7 +78,7 @@ def test_a_pickle_in_place_of_a_shard_does_not_run(tmp_path, bomb):
     writer.add([KEY], {"states": np.ones((1, 2), np.float16)})
     (path,) = (tmp_path / "store").glob("*.safetensors")
     path.write_bytes(bomb)
-    with pytest.raises(UserError, match="is damaged"):
+    with raises(Code.RUN_FILE_DAMAGED):
         ShardStore(tmp_path / "store")
 
 
@@ -149,7 +150,7 @@ def test_tags_of_yaml_do_not_run(tmp_path, tag):
     path = tmp_path / "backbone.yaml"
     path.write_text(f"source: {tag % made if '%s' in tag else tag}\n")
     for read in (load_config, finetune_entries):
-        with pytest.raises(UserError, match="cannot be read as YAML"):
+        with raises(Code.BACKBONE_CONFIG_INVALID, match=r"backbone\.yaml"):
             read(str(path))
     assert not made.exists()
 
@@ -158,10 +159,15 @@ DEEP = "[" * 100_000
 
 
 def test_deep_nesting_is_one_line(tmp_path):
-    for name in ("run.json", "bundle.json", "backbone.yaml"):
+    refused = {
+        "run.json": Code.RUN_FILE_DAMAGED,
+        "bundle.json": Code.MODEL_DAMAGED,
+        "backbone.yaml": Code.BACKBONE_CONFIG_INVALID,
+    }
+    for name, code in refused.items():
         path = tmp_path / name
         path.write_text(DEEP if name != "backbone.yaml" else "source: " + DEEP)
-        with pytest.raises(UserError):
+        with raises(code):
             READERS[name](path)
     field = pa.field("a", pa.float32(), metadata={"tiebreak": DEEP})
     path = tmp_path / "view.parquet"
@@ -170,7 +176,7 @@ def test_deep_nesting_is_one_line(tmp_path):
         path,
         pa.table([ids, pa.array([1.0], pa.float32())], pa.schema([("id", pa.string()), field])),
     )
-    with pytest.raises(UserError, match="is damaged"):
+    with raises(Code.RUN_FILE_DAMAGED):
         FeatureTable.read(path)
 
 
@@ -181,7 +187,7 @@ def test_a_bundle_of_other_kinds_is_damaged(tmp_path, changes):
     sound = {"format": bundle.FORMAT, "class_order": list(bundle.CLASSES), "prior": [1, 1, 1]}
     entries = {**sound, "length": {}, "fusions": {}, "learned": {}, "sha256": {}, **changes}
     (tmp_path / "bundle.json").write_text(json.dumps(bundle.signed(entries)))
-    with pytest.raises(UserError, match="is damaged"):
+    with raises(Code.MODEL_DAMAGED):
         bundle.load(tmp_path)
 
 
@@ -215,7 +221,7 @@ SAID = {"backbone": {"asked": "", "quantization": None}, "endpoint": None}
 def test_a_record_of_other_kinds_is_damaged(tmp_path, entries):
     run = RunDir(tmp_path)
     run.record.write_text(json.dumps(entries))
-    with pytest.raises(UserError, match=r"run\.json is damaged"):
+    with raises(Code.RUN_FILE_DAMAGED, match=r"run\.json"):
         run.read_record()
 
 
@@ -247,7 +253,7 @@ def test_a_damaged_table_of_keys_is_one_line(tmp_path, damage):
     notes = {"source": "0" * 16, "slots": "layer1.mean"}
     table = pa.table(columns).replace_schema_metadata(None if damage == "no metadata" else notes)
     write_table(tmp_path / "hidden" / "train.parquet", table)
-    with pytest.raises(UserError, match=r"train\.parquet is damaged: run .*extract\.py"):
+    with raises(Code.RUN_FILE_DAMAGED, match=r"train\.parquet"):
         HiddenStates.read(tmp_path, "train")
 
 
@@ -255,7 +261,7 @@ def test_tables_of_other_columns_are_damaged(tmp_path):
     path = tmp_path / "x.parquet"
     write_table(path, pa.table({"id": ["1"], "a": [1.0]}))
     for read in (FeatureTable.read, read_battles_table):
-        with pytest.raises(UserError, match="is damaged"):
+        with raises(Code.RUN_FILE_DAMAGED):
             read(path)
 
 
@@ -266,7 +272,7 @@ def test_the_name_of_a_store_leads_nowhere_else(tmp_path, settings):
     metadata = {"source": settings, "slots": "layer1.mean"}
     ShardWriter(tmp_path / "outside").add([KEY], {"states": np.ones((1, 1, 2), np.float16)})
     write_table(tmp_path / "hidden" / "train.parquet", table.replace_schema_metadata(metadata))
-    with pytest.raises(UserError, match=r"train\.parquet is damaged"):
+    with raises(Code.RUN_FILE_DAMAGED, match=r"train\.parquet"):
         HiddenStates.read(tmp_path, "train")
 
 
@@ -289,7 +295,7 @@ def test_a_booster_leads_nowhere_else(tmp_path, monkeypatch, file):
     opened = []
     read = Path.read_bytes
     monkeypatch.setattr(Path, "read_bytes", lambda path: opened.append(path.name) or read(path))
-    with pytest.raises(UserError, match="is damaged"):
+    with raises(Code.MODEL_DAMAGED):
         bundle.load(folder)
     assert not {"secret.txt", "hostname"} & set(opened)
 
@@ -343,5 +349,5 @@ def test_a_view_outside_of_the_run_is_not_there(tmp_path):
             place / "train.parquet", texts_hash(table)
         )
     assert read_dataset(run, "train", ["inside"]).names == ["inside"]
-    with pytest.raises(UserError, match="has no view"):
+    with raises(Code.VIEW_MISSING):
         read_dataset(run, "train", ["../../outside"])

@@ -11,13 +11,14 @@ from arena import sample
 from arena.battle_table import texts_hash, write_battles
 from arena.feature_table import Column, FeatureTable
 from arena.reader import read_battles
-from common.errors import UserError
+from common.errors import Code
 from common.run_dir import RunDir
 from meta.base_models import BASE_MODELS
 from meta.base_models.davidson import Davidson
 from meta.base_models.ngrams import BUCKETS, counts
 from meta.base_models.tfidf import Tfidf
 from meta.stack.dataset import labels_of, read_dataset
+from tests.helpers.errors import raises
 from tests.helpers.toys import toy_battles, toy_evidence
 
 
@@ -152,7 +153,7 @@ def test_davidson_says_what_to_do_where_views_are_missing():
     less = FeatureTable(
         one.ids, one.design.values[:, :2], {"x": Column("anti"), "size": Column("sym")}
     )
-    with pytest.raises(UserError, match="run extract"):
+    with raises(Code.VIEW_DIFFERS):
         Davidson({"v": less}).values(model, np.arange(40))
 
 
@@ -215,5 +216,5 @@ def test_a_missing_view_names_the_command_that_makes_it(tmp_path, view, command)
     write_battles(run.battles("train"), battles)
     there = FeatureTable(battles["id"].tolist(), np.ones((3, 1)), {"x": Column("sym")})
     there.write(run.views / "other" / "train.parquet")
-    with pytest.raises(UserError, match=rf"has no view {view} .* run {command}\.py.* on them"):
+    with raises(Code.VIEW_MISSING, match=rf"{view} .*{command}\.py"):
         read_dataset(run, "train", [view])

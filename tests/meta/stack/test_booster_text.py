@@ -8,7 +8,7 @@ import lightgbm as lgb
 import numpy as np
 import pytest
 
-from common.errors import UserError
+from common.errors import Code
 from meta.base_models.baselines import Baselines
 from meta.base_models.symmetric_logistic import SymmetricLogistic
 from meta.calibrators import Identity
@@ -16,6 +16,7 @@ from meta.stack import model_io as bundle
 from meta.stack.booster_text import LARGEST, checked
 from meta.stack.nested_cv import TrainedModel
 from meta.stack.stacker import Stacker
+from tests.helpers.errors import raises
 
 FEATURES = 4
 PARAMS = {"objective": "multiclass", "num_class": 3, "verbose": -1, "num_threads": 1}
@@ -164,7 +165,7 @@ def test_a_bundle_that_was_made_to_crash_is_one_line(tmp_path, sound, name):
     entries["sha256"][file] = sha256(text.encode()).hexdigest()
     del entries["checksum"]
     (tmp_path / "model" / "bundle.json").write_text(json.dumps(bundle.signed(entries)))
-    with pytest.raises(UserError, match="is damaged: run"):
+    with raises(Code.MODEL_DAMAGED):
         bundle.load(tmp_path / "model")
 
 
@@ -176,5 +177,5 @@ def test_a_bundle_without_checksums_is_refused(tmp_path, entry):
         del entries["checksum"]
         entries = bundle.signed(entries)
     (tmp_path / "model" / "bundle.json").write_text(json.dumps(entries))
-    with pytest.raises(UserError, match="is damaged: run"):
+    with raises(Code.MODEL_DAMAGED):
         bundle.load(tmp_path / "model")

@@ -7,10 +7,11 @@ import pytest
 from arena.battle_table import texts_hash, write_battles
 from arena.feature_table import Column, FeatureTable
 from arena.reader import read_battles
-from common.errors import UserError
+from common.errors import Code
 from common.run_dir import RunDir
 from meta.stack.dataset import read_dataset
 from tests.helpers.battle_files import as_csv, cells, save
+from tests.helpers.errors import raises
 
 
 def battles_of(folder, answer="yes"):
@@ -48,7 +49,7 @@ def test_other_texts_under_the_same_ids_are_other_battles(run, tmp_path, name, c
     assert name in read_dataset(run, "test").names
     other = battles_of(tmp_path, "no")
     write_battles(run.battles("test"), other)
-    with pytest.raises(UserError, match=rf"view {name} .* is not of its test .*{command}"):
+    with raises(Code.VIEW_OUTDATED, match=rf"{name} .*{command}"):
         read_dataset(run, "test")
     put(run, name, "test", other)
     assert name in read_dataset(run, "test").names
@@ -56,7 +57,7 @@ def test_other_texts_under_the_same_ids_are_other_battles(run, tmp_path, name, c
 
 def test_a_view_that_does_not_say_of_which_texts_it_is_is_of_others(run, tmp_path):
     view_of(battles_of(tmp_path)).write(run.views / "style" / "train.parquet")
-    with pytest.raises(UserError, match="is not of its train battles"):
+    with raises(Code.VIEW_OUTDATED, match="style"):
         read_dataset(run, "train")
 
 
@@ -65,7 +66,7 @@ def test_both_splits_are_read_by_one_model(run, tmp_path):
     put(run, "likelihood", "train", battles, "one")
     put(run, "likelihood", "test", battles, "other")
     assert "likelihood" in read_dataset(run, "train").names
-    with pytest.raises(UserError, match="by another model"):
+    with raises(Code.VIEW_DIFFERS, match="likelihood"):
         read_dataset(run, "test")
     put(run, "likelihood", "test", battles, "one")
     assert "likelihood" in read_dataset(run, "test").names

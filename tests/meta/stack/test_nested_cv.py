@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -5,7 +6,7 @@ import pytest
 
 from arena.feature_table import Column, FeatureTable
 from arena.folds import fold_of
-from common.errors import UserError
+from common.errors import Code
 from common.run_dir import RunDir
 from meta.base_models import CrossFitted
 from meta.base_models.baselines import Baselines
@@ -14,6 +15,7 @@ from meta.stack import model_io as bundle
 from meta.stack import nested_cv as stage
 from meta.stack.dataset import labels_of, without_seen
 from meta.stack.nested_cv import CrossValidation, Settings, final, folds_for, nested, part_scored
+from tests.helpers.errors import raises
 from tests.helpers.toys import toy_evidence
 
 SETTINGS = Settings(folds=4, trials=0, bags=1)
@@ -110,7 +112,7 @@ def test_bundle_round_trip(tmp_path):
 @pytest.mark.parametrize("text", ["", "{}", '{"format": 99}', "[1, 2]"])
 def test_a_damaged_bundle_is_the_users_error(tmp_path, text):
     (tmp_path / "bundle.json").write_text(text)
-    with pytest.raises(UserError, match="train_meta"):
+    with raises(Code.MODEL_DAMAGED, match=re.escape(str(tmp_path))):
         bundle.load(tmp_path)
 
 
@@ -119,7 +121,7 @@ def test_a_missing_view_is_named(tmp_path):
     cv = CrossValidation(evidence, folds_for(evidence, 4), RunDir(tmp_path))
     trained = final(cv, SETTINGS)
     without = replace(evidence, learned={}).unseen({})
-    with pytest.raises(UserError, match="hidden"):
+    with raises(Code.VIEW_MISSING, match="hidden"):
         trained.fusions["meta"].design(without)
 
 
@@ -162,9 +164,9 @@ def test_battles_that_one_fold_left_out_are_parted_evenly(folds):
 
 def test_too_few_groups_or_folds_are_refused():
     evidence = toy_evidence(4)
-    with pytest.raises(UserError, match="TB602"):
+    with raises(Code.OPTION_INVALID, match="--folds 2"):
         folds_for(toy_evidence(100), 2)
-    with pytest.raises(UserError, match="too few"):
+    with raises(Code.TOO_FEW_BATTLES):
         folds_for(replace(evidence, battles=evidence.battles.assign(group="0" * 16)), 5)
 
 

@@ -2,8 +2,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from common.errors import UserError
+from common.errors import Code
 from meta.stack.predictions import Predictions
+from tests.helpers.errors import raises
 
 
 def test_what_is_written_is_read(tmp_path):
@@ -28,5 +29,6 @@ def test_a_missing_or_damaged_file_is_the_users_to_mend(content, tmp_path):
         pd.DataFrame({"x": [1]}).to_parquet(path)
     elif content is not None:
         path.write_bytes(content)
-    with pytest.raises(UserError, match=r"p\.parquet"):
+    code = Code.FIGURES_MISSING if content is None else Code.RUN_FILE_DAMAGED
+    with raises(code, match=r"p\.parquet"):
         Predictions.read(path)

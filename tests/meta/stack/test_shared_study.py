@@ -13,8 +13,9 @@ import pytest
 from optuna.trial import TrialState
 from sqlalchemy.engine import make_url
 
-from common.errors import UserError
+from common.errors import Code
 from meta.stack.shared_study import FINISHED, Study
+from tests.helpers.errors import raises
 
 ROOT = Path(__file__).resolve().parents[3]
 TRIALS = 7
@@ -117,7 +118,7 @@ def test_a_mistake_in_a_trial_is_raised_and_its_place_is_free(tmp_path):
 
 
 def test_a_driver_that_is_missing():
-    with pytest.raises(UserError, match="needs a driver that is not installed"):
+    with raises(Code.DATABASE_DRIVER_MISSING):
         Study(make_url("postgresql+pg8000://me:hunter2@127.0.0.1:1/x"), "s", {})
 
 

@@ -7,11 +7,12 @@ from optuna.distributions import FloatDistribution
 
 from arena.feature_table import Column, FeatureTable
 from arena.folds import fold_of
-from common.errors import UserError
+from common.errors import Code
 from meta.stack import tuning as module
 from meta.stack.dataset import labels_of
 from meta.stack.lightgbm_model import BASELINE, BothOrders, cross_validate
 from meta.stack.tuning import fingerprint, set_aside_damaged, tune
+from tests.helpers.errors import raises
 from tests.helpers.toys import toy_evidence
 
 
@@ -58,7 +59,7 @@ def test_interrupted_in_any_trial(data, calm, tmp_path, monkeypatch, stop):
 def test_a_damaged_study_is_moved_out_of_the_way(data, calm, tmp_path, capsys, content):
     storage = tmp_path / "study.db"
     storage.write_bytes(content)
-    with pytest.raises(UserError, match=r"study\.db cannot be used"):
+    with raises(Code.TUNING_STORE_UNUSABLE, match=r"study\.db"):
         tune(*data, 3, storage)
     set_aside_damaged(storage)
     assert "is damaged" in capsys.readouterr().err
