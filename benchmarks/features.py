@@ -88,7 +88,7 @@ def phrases_of(lexicon: Lexicon) -> list[tuple[str, str, str]]:
     ]
 
 
-def found_of_one(lexicon: Lexicon, text: Text) -> list[str]:
+def matches_of_one(lexicon: Lexicon, text: Text) -> list[str]:
     """The phrases of one lexicon that occur: ours looks for those of all in one pass."""
     return [
         phrase
@@ -97,7 +97,7 @@ def found_of_one(lexicon: Lexicon, text: Text) -> list[str]:
     ]
 
 
-@patch("features.text.Lexicon.found", found_of_one)
+@patch("features.text.Lexicon.matches", matches_of_one)
 def by_apply(battles: pd.DataFrame) -> None:
     """Every signal by itself, from the raw texts of each row."""
     by_textstat(battles)

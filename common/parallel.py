@@ -34,7 +34,7 @@ class Workers:
             self._pool = loky.ProcessPoolExecutor(number, initializer=ignore_interrupts)
 
     def map(self, function: Callable[[Job], Result], jobs: Sequence[Job]) -> Iterator[Result]:
-        """Apply a module's function to each job, results in order; a killed process costs only time.
+        """Apply a module's function to each job, in order; a killed process costs only time.
 
         Worker processes start at once, this process when the first result is requested.
         """

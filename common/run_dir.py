@@ -160,7 +160,7 @@ class RunDir:
         return sha256(path.read_bytes()).hexdigest()[:16] if path.exists() else ""
 
     def provenance(self) -> dict[str, Any]:
-        """What present metrics are computed from: sha256 of each split's file, hash of the model."""
+        """The sources of present metrics: sha256 of each split's file, hash of the model."""
         inputs = self.read_record().get("inputs", {})
         return {
             "inputs": {split: entry.get("sha256", "") for split, entry in inputs.items()},

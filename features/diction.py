@@ -129,8 +129,8 @@ def long_words(answer: Text, prompt: Text) -> float:
 @answer_signal
 def stop_words(answer: Text, prompt: Text) -> float:
     """Share of English function words: low in keyword lists, code and other languages."""
-    found = len(answer.words) - sum(telling_counts(answer))
-    return found / len(answer.words) if answer.words else math.nan
+    function_words = len(answer.words) - sum(telling_counts(answer))
+    return function_words / len(answer.words) if answer.words else math.nan
 
 
 @answer_signal

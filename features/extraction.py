@@ -19,10 +19,10 @@ from features import signals
 from features.text import Text
 
 CHUNK = 250
-"""Battles that a process takes at a time."""
+"""Battles of one job of a worker process."""
 
 WORTH_A_PROCESS = 1_000
-"""Battles under which starting another process costs more than it saves."""
+"""Battles that make another process worth its start."""
 
 Texts = tuple[Turns, Turns, Turns]
 
@@ -37,8 +37,8 @@ def extract(battles: pd.DataFrame, workers: int = 0) -> FeatureTable:
     Args:
         battles: canonical table of :mod:`arena.schema`, n rows; reads ``id``, ``prompt``,
             ``response_a``, ``response_b``.
-        workers: processes; 0 means as many as cores, but none that has little to do; 1 means
-            this process.
+        workers: processes; 0 means one per ``WORTH_A_PROCESS`` battles, at most one per core; 1
+            means this process.
 
     Returns:
         View of shape (n, number of columns); finite, or NaN where a signal is not defined.
@@ -54,7 +54,7 @@ def stream(
 
     Args:
         parts: successive battles, each as for :func:`extract`.
-        rows: battles of all parts together, or a bound: for the progress and the processes.
+        rows: number of battles of all parts, or an upper bound, for progress and workers.
         workers: as for :func:`extract`.
         silent: show no progress.
 
@@ -66,10 +66,10 @@ def stream(
         workers = max(1, min(os.cpu_count() or 1, rows // WORTH_A_PROCESS))
     progress = Progress("handcrafted signals", rows, disable=silent)
     with Workers(workers) as processes, progress:
-        # No process waits for the next part to be read from the disk.
-        for ids, chunks, found in _ahead(_begin(battles, processes) for battles in parts):
+        # The workers compute one part while the next one is read from the disk.
+        for ids, chunks, results in _ahead(_begin(battles, processes) for battles in parts):
             values = np.empty((len(ids), len(columns)), dtype=np.float32)
-            for chunk, computed in zip(chunks, found, strict=True):
+            for chunk, computed in zip(chunks, results, strict=True):
                 values[chunk] = computed
                 progress.update(len(chunk))
             yield FeatureTable(ids, values, columns)
@@ -78,11 +78,11 @@ def stream(
 def _begin(
     battles: pd.DataFrame, processes: Workers
 ) -> tuple[list[str], list[list[int]], Iterator[np.ndarray]]:
-    """Ids of a part, rows of its chunks, and what is computed of each chunk."""
+    """Start computing a part: its ids, the rows of its chunks, and the results of each chunk."""
     texts: list[Texts] = list(
         zip(battles["prompt"], battles["response_a"], battles["response_b"], strict=True)
     )
-    # Rows of one prompt come together, so that a prompt and an answer are read once per chunk.
+    # Sorted by prompt: a prompt or answer of several battles is processed once per chunk.
     order = sorted(range(len(texts)), key=lambda i: [t or "" for t in texts[i][0]])
     chunks = [order[i : i + CHUNK] for i in range(0, len(order), CHUNK)]
     jobs = [[texts[i] for i in chunk] for chunk in chunks]
@@ -90,7 +90,7 @@ def _begin(
 
 
 def _ahead(parts: Iterable[Part]) -> Iterator[Part]:
-    """The parts, each once the next one was taken."""
+    """Yield each part after the next one has been started."""
     waiting: deque[Part] = deque()
     for part in parts:
         waiting.append(part)
@@ -101,7 +101,7 @@ def _ahead(parts: Iterable[Part]) -> Iterator[Part]:
 
 def compute(rows: list[Texts]) -> np.ndarray:
     """The signals of some battles; float32, shape (len(rows), number of columns)."""
-    # Nothing here is a cycle, and the collector would look through all texts time and again.
+    # There are no reference cycles here, and the collector would scan all texts again and again.
     gc.disable()
     try:
         return _compute(rows)

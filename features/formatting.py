@@ -144,8 +144,8 @@ def latex(answer: Text, prompt: Text) -> float:
 def links(answer: Text, prompt: Text) -> float:
     """Log of 1 + web addresses and Markdown links."""
     text = answer.text
-    found = "://" in text or "www." in text or "](" in text
-    return log_count(LINK, answer) if found else 0.0
+    has_link = "://" in text or "www." in text or "](" in text
+    return log_count(LINK, answer) if has_link else 0.0
 
 
 @answer_signal

@@ -60,12 +60,12 @@ def identifier() -> LanguageIdentifier:
 
 
 def sample(text: Text) -> str:
-    """What langid reads of a text; empty where it has fewer than ten letters."""
-    # Code and its keywords say nothing of the language around them.
-    found = text.text[: 4 * SAMPLE].split("```")[0].strip()[:SAMPLE] or text.text[:SAMPLE]
+    """The part of a text that langid reads; empty if it has fewer than ten letters."""
+    # The keywords of code do not tell the language of the text around it.
+    start = text.text[: 4 * SAMPLE].split("```")[0].strip()[:SAMPLE] or text.text[:SAMPLE]
     # Most texts have as many letters in their first words.
-    enough = any(sum(map(str.isalpha, part)) >= 10 for part in (found[:40], found))
-    return found if enough else ""
+    enough = any(sum(map(str.isalpha, part)) >= 10 for part in (start[:40], start))
+    return start if enough else ""
 
 
 @once
@@ -82,8 +82,8 @@ def scripts(text: Text) -> dict[str, float]:
     if text.foreign:
         points = codes(text.foreign)
         block = np.searchsorted(FIRST, points, side="right") - 1
-        found = np.bincount(SCRIPT[block[points <= LAST[block]]], minlength=len(SCRIPTS))
-        letters = dict(zip(SCRIPTS, found.tolist(), strict=True))
+        counts = np.bincount(SCRIPT[block[points <= LAST[block]]], minlength=len(SCRIPTS))
+        letters = dict(zip(SCRIPTS, counts.tolist(), strict=True))
     letters["latin"] += sum(text.ascii_counts[65:91]) + sum(text.ascii_counts[97:123])
     total = max(1, sum(letters.values()))
     return {name: number / total for name, number in letters.items()}
@@ -91,7 +91,7 @@ def scripts(text: Text) -> dict[str, float]:
 
 def wants_translation(prompt: Text) -> bool:
     """Whether the prompt asks for another language than its own."""
-    return bool(TRANSLATE.found(prompt))
+    return bool(TRANSLATE.matches(prompt))
 
 
 @answer_signal
@@ -100,27 +100,27 @@ def mismatch(answer: Text, prompt: Text) -> float:
 
     0 where the prompt asks for a translation or names a language.
     """
-    asked, said = language(prompt), language(answer)
-    if NONE in (asked, said):
+    languages = language(prompt), language(answer)
+    if NONE in languages:
         return math.nan
-    if asked.code == said.code or wants_translation(prompt):
+    if languages[0].code == languages[1].code or wants_translation(prompt):
         return 0.0
-    return asked.probability * said.probability
+    return languages[0].probability * languages[1].probability
 
 
 @answer_signal
 def english(answer: Text, prompt: Text) -> float:
     """Probability that the answer is English, 0 where it is rather another language."""
-    found = language(answer)
-    return found.probability if found.code == "en" else 0.0
+    code, probability = language(answer)
+    return probability if code == "en" else 0.0
 
 
 @answer_signal
 def certainty(answer: Text, prompt: Text) -> float:
     """Probability of the answer's language: low for gibberish, code and mixed languages."""
-    found = language(answer)
-    # zxx is the model's own class for what is no language.
-    return found.probability if found.code != "zxx" else 0.0
+    code, probability = language(answer)
+    # zxx is the model's class for text in no language.
+    return probability if code != "zxx" else 0.0
 
 
 @answer_signal
@@ -129,12 +129,12 @@ def script_mismatch(answer: Text, prompt: Text) -> float:
 
     0 where the prompt asks for a translation; NaN where a text has no letters.
     """
-    asked, said = scripts(prompt), scripts(answer)
-    if not any(asked.values()) or not any(said.values()):
+    of_prompt, of_answer = scripts(prompt), scripts(answer)
+    if not any(of_prompt.values()) or not any(of_answer.values()):
         return math.nan
     if wants_translation(prompt):
         return 0.0
-    return sum(abs(said[name] - asked[name]) for name in SCRIPTS) / 2
+    return sum(abs(of_answer[name] - of_prompt[name]) for name in SCRIPTS) / 2
 
 
 @answer_signal
@@ -167,8 +167,8 @@ def mojibake(answer: Text, prompt: Text) -> float:
 @prompt_signal
 def prompt_english(prompt: Text) -> float:
     """Probability that the prompt is English, 0 where it is rather another language."""
-    found = language(prompt)
-    return found.probability if found.code == "en" else 0.0
+    code, probability = language(prompt)
+    return probability if code == "en" else 0.0
 
 
 @prompt_signal

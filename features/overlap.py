@@ -27,7 +27,7 @@ def content(text: Text) -> frozenset[str]:
 
 def meaningful(words: Set[str]) -> frozenset[str]:
     """The words that carry the meaning, among words that are no function words."""
-    # A list, because a set of what a generator gives takes longer.
+    # A set of a list is faster than a set of a generator.
     return frozenset(
         [word for word in words if len(word) > 2 or not word.isascii() or word.isdigit()]
     )
@@ -103,15 +103,15 @@ def first_sentence(answer: Text, prompt: Text) -> float:
 @answer_signal
 def prompt_numbers(answer: Text, prompt: Text) -> float:
     """Share of the prompt's numbers that the answer takes up; NaN where it has none."""
-    asked = set(prompt.numbers)
-    return len(asked & set(answer.numbers)) / len(asked) if asked else math.nan
+    wanted = set(prompt.numbers)
+    return len(wanted & set(answer.numbers)) / len(wanted) if wanted else math.nan
 
 
 @answer_signal
 def novel_words(answer: Text, prompt: Text) -> float:
-    """Log of 1 + different content words that the prompt does not hold: what the answer adds."""
-    said = content(answer)
-    return math.log1p(len(said) - len(said & content(prompt)))
+    """Log of 1 + number of different content words of the answer that the prompt lacks."""
+    words = content(answer)
+    return math.log1p(len(words) - len(words & content(prompt)))
 
 
 @answer_signal
@@ -135,8 +135,8 @@ def content_words(a: Text, b: Text, prompt: Text) -> float:
 @pair_signal("sym")
 def new_content(a: Text, b: Text, prompt: Text) -> float:
     """Jaccard similarity of the content words that the prompt does not hold."""
-    asked = content(prompt)
-    return jaccard(content(a) - asked, content(b) - asked)
+    known = content(prompt)
+    return jaccard(content(a) - known, content(b) - known)
 
 
 @pair_signal("sym")
@@ -157,8 +157,8 @@ def extra_content(a: Text, b: Text, prompt: Text) -> float:
 @pair_signal("anti")
 def extra_coverage(a: Text, b: Text, prompt: Text) -> float:
     """The prompt's content words that only A takes up against those that only B does."""
-    asked = content(prompt.final)
-    x, y = content(a) & asked, content(b) & asked
+    known = content(prompt.final)
+    x, y = content(a) & known, content(b) & known
     return relative(len(x - y), len(y - x))
 
 

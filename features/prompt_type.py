@@ -205,7 +205,7 @@ def explain(prompt: Text) -> float:
 @prompt_signal
 def greeting(prompt: Text) -> float:
     """1 where a prompt of at most twelve words greets, thanks or asks who it is."""
-    return float(len(prompt.final.words) <= 12 and bool(GREETING.found(prompt.final)))
+    return float(len(prompt.final.words) <= 12 and bool(GREETING.matches(prompt.final)))
 
 
 @prompt_signal

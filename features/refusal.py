@@ -101,7 +101,7 @@ EARLY, BRIEF = 30, 100
 def graded(text: Text) -> tuple[float, float]:
     """(refusal, disclaimer) of one text, each in [0, 1]; the formula stands at the top."""
     doubt, first = 1.0, len(text.words)
-    if not any(lexicon.found(text) for lexicon in SIGNS):
+    if not any(lexicon.matches(text) for lexicon in SIGNS):
         return 0.0, 0.0
     for lexicon, weight in WEIGHTS:
         place = lexicon.first(text)
@@ -131,7 +131,7 @@ def worst_turn(answer: Text, prompt: Text) -> float:
     if len(answer.turns) == 1:
         return graded(answer)[0]
     clipped = len(answer.text) < len(answer.full)
-    if not (clipped or any(lexicon.found(answer) for lexicon in SIGNS)):
+    if not (clipped or any(lexicon.matches(answer) for lexicon in SIGNS)):
         return 0.0
     turns = [*(Text([turn]) for turn in answer.turns[:-1][:10]), answer.final]
     return max(graded(turn)[0] for turn in turns[:10])
@@ -152,7 +152,7 @@ def inability(answer: Text, prompt: Text) -> float:
 @answer_signal
 def policy(answer: Text, prompt: Text) -> float:
     """Log of 1 + words of policy and morals that the prompt does not use itself."""
-    return math.log1p(len(set(POLICY.found(answer)) - set(POLICY.found(prompt))))
+    return math.log1p(len(set(POLICY.matches(answer)) - set(POLICY.matches(prompt))))
 
 
 @answer_signal

@@ -143,8 +143,8 @@ def top_word(answer: Text, prompt: Text) -> float:
 @answer_signal
 def echo(answer: Text, prompt: Text) -> float:
     """Share of the last prompt that the last answer begins with, to the letter."""
-    asked, said = prompt.final.text.strip().lower(), answer.final.text.strip().lower()
-    return shared_prefix(asked, said) / len(asked) if asked else 0.0
+    question, reply = prompt.final.text.strip().lower(), answer.final.text.strip().lower()
+    return shared_prefix(question, reply) / len(question) if question else 0.0
 
 
 @answer_signal
@@ -163,5 +163,5 @@ def copied_trigrams(answer: Text, prompt: Text) -> float:
 
 @answer_signal
 def repeated_turns(answer: Text, prompt: Text) -> float:
-    """Share of the turns that say what an earlier turn said."""
+    """Share of the turns that repeat an earlier turn."""
     return repeated([turn.strip() for turn in answer.turns])

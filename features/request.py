@@ -60,61 +60,60 @@ TARGET = re.compile(rf"\b(?:in|into|to|auf|en|em) ({'|'.join(TARGETS)})\b")
 
 
 def number(numeral: str) -> float:
-    """The number that digits or an English word up to twelve stand for."""
+    """The value of digits, or of an English numeral up to twelve."""
     return SMALL[numeral] if numeral in SMALL else float(numeral.replace(",", ""))
 
 
 @once
 def size(prompt: Text) -> tuple[float, str] | None:
     """The number of words, sentences or paragraphs that the prompt asks for, and which of them."""
-    found = SIZE.search(prompt.lower)
-    return (number(found[1]), found[2]) if found else None
+    match = SIZE.search(prompt.lower)
+    return (number(match[1]), match[2]) if match else None
 
 
 @once
 def item_count(prompt: Text) -> float | None:
     """The number of items that the prompt asks for."""
-    found = ITEMS.search(prompt.lower)
-    return number(found[1]) if found else None
+    match = ITEMS.search(prompt.lower)
+    return number(match[1]) if match else None
 
 
-def miss(have: float, want: float) -> float:
-    """|log ratio| of what there is to what was asked for; 0 is a hit."""
-    return abs(math.log((have + 0.5) / (want + 0.5)))
+def miss(actual: float, wanted: float) -> float:
+    """|log ratio| of the actual number to the number asked for; 0 is a hit."""
+    return abs(math.log((actual + 0.5) / (wanted + 0.5)))
 
 
 @answer_signal
 def size_miss(answer: Text, prompt: Text) -> float:
     """|log ratio| of the words, sentences or paragraphs to the number asked for."""
-    asked = size(prompt.final)
-    if asked is None:
+    request = size(prompt.final)
+    if request is None:
         return math.nan
-    want, unit = asked
+    wanted, unit = request
     final = answer.final
-    have = {
+    actual = {
         "word": len(final.words),
         "sentence": len(final.sentences),
         "paragraph": sum(1 for block in final.text.split("\n\n") if block.strip()),
     }[unit]
-    return miss(have, want)
+    return miss(actual, wanted)
 
 
 @answer_signal
 def items_miss(answer: Text, prompt: Text) -> float:
     """|log ratio| of the list items (or lines, or commas) to the number asked for."""
-    want = item_count(prompt.final)
-    if want is None:
+    wanted = item_count(prompt.final)
+    if wanted is None:
         return math.nan
     final = answer.final
-    return min(
-        miss(have, want) for have in (list_items(final), len(final.lines), final.count(",") + 1)
-    )
+    counts = list_items(final), len(final.lines), final.count(",") + 1
+    return min(miss(actual, wanted) for actual in counts)
 
 
 @answer_signal
 def code_missing(answer: Text, prompt: Text) -> float:
     """1 where words of programming are in the prompt and no code is in the answer."""
-    if not CODE.found(prompt.final):
+    if not CODE.matches(prompt.final):
         return math.nan
     final = answer.final
     return float(not fences(final) and final.count("{}=;<>`") < 5)
@@ -123,13 +122,13 @@ def code_missing(answer: Text, prompt: Text) -> float:
 @answer_signal
 def list_missing(answer: Text, prompt: Text) -> float:
     """1 where the prompt asks for a list and the answer has fewer than two items."""
-    return float(list_items(answer.final) < 2) if LISTS.found(prompt.final) else math.nan
+    return float(list_items(answer.final) < 2) if LISTS.matches(prompt.final) else math.nan
 
 
 @answer_signal
 def table_missing(answer: Text, prompt: Text) -> float:
     """1 where the prompt asks for a table and the answer has none."""
-    if not TABLE.found(prompt.final):
+    if not TABLE.matches(prompt.final):
         return math.nan
     return float(table_lines(answer.final) < 2)
 
@@ -137,13 +136,13 @@ def table_missing(answer: Text, prompt: Text) -> float:
 @answer_signal
 def json_missing(answer: Text, prompt: Text) -> float:
     """1 where the prompt asks for JSON and the answer has no braces or brackets."""
-    return float(answer.final.count("{[") == 0) if JSON.found(prompt.final) else math.nan
+    return float(answer.final.count("{[") == 0) if JSON.matches(prompt.final) else math.nan
 
 
 @answer_signal
 def verse_lines(answer: Text, prompt: Text) -> float:
     """Share of short lines where the prompt asks for verse."""
-    if not VERSE.found(prompt.final):
+    if not VERSE.matches(prompt.final):
         return math.nan
     lines = answer.final.lines
     return sum(len(line) < SHORT_LINE * 1.5 for line in lines) / max(1, len(lines))
@@ -152,7 +151,7 @@ def verse_lines(answer: Text, prompt: Text) -> float:
 @answer_signal
 def number_missing(answer: Text, prompt: Text) -> float:
     """1 where the prompt asks for a quantity and the answer has no digit."""
-    return float(not answer.final.numbers) if QUANTITY.found(prompt.final) else math.nan
+    return float(not answer.final.numbers) if QUANTITY.matches(prompt.final) else math.nan
 
 
 @answer_signal
@@ -174,26 +173,26 @@ def choice_missing(answer: Text, prompt: Text) -> float:
 @answer_signal
 def wrong_target(answer: Text, prompt: Text) -> float:
     """How surely the answer is not in the language that the prompt names, in [0, 1]."""
-    found = TARGET.search(prompt.final.lower)
-    if found is None:
+    target = TARGET.search(prompt.final.lower)
+    if target is None:
         return math.nan
-    said = language(answer.final)
-    return said.probability if said.code != TARGETS[found[1]] else 0.0
+    code, probability = language(answer.final)
+    return probability if code != TARGETS[target[1]] else 0.0
 
 
 @answer_signal
 def words_if_brief(answer: Text, prompt: Text) -> float:
     """Log of 1 + words where the prompt asks for brevity: here length counts against."""
-    return math.log1p(len(answer.final.words)) if BRIEF.found(prompt.final) else math.nan
+    return math.log1p(len(answer.final.words)) if BRIEF.matches(prompt.final) else math.nan
 
 
 @answer_signal
 def words_if_detailed(answer: Text, prompt: Text) -> float:
     """Log of 1 + words where the prompt asks for detail."""
-    return math.log1p(len(answer.final.words)) if LONG.found(prompt.final) else math.nan
+    return math.log1p(len(answer.final.words)) if LONG.matches(prompt.final) else math.nan
 
 
 @answer_signal
 def words_if_creative(answer: Text, prompt: Text) -> float:
     """Log of 1 + words where the prompt asks for a story or a poem."""
-    return math.log1p(len(answer.final.words)) if CREATIVE.found(prompt.final) else math.nan
+    return math.log1p(len(answer.final.words)) if CREATIVE.matches(prompt.final) else math.nan

@@ -63,13 +63,13 @@ OPENING_WORDS, CLOSING_WORDS = 4, 60
 def among(lexicon: Lexicon, text: Text, words: list[str]) -> bool:
     """Whether a phrase occurs in a part of the text's words."""
     spoken = f" {' '.join(words)} "
-    return any(phrase in spoken for phrase in lexicon.found(text))
+    return any(phrase in spoken for phrase in lexicon.matches(text))
 
 
 @answer_signal
 def names_itself(answer: Text, prompt: Text) -> float:
     """Log of 1 + names of models and their makers that the prompt does not bring up."""
-    return math.log1p(len(set(MAKERS.found(answer)) - set(MAKERS.found(prompt))))
+    return math.log1p(len(set(MAKERS.matches(answer)) - set(MAKERS.matches(prompt))))
 
 
 @answer_signal

@@ -76,16 +76,16 @@ def pair_signal(parity: Literal["anti", "sym"]) -> Callable[[PairFunction], Pair
 
 def columns() -> dict[str, Column]:
     """Every column in order: answer signals, prompt signals, pair signals, as registered."""
-    found: dict[str, Column] = {}
+    columns: dict[str, Column] = {}
     for name in ANSWER:
         family = name.partition(".")[0]
-        found[f"{name}.diff"] = Column("anti", family)
-        found[f"{name}.sum"] = Column("sym", family)
+        columns[f"{name}.diff"] = Column("anti", family)
+        columns[f"{name}.sum"] = Column("sym", family)
     for name in PROMPT:
-        found[name] = Column("sym", name.partition(".")[0])
+        columns[name] = Column("sym", name.partition(".")[0])
     for name, signal in PAIR.items():
-        found[name] = Column(signal.parity, name.partition(".")[0])
-    return found
+        columns[name] = Column(signal.parity, name.partition(".")[0])
+    return columns
 
 
 def of_answers(answers: Sequence[Text], prompts: Sequence[Text]) -> np.ndarray:
@@ -103,21 +103,21 @@ def of_pairs(a: Sequence[Text], b: Sequence[Text], prompts: Sequence[Text]) -> n
     return _table(len(a), [map(signal.compute, a, b, prompts) for signal in PAIR.values()])
 
 
-def _table(n: int, found: Sequence[Iterable[float]]) -> np.ndarray:
-    # One signal of all texts after the other: its code stays in the processor's cache.
-    table = np.empty((n, len(found)))
-    for column, values in enumerate(found):
+def _table(n: int, signals: Sequence[Iterable[float]]) -> np.ndarray:
+    # All texts for one signal, then the next signal: its code stays in the cache of the processor.
+    table = np.empty((n, len(signals)))
+    for column, values in enumerate(signals):
         table[:, column] = np.fromiter(values, np.float64, n)
     return table
 
 
 def combine(a: np.ndarray, b: np.ndarray, prompt: np.ndarray, pair: np.ndarray) -> np.ndarray:
-    """All columns, from what the functions above say of n battles, a row each.
+    """All columns of n battles, from the values of the functions above.
 
     Returns:
         float32, shape (n, number of columns); no value is beyond ``LIMIT`` before answers are
         subtracted and added.
     """
-    first, second, *others = (np.clip(found, -LIMIT, LIMIT) for found in (a, b, prompt, pair))
+    first, second, *others = (np.clip(x, -LIMIT, LIMIT) for x in (a, b, prompt, pair))
     of_both = np.stack([first - second, first + second], axis=2).reshape(len(a), -1)
     return np.concatenate([of_both, *others], axis=1, dtype=np.float32, casting="same_kind")

@@ -1,6 +1,6 @@
-"""A speaker's turns, with what several signals need computed once.
+"""The turns of one speaker, with values that several signals share computed once.
 
-Counts of characters and turns see the whole text. Everything else sees at most the first ``HEAD``
+Counts of characters and turns use the whole text. Everything else uses at most the first ``HEAD``
 and the last ``TAIL`` characters, so that a megabyte costs no more than a long answer does: 99% of
 the answers of the LMSYS files are shorter than 7 thousand characters and lose nothing.
 """
@@ -29,20 +29,20 @@ SPACED_WORD = re.compile(r"\w+(?:'\w+)*")
 ANY_CJK = re.compile(f"[{CJK}]")
 CJK_WORDS = re.compile(f"[{CJK}]{{3}}")
 THREE_WORDS = re.compile(r"\w\S*+\s\W*+\w\S*+\s\W*+\w")
-"""For the beginning of a sentence, which is a word: signs between spaces are none."""
+"""Matches three words at the start of a sentence; signs between spaces are not words."""
 SENTENCE = re.compile(r"\b[^.!?。！？]+[.!?。！？]*")
-# A pattern that begins with what it looks for, not with what must not stand before it, is found by
-# a scan in C: this look-behind sees the first digit, too.
+# A pattern that begins with a literal or a character set is found by a scan in C, one that begins
+# with a look-behind is not: this look-behind comes after the first digit.
 NUMBER = re.compile(r"\d(?<![\w.]\d)\d{0,14}(?:,\d{3})*(?:\.\d{1,12})?(?![\d])")
 
 ASCII = bytes(range(128))
 SPACED = bytes(c if chr(c).isalnum() or chr(c) in "_'" else ord(" ") for c in ASCII)
 SPACED += bytes(range(128, 256))
-"""For ``bytes.translate``: of the ASCII characters only those of words stay."""
+"""For ``bytes.translate``: every ASCII character that belongs to no word becomes a space."""
 LOOSE = re.compile(r"'(?:(?<!\w')|(?!\w))")
 """An apostrophe that is not inside a word."""
 MOST_SIGNS = 32
-"""Different signs outside ASCII that are looked for one by one."""
+"""Most different signs outside ASCII that are replaced one by one."""
 
 T = TypeVar("T")
 
@@ -60,7 +60,7 @@ def tokenize(text: str) -> list[str]:
 def words_of(lower: str) -> list[str]:
     """Words of a text in lower case with plain apostrophes.
 
-    They are those that ``WORD`` finds, split where every sign is a space, in half the time.
+    They are the matches of ``WORD``, computed in half the time by turning signs into spaces.
     """
     data = encode(lower)
     spaced = decode(data.translate(SPACED))
@@ -79,12 +79,12 @@ def words_of(lower: str) -> list[str]:
 
 
 def encode(text: str) -> bytes:
-    """UTF-8, of lone surrogates, too."""
+    """UTF-8 that also encodes lone surrogates."""
     return text.encode("utf-8", "surrogatepass")
 
 
 def decode(data: bytes) -> str:
-    """What :func:`encode` was given."""
+    """The inverse of :func:`encode`."""
     return data.decode("utf-8", "surrogatepass")
 
 
@@ -94,7 +94,7 @@ def codes(text: str) -> np.ndarray:
 
 
 def outside_ascii(data: bytes) -> str:
-    """The characters outside ASCII, in order, of a text as :func:`encode` gives it."""
+    """The characters outside ASCII of an encoded text, in order."""
     return decode(data.translate(None, ASCII))
 
 
@@ -111,7 +111,7 @@ class Text:
     @property
     def final(self) -> Text:
         """The last turn alone."""
-        # Kept by itself, a text of one turn would wait for the cyclic garbage collector.
+        # A text that refers to itself would be freed only by the cyclic garbage collector.
         return self if len(self.turns) == 1 else self._last
 
     @cached_property
@@ -120,9 +120,9 @@ class Text:
 
     @cached_property
     def lined(self) -> str:
-        """The clipped text after a line break: patterns of a line's start begin with that break.
+        """The clipped text after a line break, with which patterns of a line's start begin.
 
-        An expression that begins with a letter is found by a scan in C, one that begins with ``^``
+        A pattern that begins with a literal is searched by a scan in C, one that begins with ``^``
         is tried at every character.
         """
         return f"\n{self.text}"
@@ -144,32 +144,32 @@ class Text:
 
     @cached_property
     def spoken(self) -> str:
-        """Words joined by single spaces, with a space at both ends: phrases are looked up here."""
+        """Words joined by single spaces, with a space at both ends, for looking up phrases."""
         return f" {' '.join(self.words)} "
 
     @cached_property
     def apart(self) -> str:
-        """Like ``spoken``, but with two spaces: a phrase shares none with its own repetition."""
+        """Like ``spoken``, with two spaces: a phrase shares no space with its own repetition."""
         return self.spoken.replace(" ", "  ")
 
     @cached_property
     def phrases(self) -> dict[Lexicon, list[str]]:
         """The phrases of each lexicon that occur in the text, as they stand in ``spoken``."""
-        found: dict[Lexicon, list[str]] = defaultdict(list)
+        matches: dict[Lexicon, list[str]] = defaultdict(list)
         for word in VOCABULARY.keys() & self.counts.keys():
             for lexicon, phrase in VOCABULARY[word]:
-                found[lexicon].append(phrase)
+                matches[lexicon].append(phrase)
         for pair in set(filter(PAIRS.__contains__, pairwise(self.words))):
             for lexicon, phrase in PAIRS[pair]:
                 if phrase in self.spoken:
-                    found[lexicon].append(phrase)
-        return found
+                    matches[lexicon].append(phrase)
+        return matches
 
     @cached_property
     def sentences(self) -> list[str]:
-        """Sentences of at least three words (textstat's rule leaves out the shorter)."""
-        found = SENTENCE.findall(self.text)
-        return [s for s in found if THREE_WORDS.match(s) or CJK_WORDS.search(s)]
+        """Sentences of at least three words; textstat ignores shorter ones."""
+        sentences = SENTENCE.findall(self.text)
+        return [s for s in sentences if THREE_WORDS.match(s) or CJK_WORDS.search(s)]
 
     @cached_property
     def lines(self) -> list[str]:
@@ -204,23 +204,23 @@ class Text:
 
 
 def once(function: Callable[[Text], T]) -> Callable[[Text], T]:
-    """Compute ``function`` once per text, for what several signals of a family share."""
+    """Compute ``function`` once per text: several signals of a family share its value."""
 
     @wraps(function)
     def remembered(text: Text) -> T:
         try:
             return text.cache[function]  # type: ignore[return-value]
         except KeyError:
-            found = text.cache[function] = function(text)
-            return found
+            value = text.cache[function] = function(text)
+            return value
 
     return remembered
 
 
 class Lexicon:
-    """Phrases that are looked up as whole words, whatever the punctuation between them.
+    """Phrases that are looked up as whole words, regardless of punctuation between the words.
 
-    Lexicons are made when a family is imported, before any text is read (``Text.phrases``).
+    A family creates its lexicons at import, before any text is read (``Text.phrases``).
     """
 
     def __init__(self, phrases: str) -> None:
@@ -234,27 +234,27 @@ class Lexicon:
                 longest = max(pairwise(words), key=lambda pair: len("".join(pair)))
                 PAIRS.setdefault(longest, []).append(entry)
 
-    def found(self, text: Text) -> list[str]:
-        """The phrases that occur in the text, each once, as they are looked up."""
+    def matches(self, text: Text) -> list[str]:
+        """The phrases that occur in the text, each once, with the spaces around them."""
         return text.phrases.get(self, [])
 
     def count(self, text: Text) -> int:
-        """How often the phrases occur in the text, all together."""
+        """Number of occurrences of all phrases in the text."""
         if self not in text.phrases:
             return 0
-        found = 0
-        for phrase in self.found(text):
+        total = 0
+        for phrase in self.matches(text):
             word = phrase[1:-1]
             if " " in word:
-                found += text.apart.count(phrase.replace(" ", "  ")[1:-1])
+                total += text.apart.count(phrase.replace(" ", "  ")[1:-1])
             else:
-                found += text.counts[word]
-        return found
+                total += text.counts[word]
+        return total
 
     def first(self, text: Text) -> int:
-        """Words before the first phrase; all the words where none occurs."""
-        places = [text.spoken.find(phrase) for phrase in self.found(text)]
-        return text.spoken.count(" ", 0, min(places)) if places else len(text.words)
+        """Number of words before the first phrase; all words if none occurs."""
+        positions = [text.spoken.find(phrase) for phrase in self.matches(text)]
+        return text.spoken.count(" ", 0, min(positions)) if positions else len(text.words)
 
     def share(self, text: Text) -> float:
         """Occurrences per word."""
@@ -262,8 +262,8 @@ class Lexicon:
 
 
 VOCABULARY: dict[str, list[tuple[Lexicon, str]]] = {}
-"""The phrases of any lexicon that are a single word, by that word."""
+"""Phrases of a single word, by that word."""
 
 PAIRS: dict[tuple[str, str], list[tuple[Lexicon, str]]] = {}
-"""The other phrases by their longest two successive words: one is searched where both follow each
-other."""
+"""The other phrases by their two longest successive words; a phrase is searched only in texts where
+these two follow each other."""

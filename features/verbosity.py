@@ -1,4 +1,4 @@
-"""Verbosity: how much each answer says. The longer answer wins about 61% of the decided votes."""
+"""Verbosity: the length of each answer. The longer answer wins about 61% of the decided votes."""
 
 from __future__ import annotations
 

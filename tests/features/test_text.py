@@ -63,7 +63,7 @@ def test_lexicon_looks_up_whole_words_across_punctuation():
     lexicon = Lexicon("as an ai|sorry|我无法")
     text = Text(["Sorry, sorry! As an AI: 我无法回答. Sorryful."])
     assert lexicon.count(text) == 4
-    assert sorted(lexicon.found(text)) == [" as an ai ", " sorry ", " 我 无 法 "]
+    assert sorted(lexicon.matches(text)) == [" as an ai ", " sorry ", " 我 无 法 "]
     assert lexicon.first(text) == 0
     assert lexicon.first(Text(["well, as an AI"])) == 1
     assert lexicon.first(Text(["three words only"])) == 3
