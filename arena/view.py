@@ -115,3 +115,16 @@ def kind_named(name: str) -> ViewKind:
             f"No kind of view is called {name!r}. Known kinds: {', '.join(sorted(KINDS))}",
         )
     return KINDS[name]
+
+
+STYLE = register(
+    ViewKind(
+        name="style",
+        title="handcrafted signals",
+        architecture="handcrafted",
+        command="extract.py",
+        # Importing `features` takes seconds; whoever only asks what the view is need not.
+        view_class="features.view:Signals",
+        seconds="style_train",
+    )
+)

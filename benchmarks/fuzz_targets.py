@@ -32,8 +32,8 @@ from meta.base_models.baselines import Baselines
 from meta.base_models.symmetric_logistic import SymmetricLogistic
 from meta.calibrators import Identity
 from meta.stack import model_io as bundle
-from meta.stack.nested_cv import TrainedModel
 from meta.stack.stacker import Stacker
+from meta.stack.trained_model import TrainedModel
 from pipelines import extract
 
 Target = Callable[[bytes], None]
@@ -235,7 +235,7 @@ def model(folder: Path) -> tuple[Target, list[bytes]]:
     length = SymmetricLogistic(np.ones(1), np.ones(1), -1.0)
     nulls = Baselines(np.array([0.4, 0.4, 0.2]), length)
     probes = [{"layer1.mean/center": np.zeros(2, np.float32)}]
-    bundle.save(TrainedModel({"meta": fusion}, {"hidden": probes}, nulls), place)
+    bundle.save(TrainedModel({"meta": fusion}, {"hidden": probes}, nulls, {}), place)
     whole = json.loads((place / "bundle.json").read_text())
     del whole["checksum"]
     (file,) = whole["sha256"]
@@ -255,7 +255,7 @@ def model(folder: Path) -> tuple[Target, list[bytes]]:
                 write(json.loads(data))
             except (ValueError, RecursionError):
                 (place / "bundle.json").write_bytes(data)
-        found = bundle.load(place).fusions.get("meta")
+        found = bundle.load(place).stackers.get("meta")
         for loaded in found.boosters if found else []:
             for how in ({}, {"pred_contrib": True}):
                 loaded.predict(np.zeros((2, 1)), num_threads=1, **how)

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from arena.view import ViewKind
 from common.parallel import ignore_interrupts, peak_mib
 from common.run_dir import RunDir
 from meta.metrics.bootstrap import paired_bootstrap
@@ -31,35 +32,28 @@ from meta.metrics.scores import (
     swap_gap,
 )
 from meta.metrics.slices import name_slices
-from meta.stack.dataset import LOGITS, VERDICT, Dataset, read_dataset, without_seen
+from meta.stack.dataset import Dataset, read_dataset, without_seen
 from meta.stack.nested_cv import CrossValidation, OutOfFold, Settings, folds_for, outer_folds
 
 HYBRID = "hybrid"
-HANDCRAFTED, FROZEN, FINETUNED = ARCHITECTURES = ("handcrafted", "frozen", "fine-tuned")
+ARCHITECTURES = ("handcrafted", "frozen", "fine-tuned")
 
 SMALLEST_SLICE = 100
 
 
-def architecture(view: str) -> str:
-    """The architecture that a view belongs to; "" for one that is made of several."""
-    if LOGITS in view:
-        return FINETUNED
-    if view in ("style", "lexical"):
-        return HANDCRAFTED
-    if view in ("hidden", "joint", "likelihood") or view.startswith(VERDICT):
-        return FROZEN
-    return ""
+def sets_of(kinds: Mapping[str, ViewKind]) -> dict[str, tuple[str, ...]]:
+    """Views of each architecture, of each pair of them, and all.
 
-
-def sets_of(names: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Views of each architecture, of each pair of them, and all."""
+    Args:
+        kinds: kind of each view by its name.
+    """
     single = {
-        kind: tuple(name for name in names if architecture(name) == kind)
-        for kind in (HANDCRAFTED, FROZEN, FINETUNED)
+        architecture: tuple(v for v, kind in kinds.items() if kind.architecture == architecture)
+        for architecture in ARCHITECTURES
     }
-    single = {kind: members for kind, members in single.items() if members}
+    single = {architecture: members for architecture, members in single.items() if members}
     pairs = {f"{a} + {b}": single[a] + single[b] for a, b in combinations(single, 2)}
-    return {**single, **pairs, HYBRID: tuple(names)}
+    return {**single, **pairs, HYBRID: tuple(kinds)}
 
 
 def variants(dataset: Dataset) -> list[tuple[str, dict[str, tuple[str, ...]]]]:
@@ -68,7 +62,7 @@ def variants(dataset: Dataset) -> list[tuple[str, dict[str, tuple[str, ...]]]]:
     Nothing is left out ("") for :func:`sets_of`; for "hybrid without" a view everything that uses
     it, also in the views that learn from it.
     """
-    sets = [("", sets_of(dataset.names))]
+    sets = [("", sets_of(dataset.kinds))]
     for view in dataset.names:
         if others := dataset.without(view).names:
             sets.append((view, {f"{HYBRID} without {view}": tuple(others)}))
@@ -120,15 +114,15 @@ def cost_of(folder: Path, views: Sequence[str], settings: Settings) -> Cost:
     return Cost(rows, round(trained - start, 3), round(predicting, 3), round(peak_mib()))
 
 
-def costs_of(run: RunDir, names: Sequence[str], settings: Settings) -> dict[str, Cost]:
+def costs_of(run: RunDir, kinds: Mapping[str, ViewKind], settings: Settings) -> dict[str, Cost]:
     """What each architecture and the hybrid cost the second stage, each in its own process.
 
     Args:
         run: the run.
-        names: its views.
+        kinds: kind of each of its views by name.
         settings: the same for every set.
     """
-    sets = {k: v for k, v in sets_of(names).items() if k in (*ARCHITECTURES, HYBRID)}
+    sets = {k: v for k, v in sets_of(kinds).items() if k in (*ARCHITECTURES, HYBRID)}
     spawn = get_context("spawn")
     with ProcessPoolExecutor(1, spawn, ignore_interrupts, max_tasks_per_child=1) as pool:
         futures = {k: pool.submit(cost_of, run.folder, v, settings) for k, v in sets.items()}
@@ -226,7 +220,7 @@ def strengths(
         of at least ``SMALLEST_SLICE`` rows where its log loss is lower than that of every other
         architecture (95% intervals by paired bootstrap over prompt groups).
     """
-    kinds = [kind for kind in (HANDCRAFTED, FROZEN, FINETUNED) if kind in probabilities]
+    kinds = [kind for kind in ARCHITECTURES if kind in probabilities]
     right = {kind: hits(probabilities[kind], labels) for kind in kinds}
     losses = {kind: row_losses(probabilities[kind], labels) for kind in kinds}
     # No slices by winner, which no model knows: the one that predicts most ties is best at ties.
@@ -265,7 +259,9 @@ def strengths(
     return by_kind
 
 
-def stage_one_costs(record: Mapping[str, Any], names: Sequence[str], rows: int) -> dict[str, Any]:
+def stage_one_costs(
+    record: Mapping[str, Any], kinds: Mapping[str, ViewKind], rows: int
+) -> dict[str, Any]:
     """Costs of stage one for the training battles, by architecture and in all, from ``run.json``.
 
     ``seconds``, ``seconds_per_1000_rows`` and, where recorded, ``peak_mib``: the largest memory of
@@ -273,17 +269,19 @@ def stage_one_costs(record: Mapping[str, Any], names: Sequence[str], rows: int) 
 
     Args:
         record: the run's record.
-        names: the run's views.
+        kinds: kind of each of the run's views by name.
         rows: number of training battles.
     """
     seconds: Mapping[str, float] = record.get("seconds", {})
     of = {
-        HANDCRAFTED: ["style_train"],
-        FROZEN: [
-            "language_model_train",
-            *(name for name in names if name == "joint" or name.startswith(VERDICT)),
-        ],
-        FINETUNED: [f"finetune_{name}" for name in names if LOGITS in name],
+        architecture: sorted(
+            {
+                kind.seconds.format(view=name)
+                for name, kind in kinds.items()
+                if kind.architecture == architecture and kind.seconds
+            }
+        )
+        for architecture in ARCHITECTURES
     }
     peaks: Mapping[str, int] = record.get("peak_mib", {})
     costs: dict[str, Any] = {}

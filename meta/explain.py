@@ -20,6 +20,7 @@ import pandas as pd
 
 from arena.feature_table import FeatureTable
 from arena.schema import TIE, A, B
+from arena.view import KINDS
 from meta.stack.lightgbm_model import mean_of_orders
 
 MIN_CONTRIBUTION = 0.02
@@ -27,16 +28,10 @@ MIN_CONTRIBUTION = 0.02
 
 PLAIN = {
     "arithmetic": "sums that are right or wrong",
-    "davidson": "a linear model of all signals",
     "diction": "choice of words",
     "endings": "how the answers end",
     "formatting": "lists, headers and bold type",
-    "hidden": "what the language model's states say",
-    "joint": "what its states say of both at once",
     "language": "language and script",
-    "lexical": "words and characters as voters like them",
-    "likelihood": "how likely the language model finds them",
-    "logits": "the fine-tuned language model's verdict",
     "overlap": "what they share with the prompt and each other",
     "position": "where the answers part and which is read first",
     "prompt_type": "the kind of prompt",
@@ -46,9 +41,13 @@ PLAIN = {
     "request": "doing what was asked for",
     "self_promotion": "self-promotion and flattery",
     "verbosity": "length",
-    "verdict": "the untrained language model's verdict",
 }
-"""Families in plain words; a family that is not here goes by its name."""
+"""Families of handcrafted signals in plain words; of other views, their kind's title says it."""
+
+
+def title_of(family: str) -> str:
+    """A family of evidence for people."""
+    return KINDS[family].title if family in KINDS else PLAIN.get(family, family)
 
 
 @dataclass(frozen=True)
@@ -94,7 +93,7 @@ class Reasons:
         for name, values in (("A", self.side[row]), ("a tie", self.tie[row])):
             strongest = np.argsort(-np.abs(values), kind="stable")[:most]
             named = [
-                f"{PLAIN.get(self.families[i], self.families[i])} {values[i]:+.2f}"
+                f"{title_of(self.families[i])} {values[i]:+.2f}"
                 for i in strongest
                 if abs(values[i]) >= MIN_CONTRIBUTION
             ]

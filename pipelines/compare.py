@@ -107,7 +107,7 @@ def compared(run: RunDir, arguments: argparse.Namespace) -> None:
         cv = CrossValidation(evidence, folds, RunDir(Path(aside)), progress.update)
         scored, gaps = compare.nested_sets(cv, settings)
         forecasts = compare.forecasts(cv, settings, test) if test else {}
-    costs = compare.costs_of(run, evidence.names, settings)
+    costs = compare.costs_of(run, evidence.kinds, settings)
     rows = scored.rows
     groups = battles["group"].to_numpy()
     nested = compare.figures(scored.probabilities, labels[rows], groups[rows])
@@ -117,7 +117,7 @@ def compared(run: RunDir, arguments: argparse.Namespace) -> None:
         "strengths": compare.strengths(
             scored.probabilities, labels[rows], groups[rows], battles.iloc[rows]
         ),
-        "stage_one": compare.stage_one_costs(run.read_record(), evidence.names, len(battles)),
+        "stage_one": compare.stage_one_costs(run.read_record(), evidence.kinds, len(battles)),
         "stage_two": {kind: asdict(cost) for kind, cost in costs.items()},
         "swap_gap": gaps,
     }

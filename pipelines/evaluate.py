@@ -82,9 +82,9 @@ def evaluate(run: RunDir, arguments: argparse.Namespace) -> None:
         raise UserError(
             Code.VOTES_MISSING, f"{labels_file} has the vote of no test battle of {run.folder}"
         )
-    predictions = stage.nulls.predict(battles)
-    views = evidence.unseen(stage.learned)
-    for name, fusion in stage.fusions.items():
+    predictions = stage.baselines.predict(battles)
+    views = evidence.unseen(stage.base_models)
+    for name, fusion in stage.stackers.items():
         design = fusion.design(views)
         predictions[name] = fusion.predict(design)
         if name == "meta":

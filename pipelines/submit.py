@@ -43,11 +43,11 @@ def submit(run: RunDir, arguments: argparse.Namespace) -> None:
     """Load the model, score the test views, write the file."""
     stage = bundle.load(run.model)
     table = read_battles_table(run.require_battles("test"))
-    probabilities = np.tile(stage.nulls.shares, (len(table), 1))
+    probabilities = np.tile(stage.baselines.shares, (len(table), 1))
     sound = (table["reason"] == "").to_numpy()
     if sound.any():
-        fusion = stage.fusions["meta"]
-        views = read_dataset(run, "test", stage.views).unseen(stage.learned)
+        fusion = stage.stackers["meta"]
+        views = read_dataset(run, "test", stage.views).unseen(stage.base_models)
         design = fusion.design(views)
         probabilities[sound] = fusion.predict(design)
         if arguments.explain:

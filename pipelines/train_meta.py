@@ -48,7 +48,6 @@ from meta.stack.nested_cv import (
     CrossValidation,
     Scored,
     Settings,
-    TrainedModel,
     final,
     folds_for,
     nested,
@@ -57,6 +56,7 @@ from meta.stack.nested_cv import (
 )
 from meta.stack.predictions import Predictions
 from meta.stack.stacker import sets_of_views
+from meta.stack.trained_model import TrainedModel
 from meta.stack.tuning import set_aside_damaged
 from pipelines import cli
 
@@ -69,7 +69,7 @@ def test_rows(run: RunDir, stage: TrainedModel) -> tuple[pd.DataFrame | None, Fe
         test = read_dataset(run, "test", stage.views)
         if test.battles.empty:
             return None, None
-        return test.battles, stage.fusions["meta"].design(test.unseen(stage.learned))
+        return test.battles, stage.stackers["meta"].design(test.unseen(stage.base_models))
     except UserError as error:
         print(f"the audit leaves out the test battles: {error}", file=sys.stderr)
         return None, None
@@ -96,6 +96,7 @@ def audited(
         test_design,
         one_order=scored.one_order,
         folds=folds,
+        kinds=evidence.kinds,
         source=source,
     )
     return {
@@ -165,7 +166,7 @@ def train(run: RunDir, arguments: argparse.Namespace) -> None:
         start = time.monotonic()
         stage = final(cv, settings)
         seconds["final"] = time.monotonic() - start
-    exchanged = exchange_gap(stage.fusions["meta"], battles.iloc[scored.rows], scored.design)
+    exchanged = exchange_gap(stage.stackers["meta"], battles.iloc[scored.rows], scored.design)
     scored = replace(scored, swap_gap=max(scored.swap_gap, exchanged))
     groups = battles["group"].to_numpy()[scored.rows]
     probabilities = dict(scored.probabilities)
@@ -175,7 +176,7 @@ def train(run: RunDir, arguments: argparse.Namespace) -> None:
     found = figures(probabilities, labels[scored.rows], groups)
     found["swap_gap"] = scored.swap_gap
     found["outer_folds"] = {"scored": list(scored.fusions), "of": len(np.unique(folds))}
-    meta = stage.fusions["meta"]
+    meta = stage.stackers["meta"]
     found["model"] = {
         "params": meta.params,
         "calibrator": meta.calibrator.name,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from arena.feature_table import FeatureTable
+from arena.view import ViewKind
 from meta.metrics.slices import name_slices
 
 Verdict = Literal["pass", "fail", "not applicable"]
@@ -45,6 +46,8 @@ class AuditContext:
     """Forecast of the scored battles in the given order alone, before both are averaged: (m, 3)."""
     folds: np.ndarray | None = None
     """Fold of each training battle, int (n,)."""
+    kinds: Mapping[str, ViewKind] = field(default_factory=dict)
+    """Kinds of the views in the design matrix, by name."""
     source: np.ndarray | None = None
     """Where each training battle comes from, str (n,), if that is known."""
 
@@ -94,6 +97,11 @@ class AuditContext:
         """Slices of the scored battles, see ``meta.metrics.slices.name_slices``; each (m,)."""
         source = None if self.source is None else self.source[self.rows]
         return name_slices(self.scored, self.votes, source)
+
+    @property
+    def vote_columns(self) -> tuple[str, ...]:
+        """Beginnings of the columns whose values come from models that saw votes."""
+        return tuple(f"{view}." for view, kind in self.kinds.items() if kind.sees_votes)
 
     def difference(self, *signals: str) -> np.ndarray | None:
         """Sum of the differences A minus B of handcrafted signals, float64 (m,).

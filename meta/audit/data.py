@@ -17,9 +17,7 @@ from arena.swap import SWAP
 from meta.audit.context import AuditContext, Result, not_applicable
 from meta.audit.registry import check
 from meta.audit.statistics import auc_with_error, folds_of, subsample
-from meta.base_models import BASE_MODELS
 from meta.metrics.bootstrap import paired_bootstrap
-from meta.stack.dataset import LOGITS
 
 DRIFT_AUC = 0.64
 DRIFT_FOLDS, DRIFT_ROUNDS = 3, 60
@@ -65,7 +63,7 @@ def drift(context: AuditContext) -> Result:
     if context.test_battles is None or context.test_design is None:
         return not_applicable("The run has no test battles.")
     names = np.array(context.design.names)
-    kept = np.array([not _saw_votes(name.partition(".")[0]) for name in names], dtype=bool)
+    kept = np.array([not name.startswith(context.vote_columns) for name in names], dtype=bool)
     train = subsample(len(context.rows), MAX_DRIFT_ROWS)
     test = subsample(len(context.test_battles), MAX_DRIFT_ROWS)
     if not kept.any():
@@ -106,11 +104,6 @@ def drift(context: AuditContext) -> Result:
         DRIFT_AUC,
         (low, high),
     )
-
-
-def _saw_votes(view: str) -> bool:
-    """Whether the view's values come from models that saw votes."""
-    return view in BASE_MODELS or LOGITS in view
 
 
 def _cross_fitted(x: np.ndarray, y: np.ndarray, groups: np.ndarray) -> np.ndarray | None:

@@ -11,12 +11,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import pandas as pd
 
 from arena.feature_table import Column, FeatureTable
+from arena.view import Architecture, ViewKind
+from arena.view import register as register_kind
 from common.run_dir import RunDir
 
 Model = dict[str, np.ndarray]
@@ -24,14 +26,11 @@ Model = dict[str, np.ndarray]
 
 
 class BaseModel(ABC):
-    """The evidence of a split's battles from which a view is learned."""
+    """A view that learns from votes, with what it learns from of n battles."""
 
-    name: ClassVar[str]
-    """Of the view."""
-    again: ClassVar[str] = "extract.py"
-    """The command that makes its evidence."""
+    kind: ClassVar[ViewKind]
     of_views: ClassVar[bool] = False
-    """Whether its evidence are the other views, those that never saw a label."""
+    """Whether it learns from the other views, those that never saw a vote."""
 
     @property
     @abstractmethod
@@ -40,19 +39,43 @@ class BaseModel(ABC):
 
     @classmethod
     @abstractmethod
-    def read(
+    def of_split(
         cls, run: RunDir, split: str, battles: pd.DataFrame, tables: Mapping[str, FeatureTable]
     ) -> BaseModel | None:
-        """The evidence of these battles, or ``None`` where the run has none.
+        """The base model of battles whose evidence a run has on disk.
 
         Args:
             run: the run.
             split: ``train`` or ``test``.
-            battles: the split's sound battles.
-            tables: their views that never saw a label.
+            battles: the split's valid battles.
+            tables: their views that never saw a vote.
+
+        Returns:
+            ``None`` where the run lacks what it learns from.
 
         Raises:
-            UserError: it is there and cannot be read.
+            UserError: the evidence cannot be read.
+        """
+
+    @classmethod
+    @abstractmethod
+    def of_battles(
+        cls,
+        run: RunDir,
+        battles: pd.DataFrame,
+        tables: Mapping[str, FeatureTable],
+        shared: dict[Any, Any],
+    ) -> BaseModel:
+        """The base model of any battles, whose evidence is computed as the run's was.
+
+        Args:
+            run: the run.
+            battles: canonical table of n valid rows.
+            tables: their views that never saw a vote.
+            shared: what views of one run have in common, see ``arena.view.View.of_run``.
+
+        Raises:
+            UserError: what it takes cannot be had.
         """
 
     def without(self, view: str) -> BaseModel | None:
@@ -143,10 +166,19 @@ BASE_MODELS: dict[str, type[BaseModel]] = {}
 L = TypeVar("L", bound=type[BaseModel])
 
 
-def register(view: L) -> L:
+def register(base_model: L) -> L:
     """Class decorator: make the view known."""
-    BASE_MODELS[view.name] = view
-    return view
+    BASE_MODELS[base_model.kind.name] = base_model
+    register_kind(base_model.kind)
+    return base_model
+
+
+def learned_kind(
+    name: str, title: str, architecture: Architecture, command: str, seconds: str = ""
+) -> ViewKind:
+    """The kind of a base model; a run has one view of it, under the same name."""
+    view_class = "meta.stack.model_io:TrainedBaseModel"
+    return ViewKind(name, title, architecture, command, view_class, True, seconds)
 
 
 for _module in pkgutil.iter_modules(__path__):

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,7 +25,7 @@ from arena.feature_table import Column, FeatureTable, join
 from arena.schema import TIE, A
 from common.errors import Code, UserError
 from common.run_dir import RunDir
-from meta.base_models import BaseModel, Model, register
+from meta.base_models import BaseModel, Model, learned_kind, register
 
 PENALTY = 100.0
 """Half of it times the squared weights of unit-scaled columns, in nats on all rows: a normal prior
@@ -45,7 +46,7 @@ class Davidson(BaseModel):
     ``side`` and ``tie`` on the scaled columns, and ``bias`` (1,); all float32.
     """
 
-    name = "davidson"
+    kind = learned_kind("davidson", "a linear model of all signals", "combined", "extract.py")
     of_views = True
     tables: Mapping[str, FeatureTable]
 
@@ -60,11 +61,22 @@ class Davidson(BaseModel):
         return self.design.ids
 
     @classmethod
-    def read(
+    def of_split(
         cls, run: RunDir, split: str, battles: pd.DataFrame, tables: Mapping[str, FeatureTable]
     ) -> Davidson | None:
-        """All tables."""
+        """The model of all tables."""
         return cls(tables) if tables else None
+
+    @classmethod
+    def of_battles(
+        cls,
+        run: RunDir,
+        battles: pd.DataFrame,
+        tables: Mapping[str, FeatureTable],
+        shared: dict[Any, Any],
+    ) -> Davidson:
+        """The model of all tables."""
+        return cls(tables)
 
     def without(self, view: str) -> Davidson | None:
         """The other tables."""
@@ -75,9 +87,9 @@ class Davidson(BaseModel):
     def columns(self) -> dict[str, Column]:
         """Score difference, its size, and the log-odds of a tie against a decision."""
         return {
-            "side": Column("anti", self.name),
-            "absside": Column("sym", self.name),
-            "tie": Column("sym", self.name),
+            "side": Column("anti", self.kind.name),
+            "absside": Column("sym", self.kind.name),
+            "tie": Column("sym", self.kind.name),
         }
 
     def fit(self, rows: np.ndarray, labels: np.ndarray) -> Model:

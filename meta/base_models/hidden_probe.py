@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,7 @@ from arena.feature_table import Column, FeatureTable
 from common.errors import Code, UserError
 from common.run_dir import RunDir
 from embeddings.frozen.states import HiddenStates
-from meta.base_models import BaseModel, Model, register
+from meta.base_models import BaseModel, Model, learned_kind, register
 from meta.base_models.symmetric_logistic import SymmetricLogistic
 
 
@@ -40,8 +40,14 @@ class HiddenProbe(BaseModel):
     weights of a :class:`meta.base_models.symmetric_logistic.SymmetricLogistic`.
     """
 
-    name = "hidden"
-    strength: ClassVar[float] = 3e-3
+    kind = learned_kind(
+        "hidden",
+        "what the language model's states say",
+        "frozen",
+        "extract.py",
+        "language_model_train",
+    )
+    C: ClassVar[float] = 3e-3
     """Inverse penalty of the probes (scikit-learn's C for unit-scaled columns); docs/LOG.md."""
     states: HiddenStates
 
@@ -51,26 +57,45 @@ class HiddenProbe(BaseModel):
         return self.states.ids
 
     @classmethod
-    def read(
+    def of_split(
         cls, run: RunDir, split: str, battles: pd.DataFrame, tables: Mapping[str, FeatureTable]
     ) -> Self | None:
-        """The states that a command made of these battles."""
-        there = (run.views / cls.name / f"{split}.parquet").exists()
-        return cls(cls.stored(run, split)) if there else None
+        """Probes of the states that a command stored."""
+        stored = (run.views / cls.kind.name / f"{split}.parquet").exists()
+        return cls(cls.stored_states(run, split)) if stored else None
+
+    @classmethod
+    def of_battles(
+        cls,
+        run: RunDir,
+        battles: pd.DataFrame,
+        tables: Mapping[str, FeatureTable],
+        shared: dict[Any, Any],
+    ) -> Self:
+        """Probes of the states that the run's language model has of these battles."""
+        return cls(cls.computed_states(run, battles, shared))
 
     @staticmethod
-    def stored(run: RunDir, split: str) -> HiddenStates:
-        """The states of a split that has them."""
+    def stored_states(run: RunDir, split: str) -> HiddenStates:
+        """The states of a split, from disk."""
         return HiddenStates.read(run.views, split)
+
+    @staticmethod
+    def computed_states(run: RunDir, battles: pd.DataFrame, shared: dict[Any, Any]) -> HiddenStates:
+        """The states of any battles, computed."""
+        # transformers takes seconds to import.
+        from embeddings.frozen.likelihood import language_model_of
+
+        return language_model_of(run, shared).read(battles).states
 
     @property
     def columns(self) -> dict[str, Column]:
         """Side log-odds, tie log-odds and centred cosine of each slot, then their means."""
         columns: dict[str, Column] = {}
         for slot in [*self.states.slots, "mean"]:
-            columns[f"{slot}.side"] = Column("anti", self.name)
-            columns[f"{slot}.tie"] = Column("sym", self.name)
-            columns[f"{slot}.cosine"] = Column("sym", self.name)
+            columns[f"{slot}.side"] = Column("anti", self.kind.name)
+            columns[f"{slot}.tie"] = Column("sym", self.kind.name)
+            columns[f"{slot}.cosine"] = Column("sym", self.kind.name)
         return columns
 
     def fit(self, rows: np.ndarray, labels: np.ndarray) -> Model:
@@ -83,7 +108,7 @@ class HiddenProbe(BaseModel):
             center = np.zeros(a.shape[1], dtype=np.float32)
             if len(a):
                 center = (a.mean(axis=0, dtype=np.float32) + b.mean(axis=0, dtype=np.float32)) / 2
-            fitted = SymmetricLogistic.fit(*pair_columns(a, b), labels[known], self.strength)
+            fitted = SymmetricLogistic.fit(*pair_columns(a, b), labels[known], self.C)
             model[f"{slot}/center"] = center
             model |= {f"{slot}/{part}": value for part, value in fitted.arrays().items()}
         return model
@@ -93,9 +118,9 @@ class HiddenProbe(BaseModel):
         if not np.array_equal(model.get(SOURCE, ()), self._source()):
             raise UserError(
                 Code.VIEW_DIFFERS,
-                f"The model was trained on another {self.name} view than the run has now (another "
-                f"backbone or other settings). Rerun {self.again} with the settings of then, or "
-                "rerun train_meta.py.",
+                f"The model was trained on another {self.kind.name} view than the run has now "
+                f"(another backbone or other settings). Rerun {self.kind.command} with the "
+                "settings of then, or rerun train_meta.py.",
             )
         blocks = [self._slot(model, i, slot, rows) for i, slot in enumerate(self.states.slots)]
         return np.concatenate([*blocks, np.mean(blocks, axis=0)], axis=1)
@@ -112,8 +137,8 @@ class HiddenProbe(BaseModel):
         except (KeyError, ValueError):
             raise UserError(
                 Code.VIEW_DIFFERS,
-                f"The model was trained on states {slot} of another size. Rerun {self.again} with "
-                "the backbone of then.",
+                f"The model was trained on states {slot} of another size. Rerun "
+                f"{self.kind.command} with the backbone of then.",
             ) from None
         ca, cb = a.astype(np.float32) - center, b.astype(np.float32) - center
         norm = np.linalg.norm(ca, axis=1) * np.linalg.norm(cb, axis=1)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
 
 from common.run_dir import RunDir
-from embeddings.frozen.pair_states import VIEW, read_joint
+from embeddings.frozen.pair_states import PairStates, read_joint
 from embeddings.frozen.states import HiddenStates
-from meta.base_models import register
+from meta.base_models import learned_kind, register
 from meta.base_models.hidden_probe import HiddenProbe
 
 
@@ -16,11 +19,21 @@ from meta.base_models.hidden_probe import HiddenProbe
 class PairProbe(HiddenProbe):
     """Probes as of ``hidden``; the pair of a slot is a state in either order of the battle."""
 
-    name = VIEW
-    strength = 1e-3
-    again = "finetune.py --pool answers"
+    kind = learned_kind(
+        "joint",
+        "what its states say of both at once",
+        "frozen",
+        "finetune.py --pool answers",
+        "joint",
+    )
+    C = 1e-3
 
     @staticmethod
-    def stored(run: RunDir, split: str) -> HiddenStates:
-        """The states of a split that has them."""
+    def stored_states(run: RunDir, split: str) -> HiddenStates:
+        """The states of a split, from disk."""
         return read_joint(run.views, run.judges, split)
+
+    @staticmethod
+    def computed_states(run: RunDir, battles: pd.DataFrame, shared: dict[Any, Any]) -> HiddenStates:
+        """The states of any battles, computed."""
+        return PairStates.of_run(run, shared).read(battles)

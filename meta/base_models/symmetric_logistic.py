@@ -32,7 +32,7 @@ class SymmetricLogistic:
 
     @classmethod
     def fit(
-        cls, anti: np.ndarray, sym: np.ndarray, labels: np.ndarray, strength: float = 1.0
+        cls, anti: np.ndarray, sym: np.ndarray, labels: np.ndarray, C: float = 1.0
     ) -> SymmetricLogistic:
         """Fit both questions by penalised maximum likelihood.
 
@@ -40,7 +40,7 @@ class SymmetricLogistic:
             anti: float (n, d_anti), columns that change sign under a swap.
             sym: float (n, d_sym), columns that a swap leaves alone.
             labels: int (n,), 0 A, 1 B, 2 tie.
-            strength: scikit-learn's ``C`` for columns scaled to unit size: smaller is stiffer.
+            C: scikit-learn's ``C`` for columns scaled to unit size: smaller is stiffer.
         """
         is_tie = labels == TIE
         rate = (is_tie.sum() + 0.5) / (len(labels) + 1.0)
@@ -49,12 +49,12 @@ class SymmetricLogistic:
         if (~is_tie).sum() > 1:
             scale = _safe(np.sqrt((anti**2).mean(axis=0)))
             first, signs = alternate_sides(labels[~is_tie] == A)
-            model = LogisticRegression(C=strength, fit_intercept=False, max_iter=300)
+            model = LogisticRegression(C=C, fit_intercept=False, max_iter=300)
             model.fit(anti[~is_tie] / scale * signs[:, None], first)
             side = (model.coef_[0] / scale).astype(np.float32)
         if is_tie.any() and not is_tie.all():
             mean, scale = sym.mean(axis=0), _safe(sym.std(axis=0))
-            model = LogisticRegression(C=strength, max_iter=300)
+            model = LogisticRegression(C=C, max_iter=300)
             model.fit((sym - mean) / scale, is_tie)
             tie = (model.coef_[0] / scale).astype(np.float32)
             tie_bias = float(model.intercept_[0] - mean @ (model.coef_[0] / scale))

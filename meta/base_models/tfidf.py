@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,11 +22,11 @@ from arena.feature_table import Column, FeatureTable
 from arena.schema import TIE, A
 from common.parallel import Workers
 from common.run_dir import RunDir
-from meta.base_models import BaseModel, Model, register
+from meta.base_models import BaseModel, Model, learned_kind, register
 from meta.base_models.ngrams import BUCKETS, counts
 from meta.base_models.symmetric_logistic import alternate_sides
 
-SIDE_STRENGTH, TIE_STRENGTH = 8.0, 2.0
+SIDE_C, TIE_C = 8.0, 2.0
 """Inverse penalties of the two questions (scikit-learn's C); docs/LOG.md."""
 
 ROUNDS = 100
@@ -45,7 +46,9 @@ class Tfidf(BaseModel):
     (4 * BUCKETS,), all float16, and ``bias`` float32 (1,).
     """
 
-    name = "lexical"
+    kind = learned_kind(
+        "lexical", "words and characters as voters like them", "handcrafted", "extract.py"
+    )
     battle_ids: list[str]
     counts: dict[str, sparse.csr_matrix]
     """Of each of ``SPEAKERS``, (n, 2 * BUCKETS)."""
@@ -56,9 +59,25 @@ class Tfidf(BaseModel):
         return self.battle_ids
 
     @classmethod
-    def read(
+    def of_split(
         cls, run: RunDir, split: str, battles: pd.DataFrame, tables: Mapping[str, FeatureTable]
     ) -> Tfidf:
+        """The counts of a split's texts."""
+        return cls.count(battles)
+
+    @classmethod
+    def of_battles(
+        cls,
+        run: RunDir,
+        battles: pd.DataFrame,
+        tables: Mapping[str, FeatureTable],
+        shared: dict[Any, Any],
+    ) -> Tfidf:
+        """The counts of any battles' texts."""
+        return cls.count(battles)
+
+    @classmethod
+    def count(cls, battles: pd.DataFrame) -> Tfidf:
         """Count, in processes where battles are many."""
         n = len(battles)
         chunks = [(s, first) for s in SPEAKERS for first in range(0, max(n, 1), CHUNK)]
@@ -79,9 +98,9 @@ class Tfidf(BaseModel):
     def columns(self) -> dict[str, Column]:
         """Side log-odds, tie log-odds, and cosine of the answers."""
         return {
-            "side": Column("anti", self.name),
-            "tie": Column("sym", self.name),
-            "cosine": Column("sym", self.name),
+            "side": Column("anti", self.kind.name),
+            "tie": Column("sym", self.kind.name),
+            "cosine": Column("sym", self.kind.name),
         }
 
     def fit(self, rows: np.ndarray, labels: np.ndarray) -> Model:
@@ -100,11 +119,11 @@ class Tfidf(BaseModel):
         difference = (a - b).tocsr()
         if (~tied).sum() > 1:
             first, signs = alternate_sides(labels[~tied] == A)
-            side = LogisticRegression(C=SIDE_STRENGTH, fit_intercept=False, max_iter=ROUNDS)
+            side = LogisticRegression(C=SIDE_C, fit_intercept=False, max_iter=ROUNDS)
             side.fit(sparse.diags_array(signs) @ difference[~tied], first)
             model["side"] = side.coef_[0].astype(np.float16)
         if tied.any() and not tied.all():
-            tie = LogisticRegression(C=TIE_STRENGTH, max_iter=ROUNDS)
+            tie = LogisticRegression(C=TIE_C, max_iter=ROUNDS)
             tie.fit(sparse.hstack([abs(difference), prompt], format="csr"), tied)
             model["tie"], bias = tie.coef_[0].astype(np.float16), tie.intercept_[0]
         return {**model, "bias": np.array([bias], np.float32)}

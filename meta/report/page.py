@@ -21,7 +21,7 @@ from common.files import atomic
 from common.parquet import read_table
 from common.run_dir import RunDir
 from meta.ablation import HYBRID
-from meta.explain import MIN_CONTRIBUTION, PLAIN
+from meta.explain import MIN_CONTRIBUTION, title_of
 from meta.metrics.scores import guesses
 from meta.metrics.slices import WINNER
 from meta.report import charts
@@ -252,7 +252,7 @@ def _charts(found: Mapping[str, Any], predictions: Predictions) -> dict[str, Any
     if found.get("importance"):
         parts = found["importance"]
         drawn["importance"] = charts.importance(
-            [PLAIN.get(f, f) for f in parts], *([p[q] for p in parts.values()] for q in QUESTIONS)
+            [title_of(f) for f in parts], *([p[q] for p in parts.values()] for q in QUESTIONS)
         )
     if found.get("ablation"):
         parts = dict(sorted(found["ablation"].items(), key=lambda item: -item[1]["lower_by"]))
@@ -335,7 +335,7 @@ def _reasons(row: pd.Series[Any]) -> list[Reason]:
             value = float(row[f"{question}.{family}"])
             if abs(value) >= MIN_CONTRIBUTION:
                 towards, words = up if value > 0 else down
-                found.append(Reason(PLAIN.get(family, family), towards, words, abs(value)))
+                found.append(Reason(title_of(family), towards, words, abs(value)))
     return sorted(found, key=lambda r: (-r.size, r.family))[: 2 * MOST_REASONS]
 
 

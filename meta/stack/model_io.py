@@ -10,23 +10,29 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import lightgbm as lgb
 import numpy as np
+import pandas as pd
 
+from arena.feature_table import FeatureTable
 from arena.schema import CLASSES
+from arena.view import View, kind_named
 from common.errors import Code, UserError
 from common.files import atomic, read_json, write_json
+from common.run_dir import RunDir
 from embeddings.cache.tensor_files import DamagedError, read_tensors, write_tensors
 from meta import calibrators
 from meta.base_models import BASE_MODELS, Model
 from meta.base_models.baselines import Baselines
 from meta.base_models.symmetric_logistic import SymmetricLogistic
 from meta.stack.booster_text import checked
-from meta.stack.nested_cv import TrainedModel
+from meta.stack.dataset import compute_dataset, stored_kinds
 from meta.stack.stacker import Stacker
+from meta.stack.trained_model import TrainedModel
 
 FORMAT = 4
 
@@ -37,13 +43,13 @@ DAMAGE = (
 """What reading a damaged bundle may raise."""
 
 
-def save(stage: TrainedModel, folder: Path) -> None:
+def save(model: TrainedModel, folder: Path) -> None:
     """Write the bundle beside ``folder`` and move it into place, replacing an older one."""
     fresh, old = folder.with_name(f"{folder.name}.new"), folder.with_name(f"{folder.name}.old")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
     try:
-        _write(stage, fresh)
+        _write(model, fresh)
     except BaseException:
         shutil.rmtree(fresh, ignore_errors=True)
         raise
@@ -54,16 +60,17 @@ def save(stage: TrainedModel, folder: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _write(stage: TrainedModel, folder: Path) -> None:
+def _write(model: TrainedModel, folder: Path) -> None:
     bundle: dict[str, Any] = {
         "format": FORMAT,
         "class_order": list(CLASSES),
-        "prior": stage.nulls.shares.tolist(),
-        "length": {part: value.tolist() for part, value in stage.nulls.length.arrays().items()},
+        "prior": model.baselines.shares.tolist(),
+        "length": {part: value.tolist() for part, value in model.baselines.length.arrays().items()},
         "fusions": {},
-        "learned": {name: len(models) for name, models in stage.learned.items()},
+        "learned": {name: len(models) for name, models in model.base_models.items()},
+        "kinds": {name: kind.name for name, kind in model.kinds.items()},
     }
-    for name, fusion in stage.fusions.items():
+    for name, fusion in model.stackers.items():
         (folder / name).mkdir()
         files = [f"{name}/booster-{i:02}.txt" for i in range(len(fusion.boosters))]
         for file, booster in zip(files, fusion.boosters, strict=True):
@@ -79,7 +86,7 @@ def _write(stage: TrainedModel, folder: Path) -> None:
             "rows": fusion.rows,
         }
     (folder / "learned").mkdir()
-    for name, models in stage.learned.items():
+    for name, models in model.base_models.items():
         arrays = {
             f"{fold}/{part}": np.ascontiguousarray(value)
             for fold, model in enumerate(models)
@@ -130,6 +137,8 @@ def load(folder: Path) -> TrainedModel:
             {name: _fusion(folder, entry, hashes) for name, entry in bundle["fusions"].items()},
             {name: _models(folder, name, n) for name, n in bundle["learned"].items()},
             Baselines(np.array(bundle["prior"]), SymmetricLogistic.of(length)),
+            # A model of before kinds were written.
+            {name: kind_named(kind) for name, kind in bundle.get("kinds", {}).items()},
         )
     except DAMAGE:
         raise UserError(Code.MODEL_DAMAGED, f"The model in {folder} is damaged. {again}") from None
@@ -164,3 +173,43 @@ def _models(folder: Path, name: str, count: int) -> list[Model]:
         fold, _, part = key.partition("/")
         models[int(fold)][part] = value.numpy()
     return models
+
+
+class TrainedBaseModel(View):
+    """A view that a run's base model gives, as an object."""
+
+    def __init__(self, run: RunDir, name: str, shared: dict[Any, Any]) -> None:
+        """The arguments are those of :meth:`of_run`."""
+        self.name, self.kind = name, kind_named(name)
+        self._run, self._shared = run, shared
+
+    @classmethod
+    def of_run(cls, run: RunDir, name: str, shared: dict[Any, Any]) -> TrainedBaseModel:
+        """The view of a run's trained model."""
+        return cls(run, name, shared)
+
+    def transform(self, battles: pd.DataFrame) -> FeatureTable:
+        """The mean over the fits of all folds, of battles that none of them saw."""
+        model = shared_model(self._run, self._shared)
+        needed = {name: kind for name, kind in model.kinds.items() if not kind.sees_votes}
+        needed = needed if BASE_MODELS[self.name].of_views else {}
+        dataset = compute_dataset(
+            self._run, battles, {**needed, self.name: self.kind}, self._shared
+        )
+        return dataset.unseen(model.base_models)[self.name]
+
+
+def shared_model(run: RunDir, shared: dict[Any, Any]) -> TrainedModel:
+    """The trained model of a run, read once.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
+    key = "trained model", run.folder
+    if key not in shared:
+        model = load(run.model)
+        kinds = model.kinds or stored_kinds(run, "train")
+        shared[key] = replace(model, kinds={view: kinds[view] for view in model.views})
+    model = shared[key]
+    assert isinstance(model, TrainedModel)
+    return model

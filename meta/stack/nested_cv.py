@@ -18,11 +18,12 @@ from arena.feature_table import FeatureTable
 from arena.folds import THRIFTY_FOLDS, fold_of
 from common.errors import Code, UserError
 from common.run_dir import RunDir
-from meta.base_models import CrossFitted, Model
+from meta.base_models import CrossFitted
 from meta.base_models.baselines import Baselines
 from meta.metrics.scores import swap_gap
 from meta.stack.dataset import Dataset, labels_of
 from meta.stack.stacker import Stacker, fit_stacker, sets_of_views
+from meta.stack.trained_model import TrainedModel
 
 MANY_ROWS = 20_000
 """Above, one outer fold is enough, and nesting all of them would take a day."""
@@ -43,22 +44,6 @@ class Scored:
     """``meta`` from the file's order alone, before both are averaged: float64 (m, 3)."""
     fusions: dict[int, Stacker]
     """The stackers that predicted ``meta``, by outer fold."""
-
-
-@dataclass(frozen=True)
-class TrainedModel:
-    """Everything that predicts new battles."""
-
-    fusions: dict[str, Stacker]
-    """The stacker of each view alone, and ``meta`` of all of them."""
-    learned: dict[str, list[Model]]
-    """Of each view that learns, one model per fold."""
-    nulls: Baselines
-
-    @property
-    def views(self) -> tuple[str, ...]:
-        """The views that it was trained on."""
-        return self.fusions["meta"].views
 
 
 @dataclass(frozen=True)
@@ -156,13 +141,15 @@ class CrossValidation:
 
     def __post_init__(self) -> None:
         labels = labels_of(self.dataset.battles)
-        for name, base_model in self.dataset.learned.items():
+        for name, base_model in self.dataset.base_models.items():
             self.fits.setdefault(name, CrossFitted(base_model, labels, self.folds))
 
     def without(self, view: str) -> CrossValidation:
         """The same without a view; views that never used it are not fitted again."""
         dataset = self.dataset.without(view)
-        fits = {n: self.fits[n] for n, m in dataset.learned.items() if m is self.fits[n].evidence}
+        fits = {
+            n: self.fits[n] for n, m in dataset.base_models.items() if m is self.fits[n].evidence
+        }
         return replace(self, dataset=dataset, fits=fits)
 
     def train_stackers(
@@ -245,4 +232,5 @@ def final(cv: CrossValidation, settings: Settings) -> TrainedModel:
         {name: stacker for name, stacker, _ in trained},
         {name: fit.models() for name, fit in cv.fits.items()},
         Baselines.fit(battles, labels_of(battles)),
+        cv.dataset.kinds,
     )

@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from arena.view import KINDS
 from common.run_dir import RunDir
 from meta.ablation import (
     HYBRID,
-    architecture,
     figures,
     forecasts,
     nested_sets,
@@ -22,16 +22,12 @@ from meta.stack.nested_cv import CrossValidation, Settings, folds_for
 from tests.helpers.toys import toy_battles, toy_evidence
 
 
-def test_every_view_has_its_architecture():
-    names = ["davidson", "hidden", "lexical", "likelihood", "logits-a", "style", "verdict-b"]
-    assert [architecture(n) for n in names] == [
-        *("", "frozen", "handcrafted", "frozen"),
-        *("fine-tuned", "handcrafted", "frozen"),
-    ]
+def kinds_of(*names):
+    return {name: KINDS[name.partition("-")[0]] for name in names}
 
 
 def test_sets_by_hand():
-    assert sets_of(["hidden", "logits-a", "style"]) == {
+    assert sets_of(kinds_of("hidden", "logits-a", "style")) == {
         "handcrafted": ("style",),
         "frozen": ("hidden",),
         "fine-tuned": ("logits-a",),
@@ -40,18 +36,18 @@ def test_sets_by_hand():
         "frozen + fine-tuned": ("hidden", "logits-a"),
         "hybrid": ("hidden", "logits-a", "style"),
     }
-    assert sets_of(["style"]) == {"handcrafted": ("style",), "hybrid": ("style",)}
+    assert sets_of(kinds_of("style")) == {"handcrafted": ("style",), "hybrid": ("style",)}
 
 
 def with_davidson(evidence):
-    learned = {**evidence.learned, "davidson": Davidson(evidence.tables)}
-    return replace(evidence, learned=learned)
+    learned = {**evidence.base_models, "davidson": Davidson(evidence.tables)}
+    return replace(evidence, base_models=learned)
 
 
 def test_what_is_left_out_is_not_in_what_others_learn_from_either(tmp_path):
     evidence = with_davidson(toy_evidence(60))
     (_, every), *left_out = variants(evidence)
-    assert every == sets_of(["davidson", "hidden", "style"])
+    assert every == sets_of(kinds_of("davidson", "hidden", "style"))
     assert left_out == [
         ("davidson", {"hybrid without davidson": ("hidden", "style")}),
         ("hidden", {"hybrid without hidden": ("davidson", "style")}),
@@ -60,21 +56,21 @@ def test_what_is_left_out_is_not_in_what_others_learn_from_either(tmp_path):
     ]
     style = evidence.tables["style"]
     two = Davidson({"style": style, "more": style})
-    less = replace(evidence, tables=two.tables, learned={"davidson": two}).without("style")
+    less = replace(evidence, tables=two.tables, base_models={"davidson": two}).without("style")
     assert less.names == ["davidson", "more"]
-    assert {name.split(".")[0] for name in less.learned["davidson"].design.columns} == {"more"}
+    assert {name.split(".")[0] for name in less.base_models["davidson"].design.columns} == {"more"}
 
 
 def test_what_never_knew_a_view_is_not_fitted_again_without_it(tmp_path):
     evidence = with_davidson(toy_evidence(60))
     both = {"style": evidence.tables["style"], "more": evidence.tables["style"]}
     evidence = replace(
-        evidence, tables=both, learned={**evidence.learned, "davidson": Davidson(both)}
+        evidence, tables=both, base_models={**evidence.base_models, "davidson": Davidson(both)}
     )
     cv = CrossValidation(evidence, folds_for(evidence, 4), RunDir(tmp_path))
     less = cv.without("more")
     assert less.fits["hidden"] is cv.fits["hidden"]
-    assert less.fits["davidson"].evidence is less.dataset.learned["davidson"]
+    assert less.fits["davidson"].evidence is less.dataset.base_models["davidson"]
     assert set(cv.without("davidson").fits) == {"hidden"}
 
 
@@ -157,13 +153,13 @@ def test_costs_of_stage_one_come_from_the_record():
         "seconds": {"style_train": 5.0, "finetune_logits-a": 30.0, "style_test": 9.0},
         "peak_mib": {"style_train": 700, "style_test": 900},
     }
-    assert stage_one_costs(record, ["style", "logits-a"], 500) == {
+    assert stage_one_costs(record, kinds_of("style", "logits-a"), 500) == {
         "handcrafted": {"seconds": 5.0, "seconds_per_1000_rows": 10.0, "peak_mib": 700},
         "fine-tuned": {"seconds": 30.0, "seconds_per_1000_rows": 60.0},
         "hybrid": {"seconds": 35.0, "seconds_per_1000_rows": 70.0, "peak_mib": 700},
     }
     # What the frozen model reads for other views is its cost too, where they are fused.
     record = {"seconds": {"language_model_train": 9.0, "joint": 20.0, "verdict-a": 70.0}}
-    for names, total in ((["hidden"], 9), (["hidden", "joint"], 29), (["joint", "verdict-a"], 99)):
-        assert stage_one_costs(record, names, 500)["frozen"]["seconds"] == total
-    assert stage_one_costs({}, ["style"], 500) == {}
+    for names, total in ((["hidden"], 9), (["hidden", "joint"], 29), (["joint", "verdict-a"], 90)):
+        assert stage_one_costs(record, kinds_of(*names), 500)["frozen"]["seconds"] == total
+    assert stage_one_costs({}, kinds_of("style"), 500) == {}

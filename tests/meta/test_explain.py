@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from arena.feature_table import Column, FeatureTable, join
+from arena.view import KINDS
 from embeddings.both_orders import columns as orders
 from features import signals
-from meta.explain import PLAIN, Reasons, explain
+from meta.explain import PLAIN, Reasons, explain, title_of
 from meta.stack.lightgbm_model import BASELINE, BothOrders, cross_validate, raw_scores
 from tests.helpers.toys import toy_evidence
 
@@ -75,8 +76,8 @@ def test_the_planted_causes_weigh_most(trained):
 
 def test_words_of_the_position_are_true_of_the_texts_and_of_a_verdict_s_order():
     families = {column.family for column in [*signals.columns().values(), *orders("x").values()]}
-    assert families - {"x"} <= set(PLAIN)
-    assert PLAIN["position"] == "where the answers part and which is read first"
+    assert families - {"x"} <= {*PLAIN, *KINDS}
+    assert title_of("position") == "where the answers part and which is read first"
 
 
 def test_words_and_table_by_hand():

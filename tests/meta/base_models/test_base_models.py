@@ -7,17 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit
 
-from arena import sample
-from arena.battle_table import texts_hash, write_battles
 from arena.feature_table import Column, FeatureTable
-from arena.reader import read_battles
 from common.errors import Code
-from common.run_dir import RunDir
 from meta.base_models import BASE_MODELS
 from meta.base_models.davidson import Davidson
 from meta.base_models.ngrams import BUCKETS, counts
 from meta.base_models.tfidf import Tfidf
-from meta.stack.dataset import labels_of, read_dataset
+from meta.stack.dataset import labels_of
 from tests.helpers.errors import raises
 from tests.helpers.toys import toy_battles, toy_evidence
 
@@ -31,7 +27,7 @@ def of_texts(a, b, tmp_path, prompts=None):
             "response_b": [[t] for t in b],
         }
     )
-    return Tfidf.read(RunDir(tmp_path), "train", battles, {})
+    return Tfidf.count(battles)
 
 
 def votes(a, b, rng):
@@ -47,7 +43,7 @@ def answers(n, rng):
 
 def test_every_view_that_learns_is_known_by_its_name():
     assert {"hidden", "joint", "lexical", "davidson"} <= set(BASE_MODELS)
-    assert all(view.name == name for name, view in BASE_MODELS.items())
+    assert all(view.kind.name == name for name, view in BASE_MODELS.items())
 
 
 def test_words_that_people_like_are_found_on_new_battles(tmp_path):
@@ -183,38 +179,8 @@ def test_lone_surrogates_and_megabytes_can_be_counted():
 
 def test_many_battles_are_counted_in_processes_as_few_are(tmp_path, monkeypatch):
     battles = toy_battles(30, np.random.default_rng(0))
-    whole = Tfidf.read(RunDir(tmp_path), "train", battles, {})
+    whole = Tfidf.count(battles)
     monkeypatch.setattr("meta.base_models.tfidf.CHUNK", 7)
-    parts = Tfidf.read(RunDir(tmp_path), "train", battles, {})
+    parts = Tfidf.count(battles)
     assert parts.ids == battles["id"].tolist()
     assert all((whole.counts[s] != parts.counts[s]).nnz == 0 for s in whole.counts)
-
-
-def test_davidson_does_not_learn_from_logits_which_learned_from_votes(tmp_path):
-    run, battles = RunDir(tmp_path), read_battles(str(sample.TRAIN), labelled=True, limit=3)
-    write_battles(run.battles("train"), battles)
-    there = FeatureTable(battles["id"].tolist(), np.ones((3, 1)), {"x": Column("sym")})
-    for name in ("style", "verdict-a", "logits-a"):
-        there.write(run.views / name / "train.parquet", texts_hash(battles))
-    found = read_dataset(run, "train")
-    assert set(found.tables) == {"style", "verdict-a", "logits-a"}
-    assert set(found.learned["davidson"].design.columns) == {"style.x", "verdict-a.x"}
-
-
-@pytest.mark.parametrize(
-    ("view", "command"),
-    [
-        ("style", "extract"),
-        ("hidden", "extract"),
-        ("joint", "finetune"),
-        ("logits-gemma2-9b", "finetune"),
-        ("verdict-qwen2-72b", "verdict"),
-    ],
-)
-def test_a_missing_view_names_the_command_that_makes_it(tmp_path, view, command):
-    run, battles = RunDir(tmp_path), read_battles(str(sample.TRAIN), labelled=True, limit=3)
-    write_battles(run.battles("train"), battles)
-    there = FeatureTable(battles["id"].tolist(), np.ones((3, 1)), {"x": Column("sym")})
-    there.write(run.views / "other" / "train.parquet")
-    with raises(Code.VIEW_MISSING, match=rf"{view} .*{command}\.py"):
-        read_dataset(run, "train", [view])

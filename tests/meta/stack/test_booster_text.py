@@ -14,8 +14,8 @@ from meta.base_models.symmetric_logistic import SymmetricLogistic
 from meta.calibrators import Identity
 from meta.stack import model_io as bundle
 from meta.stack.booster_text import LARGEST, checked
-from meta.stack.nested_cv import TrainedModel
 from meta.stack.stacker import Stacker
+from meta.stack.trained_model import TrainedModel
 from tests.helpers.errors import raises
 
 FEATURES = 4
@@ -150,7 +150,8 @@ def save(folder):
     columns = tuple(f"style.{i}" for i in range(FEATURES))
     fusion = Stacker(("style",), columns, [trained()], {}, Identity(), {"none": 1.0}, 200)
     length = SymmetricLogistic(np.ones(1), np.ones(1), -1.0)
-    stage = TrainedModel({"meta": fusion}, {}, Baselines(np.array([0.4, 0.4, 0.2]), length))
+    baselines = Baselines(np.array([0.4, 0.4, 0.2]), length)
+    stage = TrainedModel({"meta": fusion}, {}, baselines, {})
     bundle.save(stage, folder)
     return json.loads((folder / "bundle.json").read_text())
 

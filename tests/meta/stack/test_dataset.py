@@ -31,27 +31,27 @@ def run(tmp_path):
     return run
 
 
-def put(run, name, split, battles, source=""):
+def put(run, name, split, battles, source="", kind=""):
     path = run.views / name / f"{split}.parquet"
-    view_of(battles).write(path, texts_hash(battles), source)
+    view_of(battles).write(path, texts_hash(battles), source, kind=kind)
 
 
 @pytest.mark.parametrize(
-    ("name", "command"),
+    ("name", "kind", "command"),
     [
-        ("style", "extract.py --test FILE --run"),
-        ("logits-a", "finetune.py --view logits-a --run"),
-        ("verdict-b", "verdict.py --view verdict-b --run"),
+        ("style", "style", "extract.py --test FILE --run"),
+        ("a", "logits", "finetune.py --view a --run"),
+        ("b", "verdict", "verdict.py --view b --run"),
     ],
 )
-def test_other_texts_under_the_same_ids_are_other_battles(run, tmp_path, name, command):
-    put(run, name, "test", battles_of(tmp_path))
+def test_other_texts_under_the_same_ids_are_other_battles(run, tmp_path, name, kind, command):
+    put(run, name, "test", battles_of(tmp_path), kind=kind)
     assert name in read_dataset(run, "test").names
     other = battles_of(tmp_path, "no")
     write_battles(run.battles("test"), other)
     with raises(Code.VIEW_OUTDATED, match=rf"{name} .*{command}"):
         read_dataset(run, "test")
-    put(run, name, "test", other)
+    put(run, name, "test", other, kind=kind)
     assert name in read_dataset(run, "test").names
 
 
@@ -78,3 +78,32 @@ def test_set_aside_rows_have_no_part_in_it(run, tmp_path):
     put(run, "style", "train", battles)
     write_battles(run.battles("train"), pd.concat([aside, battles]))
     assert read_dataset(run, "train").battles["id"].tolist() == battles["id"].tolist()
+
+
+def test_a_view_of_before_kinds_were_noted_is_known_by_the_run_s_record(run, tmp_path):
+    battles = battles_of(tmp_path)
+    put(run, "mine", "train", battles)
+    with raises(Code.VIEW_KIND_UNKNOWN, match="mine"):
+        read_dataset(run, "train")
+    backbone = {"asked": "tiny", "quantization": "none"}
+    run.update_record(finetune={"mine": {"backbone": backbone}})
+    assert read_dataset(run, "train").kinds["mine"].name == "logits"
+
+
+def test_what_learns_from_other_views_does_not_learn_from_those_that_saw_votes(run, tmp_path):
+    battles = battles_of(tmp_path)
+    for name, kind in (("style", ""), ("a", "verdict"), ("b", "logits")):
+        put(run, name, "train", battles, kind=kind)
+    dataset = read_dataset(run, "train")
+    assert set(dataset.tables) == {"style", "a", "b"}
+    assert set(dataset.base_models["davidson"].design.columns) == {"style.x", "a.x"}
+
+
+@pytest.mark.parametrize(
+    ("view", "command"),
+    [("style", "extract"), ("hidden", "extract"), ("joint", "finetune"), ("verdict", "verdict")],
+)
+def test_a_missing_view_names_the_command_that_makes_it(run, tmp_path, view, command):
+    put(run, "likelihood", "train", battles_of(tmp_path))
+    with raises(Code.VIEW_MISSING, match=rf"{view}.* {command}\.py"):
+        read_dataset(run, "train", [view])

@@ -6,6 +6,7 @@ import pytest
 
 from arena.feature_table import Column, FeatureTable
 from arena.folds import fold_of
+from arena.view import KINDS
 from common.errors import Code
 from common.run_dir import RunDir
 from meta.base_models import CrossFitted
@@ -70,8 +71,8 @@ def test_probes_of_a_training_row_never_saw_its_fold():
     folds = folds_for(evidence, 4)
     y = labels_of(evidence.battles)
     flipped = np.where(folds == 2, (y + 1) % 3, y)
-    one = CrossFitted(evidence.learned["hidden"], y, folds)
-    two = CrossFitted(evidence.learned["hidden"], flipped, folds)
+    one = CrossFitted(evidence.base_models["hidden"], y, folds)
+    two = CrossFitted(evidence.base_models["hidden"], flipped, folds)
     for scored in (None, 0):
         first, second = one.out_of_fold(scored).values, two.out_of_fold(scored).values
         assert np.array_equal(first[folds == 2], second[folds == 2])
@@ -97,14 +98,14 @@ def test_bundle_round_trip(tmp_path):
     bundle.save(trained, tmp_path / "model")
     loaded = bundle.load(tmp_path / "model")
     fresh = toy_evidence(30, seed=9)
-    for name, fusion in trained.fusions.items():
-        before = fusion.predict(fusion.design(fresh.unseen(trained.learned)))
-        other = loaded.fusions[name]
-        after = other.predict(other.design(fresh.unseen(loaded.learned)))
+    for name, fusion in trained.stackers.items():
+        before = fusion.predict(fusion.design(fresh.unseen(trained.base_models)))
+        other = loaded.stackers[name]
+        after = other.predict(other.design(fresh.unseen(loaded.base_models)))
         assert np.allclose(before, after, atol=1e-12), name
     assert np.array_equal(
-        trained.nulls.predict(fresh.battles)["length"],
-        loaded.nulls.predict(fresh.battles)["length"],
+        trained.baselines.predict(fresh.battles)["length"],
+        loaded.baselines.predict(fresh.battles)["length"],
     )
     assert not list((tmp_path / "model").rglob("*.pkl"))
 
@@ -120,9 +121,9 @@ def test_a_missing_view_is_named(tmp_path):
     evidence = toy_evidence(120)
     cv = CrossValidation(evidence, folds_for(evidence, 4), RunDir(tmp_path))
     trained = final(cv, SETTINGS)
-    without = replace(evidence, learned={}).unseen({})
+    without = replace(evidence, base_models={}).unseen({})
     with raises(Code.VIEW_MISSING, match="hidden"):
-        trained.fusions["meta"].design(without)
+        trained.stackers["meta"].design(without)
 
 
 def test_battles_that_taught_the_language_model_are_left_out():
@@ -133,7 +134,8 @@ def test_battles_that_taught_the_language_model_are_left_out():
 
     def with_logits(values):
         logits = FeatureTable(evidence.battles["id"].tolist(), values, {"side": Column("anti")})
-        return replace(evidence, tables={**evidence.tables, "logits-x": logits})
+        kinds = {"x": KINDS["logits"]}
+        return replace(evidence, tables={**evidence.tables, "x": logits}, table_kinds=kinds)
 
     # One that a judge could not read taught nobody: it stays, with NaN.
     one_lost = np.where(np.arange(160)[:, None] == 7, np.nan, 0.5)
@@ -141,9 +143,12 @@ def test_battles_that_taught_the_language_model_are_left_out():
     kept = without_seen(with_logits(values))
     ids = evidence.battles["id"][left_out].tolist()
     assert (
-        kept.battles["id"].tolist() == kept.learned["hidden"].ids == kept.tables["style"].ids == ids
+        kept.battles["id"].tolist()
+        == kept.base_models["hidden"].ids
+        == kept.tables["style"].ids
+        == ids
     )
-    states, every = (e.learned["hidden"].states.slot(1) for e in (kept, evidence))
+    states, every = (e.base_models["hidden"].states.slot(1) for e in (kept, evidence))
     for side, of_all in zip(states, every, strict=True):
         assert np.array_equal(side, of_all[left_out])
 
