@@ -35,6 +35,7 @@ from arena import sample
 from arena.battle_table import texts_hash, write_battles
 from arena.reader import read_battles, valid_rows
 from arena.sample.annotator import annotate
+from arena.sample.battles import Battle, draw
 from common.errors import Code, UserError
 from common.run_dir import RunDir
 from meta.base_models.baselines import Baselines
@@ -43,7 +44,6 @@ from meta.metrics.scores import FLOOR
 from meta.stack.dataset import Dataset, read_dataset
 from meta.stack.nested_cv import CrossValidation, Settings, folds_for
 from pipelines import cli
-from pipelines.make_sample import Battle, draw
 
 LARGEST = 8
 HANDCRAFTED = ("style", "lexical", "davidson")
