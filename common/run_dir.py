@@ -244,7 +244,11 @@ ENDPOINT: Shape = {
     **dict.fromkeys(("top_logprobs?", "concurrency?", "timeout?", "attempts?"), _is_count),
 }
 VERDICT: Shape = {
-    "backbone": {"asked": _is_text, "quantization": lambda value: value is None or _is_text(value)},
+    "backbone": {
+        "asked": _is_text,
+        "quantization": lambda value: value is None or _is_text(value),
+        "config?": {},
+    },
     "endpoint": lambda value: value is None or _fits(value, ENDPOINT),
     "max_tokens?": _is_count,
 }

@@ -23,7 +23,7 @@ import os
 import re
 import sys
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,20 +40,21 @@ from common.errors import Code, UserError
 from common.lock import run_lock
 from common.run_dir import RunDir
 from embeddings.backbone.config import BackboneConfig, finetune_entries, load_config
-from embeddings.backbone.load import load_tokenizer
 from embeddings.cache.shards import settings_hash
 from embeddings.frozen.costs import estimate_reading
 from embeddings.frozen.extract import warn_non_finite
 from embeddings.frozen.plan import counting_tokenizer
 from embeddings.judge.config import JudgeConfig
-from embeddings.prompts.pairs import Pairs, distinct, pack_with
+from embeddings.prompts.pairs import distinct
+from embeddings.view_kinds import VERDICT
 from embeddings.zero_shot.endpoint import Endpoint
-from embeddings.zero_shot.judge import ask_backbone, ask_endpoint, packing, verdict_view
+from embeddings.zero_shot.judge import verdict_view
 from embeddings.zero_shot.retries import API_KEY, one_line
+from embeddings.zero_shot.view import ZeroShotVerdict
 from meta.metrics.scores import log_loss
 from pipelines.extract import DEFAULT_BACKBONE, backbone
 from pipelines.finetune import read_sound
-from pipelines.run_record import record_costs
+from pipelines.run_record import as_json, record_costs
 
 VIEW = re.compile(r"verdict(-[\w.-]+)?")
 
@@ -77,8 +78,9 @@ class VerdictOptions:
         """The entry in run.json from which the next call starts."""
         quantization = self.config.quantization if self.config else None
         where = self.endpoint
+        config = {"config": as_json(self.config)} if self.config else {}
         return {
-            "backbone": {"asked": self.backbone, "quantization": quantization},
+            "backbone": {"asked": self.backbone, "quantization": quantization, **config},
             "endpoint": asdict(where) if where else None,
             "max_tokens": self.max_tokens,
         }
@@ -137,22 +139,14 @@ def resolve(arguments: argparse.Namespace, record: dict[str, Any]) -> VerdictOpt
     if url:
         how = {name: given.get(name, old.get(name, value)) for name, value in HOW.items()}
         endpoint = Endpoint.of(url, model, **how)
-    elif config:
-        room = max(config.batch_tokens, max_tokens)
-        config = replace(config, max_tokens=max_tokens, batch_tokens=room)
     return VerdictOptions(view, asked, config, endpoint, max_tokens)
-
-
-def pack(tables: dict[str, pd.DataFrame], tokenizer: Any, max_tokens: int) -> dict[str, Pairs]:
-    """The battles of every split as questions."""
-    packer, budget = packing(tokenizer, max_tokens)
-    return {split: pack_with(packer, table, budget) for split, table in tables.items()}
 
 
 def plan(tables: dict[str, pd.DataFrame], asked: VerdictOptions) -> list[str]:
     """What the verdict will cost; a stand-in counts where the backbone's tokenizer is missing."""
+    view = ZeroShotVerdict(asked.view, asked.config, asked.endpoint, asked.max_tokens, None)
     tokenizer, note = counting_tokenizer(asked.config) if asked.config else (None, "")
-    packed = pack(tables, tokenizer, asked.max_tokens)
+    packed = {split: view.pack(table, tokenizer) for split, table in tables.items()}
     questions = distinct(*packed.values())
     total, longest = sum(len(s.ids) for s in questions), max(map(len, (s.ids for s in questions)))
     unit = "tokens" if asked.config else "characters"
@@ -166,8 +160,8 @@ def plan(tables: dict[str, pd.DataFrame], asked: VerdictOptions) -> list[str]:
             f"  {len(questions):,} requests of one answered token each to {asked.endpoint.url}, "
             f"{asked.endpoint.concurrency} at a time, less those that are answered already"
         )
-    elif asked.config is not None:
-        lines += estimate_reading(total, longest, asked.config)
+    elif view.config is not None:
+        lines += estimate_reading(total, longest, view.config)
     return [*([note] if note else []), *lines]
 
 
@@ -175,14 +169,11 @@ def ask(
     tables: dict[str, pd.DataFrame], asked: VerdictOptions, folder: Path
 ) -> dict[str, FeatureTable]:
     """The view of every split; prints how much of the probability the letters hold."""
-    tokenizer = load_tokenizer(asked.config) if asked.config else None
-    packed = pack(tables, tokenizer, asked.max_tokens)
+    view = ZeroShotVerdict(asked.view, asked.config, asked.endpoint, asked.max_tokens, folder)
+    tokenizer = view.tokenizer()
+    packed = {split: view.pack(table, tokenizer) for split, table in tables.items()}
     questions = list(packed.values())
-    if asked.endpoint is not None:
-        said = ask_endpoint(questions, asked.endpoint, tokenizer, folder)
-    else:
-        assert asked.config is not None
-        said = ask_backbone(questions, asked.config, folder)
+    said = view.query(questions)
     mass = np.exp(np.concatenate(said)).sum(axis=1)
     if np.isfinite(mass).any():
         mean = mass[np.isfinite(mass)].mean()
@@ -220,11 +211,11 @@ def answer(
     """Ask what is not answered yet, write the view, say what it is worth."""
     start = time.monotonic()
     found = ask(tables, asked, folder)
-    source = settings_hash(asked.record())
+    source = source_of(asked.record())
     for split, view in found.items():
         warn_non_finite(split, view.ids, np.isnan(view.values[:, 0]), asked.view)
         path = run.views / asked.view / f"{split}.parquet"
-        view.write(path, texts_hash(tables[split]), source)
+        view.write(path, texts_hash(tables[split]), source, VERDICT.name)
     same = run.read_record().get("verdict", {}).get(asked.view) == asked.record()
     run.update_record(verdict={asked.view: asked.record()})
     record_costs(run, same, seconds={asked.view: round(time.monotonic() - start, 3)})
@@ -232,6 +223,12 @@ def answer(
     print(
         f"view in {run.views / asked.view}; next: python pipelines/train_meta.py --run {run.folder}"
     )
+
+
+def source_of(record: dict[str, Any]) -> str:
+    """Hash of what makes the view, as of before the record held the backbone's configuration."""
+    backbone = {name: record["backbone"][name] for name in ("asked", "quantization")}
+    return settings_hash({**record, "backbone": backbone})
 
 
 def print_metrics(view: FeatureTable, labels: np.ndarray) -> None:

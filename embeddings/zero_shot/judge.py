@@ -15,17 +15,13 @@ import torch
 
 from arena.feature_table import FeatureTable
 from embeddings.backbone.config import BackboneConfig
-from embeddings.backbone.load import (
-    Backbone,
-    fingerprint,
-    load_backbone,
-    load_tokenizer,
-    model_folder,
-)
+from embeddings.backbone.load import Backbone, load_backbone, load_tokenizer
 from embeddings.both_orders import columns, view_values
+from embeddings.cache.memory import MemoryStore, Store, kept
 from embeddings.cache.responses import Answers
 from embeddings.cache.shards import ShardWriter, as_keys, settings_hash
 from embeddings.frozen.extract import NAMED
+from embeddings.frozen.pair_states import backbone_settings
 from embeddings.inference import fill
 from embeddings.prompts.chat_template import TEMPLATE_VERSION
 from embeddings.prompts.pairs import PackedPair, Pairs, distinct
@@ -56,13 +52,19 @@ def packing(tokenizer: Any, max_tokens: int) -> tuple[Packer, int]:
     return token_packer(tokenizer), max_tokens
 
 
-def ask_backbone(tables: Sequence[Pairs], config: BackboneConfig, folder: Path) -> list[np.ndarray]:
+def query_backbone(
+    tables: Sequence[Pairs],
+    config: BackboneConfig,
+    folder: Path | None = None,
+    shared: dict[Any, Any] | None = None,
+) -> list[np.ndarray]:
     """What a local backbone says; only what it has not said yet is read.
 
     Args:
         tables: battles packed as token ids of the backbone, n each.
         config: the backbone, with the questions' ``max_tokens``.
-        folder: where answers are kept, each kind in a folder of its own.
+        folder: where answers are kept, each kind in a folder of its own; without it in memory.
+        shared: where the model stays loaded, and what it said in memory.
 
     Returns:
         Of each table log-probabilities float32 (2n, 3) in the order of ``LETTERS``: of A before B,
@@ -72,18 +74,16 @@ def ask_backbone(tables: Sequence[Pairs], config: BackboneConfig, folder: Path) 
         UserError: the backbone cannot be had, or has no token for a letter.
     """
     letters = letter_tokens(load_tokenizer(config))
-    settings: dict[str, object] = {
-        **VERSIONS,
-        "model": fingerprint(model_folder(config)),
-        "dtype": config.dtype,
-        "quantization": config.quantization,
-        "letters": letters,
-    }
-    said = ShardWriter(folder / settings_hash(settings), settings, "python pipelines/verdict.py")
+    settings = {**VERSIONS, **backbone_settings(config), "letters": letters}
+    name = settings_hash(settings)
+    said: Store = (
+        ShardWriter(folder / name, settings, "python pipelines/verdict.py")
+        if folder
+        else kept(shared, ("verdict", name), MemoryStore)
+    )
     todo = said.lacking(distinct(*tables))
     if todo:
-        backbone = load_backbone(config)
-        backbone.check_head()
+        backbone = kept(shared, ("zero-shot backbone", config), lambda: _loaded(config))
 
         def read(batch: Sequence[PackedPair]) -> list[torch.Tensor]:
             return read_letters(backbone, letters, batch)
@@ -93,6 +93,12 @@ def ask_backbone(tables: Sequence[Pairs], config: BackboneConfig, folder: Path) 
         said.rows(said.require(as_keys([s.key for s in _both(table)])), "values").reshape(-1, 3)
         for table in tables
     ]
+
+
+def _loaded(config: BackboneConfig) -> Backbone:
+    backbone = load_backbone(config)
+    backbone.check_head()
+    return backbone
 
 
 def read_letters(
@@ -114,7 +120,7 @@ def read_letters(
     return list(torch.split(found.cpu(), 1))
 
 
-def ask_endpoint(
+def query_endpoint(
     tables: Sequence[Pairs], endpoint: Endpoint, tokenizer: Any, folder: Path
 ) -> list[np.ndarray]:
     """What an endpoint's model says; what it has answered is not asked again.
@@ -126,7 +132,7 @@ def ask_endpoint(
         folder: where answers are kept, each kind in a folder of its own.
 
     Returns:
-        As ``ask_backbone``.
+        As ``query_backbone``.
 
     Raises:
         UserError: the endpoint cannot be reached, lacks model or logprobs, or fails too often.

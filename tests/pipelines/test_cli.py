@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_commands import lmsys
 
 from pipelines import calibrate, cli, evaluate, extract, finetune, submit, train_meta
+from tests.helpers.battle_files import lmsys
 
 ROOT = Path(__file__).resolve().parents[2]
 HOLD = """

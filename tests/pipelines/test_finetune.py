@@ -15,7 +15,6 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import load_file
-from test_commands import lmsys
 
 from arena.feature_table import FeatureTable
 from arena.folds import fold_of, held_out
@@ -26,6 +25,7 @@ from embeddings.judge.config import FOR_TRAINING, JudgeConfig
 from embeddings.judge.trainer import CHECKPOINT, WEIGHTS, Trainer
 from meta.stack.dataset import read_dataset
 from pipelines import extract, finetune
+from tests.helpers.battle_files import lmsys
 from tests.helpers.tuned_runs import QUICK, extracted
 
 ROOT = Path(__file__).resolve().parents[2]

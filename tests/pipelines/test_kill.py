@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
-from test_commands import lmsys
 
+from tests.helpers.battle_files import lmsys
 from tests.helpers.tiny import save_tiny_model
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -7,7 +7,6 @@ from math import log
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from test_commands import lmsys
 
 from arena.feature_table import FeatureTable, join
 from common.errors import UserError
@@ -15,6 +14,7 @@ from common.run_dir import RunDir
 from embeddings.zero_shot import retries as transport
 from meta.stack.dataset import read_dataset
 from pipelines import extract, finetune, train_meta, verdict
+from tests.helpers.battle_files import lmsys
 from tests.helpers.fake_server import openai, serve
 from tests.helpers.planted import save_shallow_model
 

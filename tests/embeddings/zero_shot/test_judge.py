@@ -14,9 +14,9 @@ from embeddings.prompts.pairs import distinct, pack_with
 from embeddings.zero_shot import judge as verdict
 from embeddings.zero_shot.endpoint import Endpoint
 from embeddings.zero_shot.judge import (
-    ask_backbone,
-    ask_endpoint,
     packing,
+    query_backbone,
+    query_endpoint,
     read_letters,
     verdict_view,
 )
@@ -43,7 +43,7 @@ def config_of(configs, architecture, **changes):
 def test_the_letters_are_read_where_the_model_would_speak(configs, architecture, tmp_path):
     config = config_of(configs, architecture)
     table = asked(config)
-    (said,) = ask_backbone([table], config, tmp_path)
+    (said,) = query_backbone([table], config, tmp_path)
     assert said.shape == (6, 3)
     # The plain way: the whole model on one sequence, its own head and capping.
     backbone = load_backbone(config)
@@ -67,7 +67,7 @@ def test_a_batch_with_padding_says_the_same(configs, architecture):
 @pytest.mark.parametrize("quantization", ["nf4", "int8"])
 def test_quantized_backbones_say_something(configs, architecture, tmp_path, quantization):
     config = config_of(configs, architecture, dtype="bfloat16", quantization=quantization)
-    (said,) = ask_backbone([asked(config)], config, tmp_path)
+    (said,) = query_backbone([asked(config)], config, tmp_path)
     assert (said < 0).all()
     assert np.isfinite(said).all()
 
@@ -75,7 +75,7 @@ def test_quantized_backbones_say_something(configs, architecture, tmp_path, quan
 def test_swapped_battles_give_the_swapped_view_to_the_bit(configs, tmp_path):
     config = config_of(configs, "llama")
     there, back = asked(config), asked(config, swap_battles(BATTLES))
-    views = map(verdict_view, (there, back), ask_backbone([there, back], config, tmp_path))
+    views = map(verdict_view, (there, back), query_backbone([there, back], config, tmp_path))
     there_view, back_view = views
     assert np.array_equal(there_view.swap().values, back_view.values)
     assert np.abs(there_view.values).max() > 0.01
@@ -86,25 +86,25 @@ def test_swapped_battles_give_the_swapped_view_to_the_bit(configs, tmp_path):
 def test_what_was_said_is_not_read_again(configs, tmp_path, monkeypatch):
     config = config_of(configs, "llama")
     first, all_of_them = asked(config, BATTLES[:1]), asked(config)
-    (before,) = ask_backbone([first], config, tmp_path)
+    (before,) = query_backbone([first], config, tmp_path)
     read = []
     plain = verdict.fill
     monkeypatch.setattr(
         verdict, "fill", lambda said, todo, *how: (read.extend(todo), plain(said, todo, *how))
     )
-    (after,) = ask_backbone([all_of_them], config, tmp_path)
+    (after,) = query_backbone([all_of_them], config, tmp_path)
     assert {q.key for q in read} == {q.key for q in distinct(all_of_them)} - {
         q.key for q in distinct(first)
     }
     assert np.array_equal(after[[0, 3]], before)
     monkeypatch.setattr(verdict, "load_backbone", None)
-    ask_backbone([all_of_them], config, tmp_path)
+    query_backbone([all_of_them], config, tmp_path)
 
 
 def test_a_question_longer_than_the_context_is_refused(configs, tmp_path):
     config = config_of(configs, "llama", max_tokens=4096)
     with pytest.raises(UserError, match="exceeds its context"):
-        ask_backbone([asked(config)], config, tmp_path)
+        query_backbone([asked(config)], config, tmp_path)
 
 
 def endpoint(server):
@@ -117,9 +117,9 @@ def test_an_endpoint_gets_the_very_tokens_and_is_asked_once(configs, tmp_path, c
     table, tokenizer = asked(config), load_tokenizer(config)
     top = {"A": np.log(0.5), "B": np.log(0.25), "x": np.log(0.125)}
     with serve(answer=lambda _: openai(top)) as server:
-        (said,) = ask_endpoint([table], endpoint(server), tokenizer, tmp_path)
+        (said,) = query_endpoint([table], endpoint(server), tokenizer, tmp_path)
         assert sorted(server.prompts) == sorted(q.ids.tolist() for q in distinct(table))
-        (again,) = ask_endpoint([table], endpoint(server), tokenizer, tmp_path)
+        (again,) = query_endpoint([table], endpoint(server), tokenizer, tmp_path)
         assert len(server.prompts) == 5
     assert said == pytest.approx(np.log([[0.5, 0.25, 0.125]] * 6))
     assert np.array_equal(said, again)
@@ -148,7 +148,7 @@ def test_answers_without_logprobs_are_counted_and_named(tmp_path, capsys):
         return {"choices": [{"logprobs": None}]} if "France" in body["prompt"] else openai()
 
     with serve(answer=answer) as server:
-        (said,) = ask_endpoint([table], endpoint(server), None, tmp_path)
+        (said,) = query_endpoint([table], endpoint(server), None, tmp_path)
     assert "2 of the answers came without logprobs and say nothing: id '0'\n" in (
         capsys.readouterr().out
     )
@@ -162,9 +162,9 @@ def test_another_model_of_the_same_name_is_asked_anew(configs, tmp_path, monkeyp
     packer, budget = packing(None, 600)
     table = pack_with(packer, BATTLES, budget)
     with serve() as server:
-        ask_endpoint([table], endpoint(server), None, tmp_path)
+        query_endpoint([table], endpoint(server), None, tmp_path)
         monkeypatch.setattr(Endpoint, "identify", lambda *_: {"size": 7})
-        ask_endpoint([table], endpoint(server), None, tmp_path)
+        query_endpoint([table], endpoint(server), None, tmp_path)
         assert len(server.prompts) == 10
     assert all(isinstance(prompt, str) for prompt in server.prompts)
 

@@ -1,0 +1,129 @@
+"""The view of a model that nobody trained for the task: its verdict on any battles."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+
+from arena.feature_table import FeatureTable
+from arena.view import View
+from common.errors import Code, UserError
+from common.run_dir import RunDir
+from embeddings.backbone.config import BackboneConfig
+from embeddings.backbone.load import load_tokenizer
+from embeddings.cache.memory import kept
+from embeddings.frozen.likelihood import recorded_config
+from embeddings.frozen.pair_states import with_room
+from embeddings.prompts.pairs import Pairs, pack_with
+from embeddings.view_kinds import VERDICT
+from embeddings.zero_shot.endpoint import Endpoint
+from embeddings.zero_shot.judge import packing, query_backbone, query_endpoint, verdict_view
+from embeddings.zero_shot.retries import API_KEY
+
+
+class ZeroShotVerdict(View):
+    """Which letter a model would say, asked of a local backbone or of an endpoint."""
+
+    kind = VERDICT
+
+    def __init__(
+        self,
+        name: str,
+        config: BackboneConfig | None,
+        endpoint: Endpoint | None,
+        max_tokens: int,
+        folder: Path | None,
+        shared: dict[Any, Any] | None = None,
+    ) -> None:
+        """The view of a model; nothing is loaded or sent yet.
+
+        Args:
+            name: of the view.
+            config: the local backbone; with an endpoint, whose tokenizer and chat template the
+                model there has, or none for plain text.
+            endpoint: where the model is, unless it is local.
+            max_tokens: most tokens of a question.
+            folder: where answers are kept; those of a local backbone stay in memory without it.
+            shared: where a local backbone stays loaded.
+        """
+        self.name, self.endpoint, self.max_tokens = name, endpoint, max_tokens
+        self.config = with_room(config, max_tokens) if config and not endpoint else config
+        self.folder, self.shared = folder, shared
+
+    @classmethod
+    def of_run(cls, run: RunDir, name: str, shared: dict[Any, Any]) -> Self:
+        """The model that ``verdict.py`` used for a view.
+
+        A local backbone's answers stay in memory. An endpoint is queried only where the run's
+        record has one; what it answers is kept in the run.
+
+        Raises:
+            UserError: the run does not say which model it was, or a key is set that would go to an
+                endpoint that only the run names.
+        """
+        recorded = run.read_record().get("verdict", {}).get(name)
+        if recorded is None:
+            raise UserError(
+                Code.VIEW_OUTDATED,
+                f"{run.folder} does not say which model made its view {name}: run "
+                f"`python pipelines/verdict.py --view {name} --run {run.folder}` again",
+            )
+        backbone, endpoint = recorded["backbone"], recorded["endpoint"]
+        if endpoint is not None and os.environ.get(API_KEY, "").strip():
+            raise UserError(
+                Code.API_KEY_WITHHELD,
+                f"{API_KEY} is set, and a key goes to no endpoint that only run.json names: unset "
+                f"it, or do without the view {name}",
+            )
+        return cls(
+            name,
+            recorded_config(backbone) if backbone["asked"] else None,
+            Endpoint(**endpoint) if endpoint else None,
+            recorded["max_tokens"],
+            run.folder / "verdict" if endpoint else None,
+            shared,
+        )
+
+    def transform(self, battles: pd.DataFrame) -> FeatureTable:
+        """The model's verdict on battles in both orders.
+
+        Args:
+            battles: rows of the canonical table with an empty ``reason``, n.
+
+        Raises:
+            UserError: the model cannot be had, or its endpoint fails.
+        """
+        pairs = self.pack(battles, self.tokenizer())
+        return verdict_view(pairs, self.query([pairs])[0])
+
+    def tokenizer(self) -> Any:
+        """The tokenizer of the model, or ``None`` where questions are plain text."""
+        config = self.config
+        if config is None:
+            return None
+        return kept(self.shared, ("tokenizer", config.source), lambda: load_tokenizer(config))
+
+    def pack(self, battles: pd.DataFrame, tokenizer: Any) -> Pairs:
+        """Battles as questions, in tokens of a tokenizer or as plain text."""
+        packer, budget = packing(tokenizer, self.max_tokens)
+        return pack_with(packer, battles, budget)
+
+    def query(self, tables: Sequence[Pairs]) -> list[np.ndarray]:
+        """What the model says of tables of packed battles, n each.
+
+        Returns:
+            Of each table log-probabilities float32 (2n, 3): of A before B, then of B before A.
+
+        Raises:
+            UserError: the model cannot be had, or its endpoint fails.
+        """
+        if self.endpoint is not None:
+            assert self.folder is not None
+            return query_endpoint(tables, self.endpoint, self.tokenizer(), self.folder)
+        assert self.config is not None
+        return query_backbone(tables, self.config, self.folder, self.shared)
