@@ -58,14 +58,14 @@ def output_path(source: str, out: str | None) -> Path:
         if "://" in source:
             raise UserError(
                 Code.OUTPUT_INVALID,
-                f"{source} is not a local file: say where to write with --out FILE",
+                f"{source} is not a local file. Name the output with --out FILE.",
             )
         path = Path(source)
         return path.with_name(f"{Path(path.name.removesuffix('.gz')).stem}.calibrated.csv")
     path = Path(out)
     if path.is_dir() or path.resolve() == Path(source).resolve():
         raise UserError(
-            Code.OUTPUT_INVALID, f"--out {out} is the input or a folder: name another file"
+            Code.OUTPUT_INVALID, f"--out {out} is the input or a folder. Name another file."
         )
     return path
 
@@ -81,7 +81,7 @@ def main(arguments: argparse.Namespace) -> None:
     data = table.to_csv(index=False, lineterminator="\n").encode()
     if arguments.out is None and out.exists() and out.read_bytes() != data:
         raise UserError(
-            Code.OUTPUT_EXISTS, f"{out} is there with other content: --out {out} replaces it"
+            Code.OUTPUT_EXISTS, f"{out} exists and has other content. --out {out} replaces it."
         )
     with atomic(out) as temporary:
         temporary.write_bytes(data)

@@ -101,7 +101,7 @@ def run(command: Callable[[argparse.Namespace], None], arguments: argparse.Names
         if not advice:
             raise
         reason = str(error)[:200] or "no more is granted"
-        return _failed(UserError(Code.OUT_OF_MEMORY, f"Out of memory ({reason}): {advice}"))
+        return _failed(UserError(Code.OUT_OF_MEMORY, f"Out of memory ({reason}). {advice}"))
     return 0
 
 
@@ -117,12 +117,12 @@ def _memory_advice(error: Exception) -> str:
     PyTorch's own are known by their names and words: most commands do without it.
     """
     if isinstance(error, MemoryError):
-        return "take a machine with more memory, or fewer rows (extract.py --limit N)"
+        return "Take a machine with more memory, or fewer rows (extract.py --limit N)."
     known = any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__)
     words = ("out of memory", "can't allocate memory")
     if known or (isinstance(error, RuntimeError) and any(word in str(error) for word in words)):
         return (
-            "take a smaller backbone, --quantization nf4, or fewer tokens (--max-tokens, or "
-            "max_tokens and batch_tokens of the backbone's YAML)"
+            "Take a smaller backbone, --quantization nf4, or fewer tokens (--max-tokens, or "
+            "max_tokens and batch_tokens of the backbone's YAML)."
         )
     return ""

@@ -85,7 +85,7 @@ def compared(run: RunDir, arguments: argparse.Namespace) -> None:
     folds = folds_for(evidence, settings.folds)
     if len(evidence.names) < 2:
         raise UserError(
-            Code.TOO_FEW_VIEWS, f"{run.folder} has one view only: there is nothing to compare"
+            Code.TOO_FEW_VIEWS, f"{run.folder} has one view only, so there is nothing to compare."
         )
     labels, battles = labels_of(evidence.battles), evidence.battles
     test, votes = None, np.empty(0, dtype=np.int64)
@@ -95,7 +95,7 @@ def compared(run: RunDir, arguments: argparse.Namespace) -> None:
         if not (votes >= 0).any():
             raise UserError(
                 Code.VOTES_MISSING,
-                f"{arguments.labels} has the vote of no test battle of {run.folder}",
+                f"{arguments.labels} has no vote of any test battle of {run.folder}.",
             )
     sets = {name: views for _, part in compare.variants(evidence) for name, views in part.items()}
     rounds = len(outer_folds(folds)) + bool(arguments.labels)

@@ -73,14 +73,14 @@ def evaluate(run: RunDir, arguments: argparse.Namespace) -> None:
         if not run.is_sample("test"):
             raise UserError(
                 Code.VOTES_MISSING,
-                f"the votes of {run.folder}'s test battles are needed: --labels FILE",
+                f"The votes of {run.folder}'s test battles are needed. Give --labels FILE.",
             )
         labels_file = str(sample.TRUTH)
     labels = read_votes(labels_file, battles["id"].tolist())
     known = labels >= 0
     if not known.any():
         raise UserError(
-            Code.VOTES_MISSING, f"{labels_file} has the vote of no test battle of {run.folder}"
+            Code.VOTES_MISSING, f"{labels_file} has no vote of any test battle of {run.folder}."
         )
     predictions = stage.baselines.predict(battles)
     views = evidence.unseen(stage.base_models)

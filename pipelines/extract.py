@@ -143,7 +143,7 @@ def reading(arguments: argparse.Namespace, runner: str) -> Iterator[Fill]:
     elif arguments.ray_address or arguments.actors:
         raise UserError(
             Code.OPTIONS_CONFLICT,
-            "--ray-address and --actors go with --engine ray: add it, or leave them out",
+            "--ray-address and --actors need --engine ray. Add it, or leave them out.",
         )
     else:
         yield Local(runner).fill
@@ -163,8 +163,8 @@ def check_training(run: RunDir, config: BackboneConfig, runner: str) -> None:
     ):
         raise UserError(
             Code.BACKBONE_DIFFERS,
-            f"the training battles of {run.folder} were read by another backbone, quantization or "
-            "engine: leave out --backbone, --quantization and --engine, or extract --train again",
+            f"The training battles of {run.folder} were read by another backbone, quantization or "
+            "engine. Leave out --backbone, --quantization and --engine, or extract --train again.",
         )
 
 
@@ -261,7 +261,7 @@ def main(arguments: argparse.Namespace) -> None:
                 check_training(run, config, runner)
             if run.read_record() != record:
                 raise UserError(
-                    Code.RUN_CHANGED, f"{run.folder} has changed since: give the same command again"
+                    Code.RUN_CHANGED, f"{run.folder} has changed since. Rerun the command."
                 )
             with taken_in(run, battles) as taken:
                 asked = asked_backbone(arguments, record)

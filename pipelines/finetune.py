@@ -71,7 +71,7 @@ def read_sound(run: RunDir) -> dict[str, pd.DataFrame]:
         s: valid_rows(read_battles_table(run.battles(s))) for s in SPLITS if run.battles(s).exists()
     }
     if tables["train"].empty:
-        raise UserError(Code.NO_TRAINING_BATTLES, f"{run.folder} has no sound training battle")
+        raise UserError(Code.NO_TRAINING_BATTLES, f"{run.folder} has no valid training battle.")
     return tables
 
 

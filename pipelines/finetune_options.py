@@ -57,7 +57,7 @@ def resolve(arguments: argparse.Namespace, record: dict[str, Any]) -> FinetuneOp
     view = arguments.view or f"logits-{backbone(arguments, record).name}"
     if "logits" not in view or "/" in view:
         raise UserError(
-            Code.OPTION_INVALID, f'--view {view}: a name that holds "logits", such as logits-a'
+            Code.OPTION_INVALID, f'--view {view}: the name must contain "logits", such as logits-a.'
         )
     before = views.get(view, {})
     known = before or record
@@ -83,8 +83,8 @@ def resolve(arguments: argparse.Namespace, record: dict[str, Any]) -> FinetuneOp
         options = ", ".join("--" + n.replace("_", "-") for n in idle)
         raise UserError(
             Code.OPTION_WITHOUT_EFFECT,
-            f"epochs is 0 for {config.name}: nothing is trained, so {options} "
-            f"{'has' if len(idle) == 1 else 'have'} no effect: add --epochs 1, or leave it out",
+            f"With epochs=0 for {config.name} nothing is trained, so {options} "
+            f"{'has' if len(idle) == 1 else 'have'} no effect. Add --epochs 1, or leave it out.",
         )
     return FinetuneOptions(
         view=view,
@@ -109,7 +109,7 @@ def _of_the_run(run: str, key: str, kept: str) -> str:
         option = f"--{key.replace('_', '-')}"
         raise UserError(
             Code.OPTION_OUTDATED,
-            f"the last fine-tuning had {option} {kept}, which is no file of the run: give it "
-            f"again, or {option} {NONE}",
+            f"The last fine-tuning had {option} {kept}, which is no file of the run. Give it "
+            f"again, or {option} {NONE}.",
         )
     return kept if kept == NONE else str(path)

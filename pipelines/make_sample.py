@@ -49,7 +49,7 @@ def main(arguments: argparse.Namespace) -> None:
         if Path(arguments.out).resolve() == sample.TRAIN.parent:
             raise UserError(
                 Code.OUTPUT_INVALID,
-                "--votes writes beside the shipped sample: name another folder, --out DIR",
+                "--votes would overwrite the shipped sample. Name another folder: --out DIR",
             )
         battles = shipped_battles()
     else:

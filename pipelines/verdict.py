@@ -97,7 +97,7 @@ def resolve(arguments: argparse.Namespace, record: dict[str, Any]) -> VerdictOpt
     if bool(url) != bool(model):
         raise UserError(
             Code.OPTIONS_CONFLICT,
-            "--endpoint URL and --model NAME, as the server calls it, go together",
+            "--endpoint URL needs --model NAME, as the server calls it, and the other way round.",
         )
     view = arguments.view
     if not view:
@@ -105,9 +105,7 @@ def resolve(arguments: argparse.Namespace, record: dict[str, Any]) -> VerdictOpt
         slug = re.sub(r"[^\w.]+", "-", title).strip("-.")
         view = f"verdict-{slug}".rstrip("-")
     if not VIEW.fullmatch(view):
-        raise UserError(
-            Code.OPTION_INVALID, f"--view {view}: give verdict, or a name such as verdict-b"
-        )
+        raise UserError(Code.OPTION_INVALID, f"--view {view}: the name must begin with verdict.")
     before = views.get(view, {})
     old = before.get("endpoint") or {}
     if old and not (url or asked):
@@ -117,13 +115,13 @@ def resolve(arguments: argparse.Namespace, record: dict[str, Any]) -> VerdictOpt
             again = f"--endpoint {url} --model {model}" + (f" --backbone {kept}" if kept else "")
             raise UserError(
                 Code.API_KEY_WITHHELD,
-                f"{API_KEY} is set, and a key goes to no endpoint that only run.json names: add "
+                f"{API_KEY} is set, and no key is sent to an endpoint named by run.json alone. Add "
                 + one_line(again),
             )
     if url:
         if arguments.quantization:
             raise UserError(
-                Code.OPTIONS_CONFLICT, "--quantization is for a local model, not for an --endpoint"
+                Code.OPTIONS_CONFLICT, "--quantization is for a local model, not for an --endpoint."
             )
         # The tokenizer of before is that of the model of before.
         asked = asked or (before["backbone"]["asked"] if old.get("model") == model else "")

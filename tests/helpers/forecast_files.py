@@ -7,6 +7,7 @@ from scipy.special import log_softmax
 
 from arena.schema import CLASSES
 from pipelines import calibrate
+from tests.helpers.errors import error_line
 
 P = [f"p_{name}" for name in CLASSES]
 
@@ -38,8 +39,8 @@ def run(tmp_path, frame, *argv):
     return p
 
 
-def refused(tmp_path, capsys, frame, *argv):
-    """The one line that a table is refused with."""
+def refused(tmp_path, capsys, frame, code, *argv):
+    """The one line, of this code, that a table is refused with."""
     path = tmp_path / "in.csv"
     if isinstance(frame, pd.DataFrame):
         frame.to_csv(path, index=False)
@@ -47,10 +48,7 @@ def refused(tmp_path, capsys, frame, *argv):
         path.write_bytes(frame)
     assert calibrate.command(["--probs", str(path), *argv]) == 2
     assert sorted(f.name for f in tmp_path.iterdir()) == ["in.csv"]
-    err = capsys.readouterr().err
-    assert err.count("\n") == 1
-    assert err.startswith("[TB")
-    return err
+    return error_line(capsys, code)
 
 
 def one_hot(y, names=CLASSES):

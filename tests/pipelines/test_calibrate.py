@@ -11,9 +11,11 @@ from scipy.special import softmax
 
 from arena.predictions_file import read_forecasts
 from arena.schema import CLASSES
+from common.errors import Code
 from meta.calibration import METHODS
 from meta.metrics.scores import log_loss
 from pipelines import calibrate
+from tests.helpers.errors import error_line
 from tests.helpers.forecast_files import P, drawn, one_hot, run, table
 
 SWAPPED = np.array([1, 0, 2])
@@ -208,8 +210,9 @@ def test_where_it_writes(tmp_path, capsys, plain):
     before = path.read_bytes()
     for argv in (["--out", str(path)], ["--out", str(tmp_path)]):
         assert calibrate.command(["--probs", str(path), *argv]) == 2
+        error_line(capsys, Code.OUTPUT_INVALID)
     assert calibrate.command(["--probs", "https://example.org/p.csv"]) == 2
-    assert "--out" in capsys.readouterr().err
+    error_line(capsys, Code.OUTPUT_INVALID)
     assert calibrate.command(["--probs", str(tmp_path / "none.csv")]) == 2
     assert calibrate.command(["--probs", str(path)]) == 0
     written = out.read_bytes()

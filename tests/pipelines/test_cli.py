@@ -1,5 +1,6 @@
 """Ctrl-C, locks and damaged files are one line each; real processes and signals."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -11,6 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.helpers.errors import error_line
+from common.errors import Code
 from pipelines import calibrate, cli, evaluate, extract, finetune, submit, train_meta
 from tests.helpers.battle_files import lmsys
 
@@ -18,8 +21,8 @@ ROOT = Path(__file__).resolve().parents[2]
 HOLD = """
 import sys, time
 from pathlib import Path
-from common.run_dir import Run
-run = Run(Path(sys.argv[1]))
+from common.run_dir import RunDir
+run = RunDir(Path(sys.argv[1]))
 with run.changing("extract.py") if sys.argv[2] == "alone" else run.reading("submit.py"):
     print("held", flush=True)
     time.sleep(60)
@@ -64,9 +67,7 @@ def test_no_command_works_beside_one_that_changes_the_run(command, run, tmp_path
     finally:
         process.kill()
         process.wait()
-    err = capsys.readouterr().err
-    assert f"is in use (extract.py, process {process.pid})" in err
-    assert err.count("\n") == 1
+    assert f"(extract.py, process {process.pid})" in error_line(capsys, Code.RUN_IN_USE)
 
 
 @pytest.mark.parametrize(("command", "blocked"), [(train_meta, True), (submit, False)])
@@ -77,7 +78,8 @@ def test_who_reads_keeps_out_only_who_changes(command, blocked, run, capsys):
     finally:
         process.kill()
         process.wait()
-    assert ("is in use (submit.py" in capsys.readouterr().err) == blocked
+    line = error_line(capsys, Code.RUN_IN_USE if blocked else Code.MODEL_MISSING)
+    assert ("(submit.py" in line) == blocked
 
 
 @pytest.mark.parametrize(
@@ -119,16 +121,31 @@ def gpu_is_full(_):
     ("command", "advice"),
     [
         (rows_beyond_memory, "fewer rows (extract.py --limit N)"),
-        (tensor_beyond_memory, "take a smaller backbone, --quantization nf4"),
-        (gpu_is_full, "take a smaller backbone, --quantization nf4"),
+        (tensor_beyond_memory, "smaller backbone, --quantization nf4"),
+        (gpu_is_full, "smaller backbone, --quantization nf4"),
     ],
 )
 def test_memory_that_does_not_suffice_is_one_line(command, advice, capsys):
     assert cli.run(command, Namespace()) == 2
-    err = capsys.readouterr().err
-    assert err.startswith("[TB702] ")
-    assert advice in err
-    assert err.count("\n") == 1
+    assert advice in error_line(capsys, Code.OUT_OF_MEMORY)
+
+
+def test_a_full_disk_is_one_line_that_says_to_rerun(capsys):
+    def disk_is_full(_):
+        raise OSError(errno.ENOSPC, "No space left on device", "/runs/x")
+
+    assert cli.run(disk_is_full, Namespace()) == 2
+    assert "/runs/x" in error_line(capsys, Code.SYSTEM_ERROR)
+
+
+@pytest.mark.parametrize("argv", [["--nonsense"], ["--run"], ["--count", "x"], ["--count", "0"]])
+def test_a_usage_error_is_one_line_with_a_code(argv, capsys):
+    parser = cli.parser("A command.")
+    parser.add_argument("--run")
+    parser.add_argument("--count", type=cli.positive)
+    with pytest.raises(SystemExit, match="2"):
+        parser.parse_args(argv)
+    assert argv[0] in error_line(capsys, Code.USAGE)
 
 
 def test_other_errors_keep_their_traceback():
@@ -149,5 +166,5 @@ def test_a_command_in_the_background_of_a_script_ignores_ctrl_c(tmp_path):
     )
     time.sleep(0.2)
     os.kill(process.pid, signal.SIGINT)
-    assert "[TB104] " in process.communicate()[1]
+    assert f"[{Code.MODEL_MISSING}] " in process.communicate()[1]
     assert process.returncode == 2

@@ -9,9 +9,11 @@ import pytest
 
 from arena.ingest import ingest_file, write_rejected
 from arena.reader import open_battles
+from common.errors import Code
 from common.run_dir import RunDir
 from pipelines import extract, report
 from tests.helpers.battle_files import as_csv, cells, lmsys, save
+from tests.helpers.errors import error_line
 
 
 def good(path):
@@ -56,16 +58,22 @@ def damage(name, path):
         csv.writer(f).writerows(rows)
 
 
-@pytest.mark.parametrize("name", ["junk", "empty", "latin-1", "missing column", "no rows"])
-def test_a_file_that_cannot_be_read_is_one_line(name, tmp_path, model_folder, capsys):
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("junk", Code.INPUT_ENCODING),
+        ("empty", Code.INPUT_EMPTY),
+        ("latin-1", Code.INPUT_ENCODING),
+        ("missing column", Code.COLUMN_MISSING),
+        ("no rows", Code.INPUT_EMPTY),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_one_line(name, code, tmp_path, model_folder, capsys):
     path = tmp_path / "train.csv"
     damage(name, path)
     argv = ["--train", str(path), "--run", str(tmp_path / "run"), "--backbone", str(model_folder)]
     assert extract.command(argv) == 2
-    err = capsys.readouterr().err
-    assert err.count("\n") == 1
-    assert err.startswith("[TB")
-    assert str(path) in err
+    assert str(path) in error_line(capsys, code)
 
 
 @pytest.mark.parametrize(
@@ -100,10 +108,9 @@ def test_a_damaged_file_behind_the_report_is_named(
     shutil.copytree(trained, run, ignore=copied)
     (run / name).write_bytes(content)
     assert report.command(["--run", str(run)]) == 2
-    err = capsys.readouterr().err
-    assert err.count("\n") == 1
-    assert f"{run / name} is damaged" in err
-    assert made_by in err
+    line = error_line(capsys, Code.RUN_FILE_DAMAGED)
+    assert str(run / name) in line
+    assert made_by in line
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,8 @@ from safetensors.numpy import load_file
 from arena.feature_table import FeatureTable
 from arena.folds import fold_of, held_out
 from arena.schema import CLASSES
-from common.errors import UserError
+from tests.helpers.errors import error_line, raises
+from common.errors import Code
 from common.run_dir import RunDir
 from embeddings.judge.config import FOR_TRAINING, JudgeConfig
 from embeddings.judge.trainer import CHECKPOINT, WEIGHTS, Trainer
@@ -61,7 +62,7 @@ def test_another_test_set_is_only_read_with_the_settings_of_before(tuned, traini
     before = (tuned / "views" / "logits-toy" / "train.parquet").read_bytes()
     more = lmsys(tmp_path / "more.csv", 7, 2, labelled=False)
     assert extract.command(["--test", str(more), "--run", str(tuned)]) == 0
-    with pytest.raises(UserError, match=r"finetune\.py --view logits-toy"):
+    with raises(Code.VIEW_OUTDATED, match=r"finetune\.py --view logits-toy"):
         read_dataset(RunDir(tuned), "test", ["logits-toy"])
     assert finetune.command(["--run", str(tuned)]) == 0
     assert {"joint", "logits-toy"} <= set(read_dataset(RunDir(tuned), "test").names)
@@ -189,10 +190,8 @@ def test_a_file_that_the_run_names_is_opened_only_within_the_run(tuned, option, 
     run.update_record(finetune={"logits-named": {**before, option: kept}})
     argv = ["--run", str(tuned), "--view", "logits-named", "--dry-run"]
     assert finetune.command(argv) == 2
-    err = capsys.readouterr().err
     word = f"--{option.replace('_', '-')}"
-    assert f"had {word} {kept}, which is no file of the run: give it again" in err
-    assert err.count("\n") == 1
+    assert f"{word} {kept}" in error_line(capsys, Code.OPTION_OUTDATED)
     assert finetune.command([*argv, word, "none"]) == 0
     inside = tuned / "views" / "logits-toy" / "train.parquet"
     run.update_record(finetune={"logits-named": {**before, option: str(inside)}})
@@ -212,37 +211,33 @@ def test_where_nothing_is_trained_an_option_of_training_is_refused(tuned, capsys
         if name == "dropout":
             given = ["0.1"]
         assert finetune.command([*argv, option, *given]) == 2
-        err = capsys.readouterr().err
-        assert f"nothing is trained, so {option} has no effect: add --epochs 1" in err
+        assert option in error_line(capsys, Code.OPTION_WITHOUT_EFFECT)
     assert finetune.command([*argv, "--rank", "3", "--lr", "1", "--teacher", teacher]) == 2
-    assert "so --rank, --lr, --teacher have no effect" in capsys.readouterr().err
+    assert "--rank, --lr, --teacher" in error_line(capsys, Code.OPTION_WITHOUT_EFFECT)
 
 
 @pytest.mark.parametrize(
-    ("argv", "complaint"),
+    ("argv", "code", "value"),
     [
-        (["--view", "mine"], "logits"),
-        (["--view", "../logits"], "logits"),
-        (["--rank", "0"], "rank"),
-        (["--head", "tail"], "head"),
-        (["--top-layers", "9", "--view", "logits-x"], "2 layers"),
-        (["--max-tokens", "4096", "--view", "logits-x"], "context"),
-        (["--max-tokens", "50", "--view", "logits-x"], "too small"),
-        (["--teacher", "none.csv", "--view", "logits-x"], "none.csv"),
-        (["--backbone", "gpt-9"], "gpt-9"),
+        (["--view", "mine"], Code.OPTION_INVALID, "mine"),
+        (["--view", "../logits"], Code.OPTION_INVALID, "../logits"),
+        (["--rank", "0"], Code.RECIPE_INVALID, "rank"),
+        (["--head", "tail"], Code.RECIPE_INVALID, "tail"),
+        (["--top-layers", "9", "--view", "logits-x"], Code.LAYERS_INVALID, "2 layers"),
+        (["--max-tokens", "4096", "--view", "logits-x"], Code.CONTEXT_EXCEEDED, "4096"),
+        (["--max-tokens", "50", "--view", "logits-x"], Code.MAX_TOKENS_TOO_SMALL, "50"),
+        (["--teacher", "none.csv", "--view", "logits-x"], Code.INPUT_MISSING, "none.csv"),
+        (["--backbone", "gpt-9"], Code.BACKBONE_UNKNOWN, "gpt-9"),
     ],
 )
-def test_a_mistake_is_one_line(tuned, argv, complaint, capsys):
+def test_a_mistake_is_one_line(tuned, argv, code, value, capsys):
     assert finetune.command(["--run", str(tuned), *argv]) == 2
-    err = capsys.readouterr().err
-    assert err.startswith("[TB")
-    assert err.count("\n") == 1
-    assert complaint in err
+    assert value in error_line(capsys, code)
 
 
 def test_a_run_that_is_not_there_is_one_line(tmp_path, capsys):
     assert finetune.command(["--run", str(tmp_path / "none")]) == 2
-    assert capsys.readouterr().err.count("\n") == 1
+    error_line(capsys, Code.SPLIT_NOT_EXTRACTED)
 
 
 def start(run, *extra):

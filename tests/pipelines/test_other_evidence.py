@@ -9,6 +9,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from arena.feature_table import FeatureTable
+from common.errors import Code
 from common.parquet import read_notes, read_table, write_table
 from common.run_dir import RunDir
 from embeddings.backbone.config import load_config
@@ -16,12 +17,13 @@ from embeddings.cache.shards import settings_hash
 from embeddings.frozen.extract import evidence_settings
 from pipelines import extract, submit
 from tests.helpers.battle_files import lmsys
+from tests.helpers.errors import error_line
 
 
 def test_another_backbone_for_the_test_set_alone_is_refused(trained, tmp_path, capsys):
     argv = ["--test", str(trained.parent / "test.csv"), "--run", str(trained)]
     assert extract.command([*argv, "--quantization", "nf4"]) == 2
-    assert "--quantization" in capsys.readouterr().err
+    error_line(capsys, Code.BACKBONE_DIFFERS)
 
 
 @pytest.mark.parametrize("left", ["model", "model.old", None])
@@ -40,7 +42,7 @@ def test_another_model_of_the_same_width_for_the_test_set_alone_is_refused(
     argv = ["--test", str(trained.parent / "test.csv"), "--run", str(run), "--backbone"]
     before = (run / "run.json").read_bytes()
     assert extract.command([*argv, str(other)]) == 2
-    assert "were read by another backbone" in capsys.readouterr().err
+    error_line(capsys, Code.BACKBONE_DIFFERS)
     assert (run / "run.json").read_bytes() == before
 
 
@@ -78,7 +80,7 @@ def test_another_engine_for_the_test_set_alone_is_refused_and_the_own_one_is_kep
     (run / "run.json").write_text(json.dumps(record))
     monkeypatch.setattr(extract, "choose", lambda asked, _: (asked, ""))
     assert extract.command([*argv, "--engine", "openvino"]) == 2
-    assert "--engine" in capsys.readouterr().err
+    error_line(capsys, Code.BACKBONE_DIFFERS)
     record["backbone"]["engine"] = "openvino"
     config = load_config(record["backbone"]["asked"])
     path = run / "views" / "hidden" / "train.parquet"
@@ -108,9 +110,7 @@ def test_other_texts_under_the_same_ids_are_not_scored_with_the_evidence_of_befo
     shutil.copy(whole / "battles" / "test.parquet", run / "battles")
     capsys.readouterr()
     assert submit.command(["--run", str(run)]) == 2
-    assert "is not of its test battles: give `python pipelines/extract.py" in (
-        capsys.readouterr().err
-    )
+    assert "`python pipelines/extract.py" in error_line(capsys, Code.VIEW_OUTDATED)
 
 
 def test_handcrafted_signals_that_do_not_say_of_which_texts_they_are_are_made_again(

@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from arena.feature_table import FeatureTable, join
-from common.errors import UserError
+from tests.helpers.errors import error_line, raises
+from common.errors import Code
 from common.run_dir import RunDir
 from embeddings.zero_shot import retries as transport
 from meta.stack.dataset import read_dataset
@@ -80,7 +81,7 @@ def test_another_test_set_is_read_with_the_settings_of_before(run, tmp_path):
     before = (run / "views" / "verdict-short" / "train.parquet").read_bytes()
     more = lmsys(tmp_path / "more.csv", 7, 2, labelled=False)
     assert extract.command(["--test", str(more), "--run", str(run)]) == 0
-    with pytest.raises(UserError, match=r"verdict\.py --view verdict-short"):
+    with raises(Code.VIEW_OUTDATED, match=r"verdict\.py --view verdict-short"):
         read_dataset(RunDir(run), "test", ["verdict-short"])
     assert verdict.command(["--run", str(run), "--view", "verdict-short"]) == 0
     assert view_of(run, "verdict-short", "test").ids == ids(run, "test")
@@ -158,12 +159,11 @@ def test_a_key_goes_to_no_endpoint_that_only_the_run_names(run, monkeypatch, cap
         server.keys.clear()
         capsys.readouterr()
         assert verdict.command(["--run", str(run), "--view", "verdict-keyed"]) == 2
-        err = capsys.readouterr().err
+        line = error_line(capsys, Code.API_KEY_WITHHELD)
         assert server.keys == set()
         assert verdict.command([*argv, "--view", "verdict-keyed"]) == 0
         assert server.keys == {"Bearer secret"}
-    assert err.count("\n") == 1
-    assert f"add --endpoint {server.url} --model keyed\n" in err
+    assert f"--endpoint {server.url} --model keyed" in line
 
 
 def test_an_endpoint_whose_tokenizer_is_known_gets_tokens(run, model_folder, capsys):
@@ -176,10 +176,11 @@ def test_an_endpoint_whose_tokenizer_is_known_gets_tokens(run, model_folder, cap
         assert verdict.command(["--run", str(run), "--view", "verdict-tokens"]) == 0
         assert server.prompts == []
         server.tokenize = lambda text: [1, 2, 3]
+        capsys.readouterr()
         assert verdict.command(argv) == 2
-        assert "another tokenizer" in capsys.readouterr().err
+        error_line(capsys, Code.ENDPOINT_TOKENIZER_DIFFERS)
     assert verdict.command(argv) == 2
-    assert "cannot be reached" in capsys.readouterr().err
+    error_line(capsys, Code.ENDPOINT_UNREACHABLE)
 
 
 def test_odd_names_make_sound_views(run, model_folder, tmp_path, capsys):
@@ -217,28 +218,28 @@ def test_dry_run_prints_the_plan_asks_nothing_and_writes_nothing(run, where, cap
 
 
 @pytest.mark.parametrize(
-    ("argv", "complaint"),
+    ("argv", "code"),
     [
-        (["--view", "mine"], "verdict"),
-        (["--view", "verdict-../x"], "verdict"),
-        (["--model", "toy"], "--endpoint"),
-        (["--endpoint", "http://127.0.0.1:1"], "--model"),
-        (["--endpoint", "box:1", "--model", "toy"], "no URL"),
-        (["--endpoint", "http://127.0.0.1:1", "--model", "toy"], "cannot be reached"),
-        (["--endpoint", "http://x", "--model", "t", "--quantization", "nf4"], "--quantization"),
-        (["--endpoint", "http://x", "--model", "t", "--backbone", "gpt-9"], "gpt-9"),
-        (["--backbone", "gpt-9"], "gpt-9"),
-        (["--max-tokens", "50"], "too small"),
+        (["--view", "mine"], Code.OPTION_INVALID),
+        (["--view", "verdict-../x"], Code.OPTION_INVALID),
+        (["--model", "toy"], Code.OPTIONS_CONFLICT),
+        (["--endpoint", "http://127.0.0.1:1"], Code.OPTIONS_CONFLICT),
+        (["--endpoint", "box:1", "--model", "toy"], Code.ENDPOINT_INVALID),
+        (["--endpoint", "http://127.0.0.1:1", "--model", "toy"], Code.ENDPOINT_UNREACHABLE),
+        (
+            ["--endpoint", "http://x", "--model", "t", "--quantization", "nf4"],
+            Code.OPTIONS_CONFLICT,
+        ),
+        (["--endpoint", "http://x", "--model", "t", "--backbone", "gpt-9"], Code.BACKBONE_UNKNOWN),
+        (["--backbone", "gpt-9"], Code.BACKBONE_UNKNOWN),
+        (["--max-tokens", "50"], Code.MAX_TOKENS_TOO_SMALL),
     ],
 )
-def test_a_mistake_is_one_line(run, argv, complaint, capsys):
+def test_a_mistake_is_one_line(run, argv, code, capsys):
     assert verdict.command(["--run", str(run), *argv]) == 2
-    err = capsys.readouterr().err
-    assert err.startswith("[TB")
-    assert err.count("\n") == 1
-    assert complaint in err
+    error_line(capsys, code)
 
 
 def test_a_run_that_is_not_there_is_one_line(tmp_path, capsys):
     assert verdict.command(["--run", str(tmp_path / "none")]) == 2
-    assert capsys.readouterr().err.count("\n") == 1
+    error_line(capsys, Code.SPLIT_NOT_EXTRACTED)
