@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.helpers.errors import error_line
 from common.errors import Code
 from pipelines import calibrate, cli, evaluate, extract, finetune, submit, train_meta
 from tests.helpers.battle_files import lmsys
+from tests.helpers.errors import error_line
 
 ROOT = Path(__file__).resolve().parents[2]
 HOLD = """

@@ -19,7 +19,6 @@ from safetensors.numpy import load_file
 from arena.feature_table import FeatureTable
 from arena.folds import fold_of, held_out
 from arena.schema import CLASSES
-from tests.helpers.errors import error_line, raises
 from common.errors import Code
 from common.run_dir import RunDir
 from embeddings.judge.config import FOR_TRAINING, JudgeConfig
@@ -27,6 +26,7 @@ from embeddings.judge.trainer import CHECKPOINT, WEIGHTS, Trainer
 from meta.stack.dataset import read_dataset
 from pipelines import extract, finetune
 from tests.helpers.battle_files import lmsys
+from tests.helpers.errors import error_line, raises
 from tests.helpers.tuned_runs import QUICK, extracted
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -1,7 +1,5 @@
 """Redrawing the votes of the sample, without a model."""
 
-from tests.helpers.errors import error_line
-from common.errors import Code
 import csv
 
 import numpy as np
@@ -9,7 +7,9 @@ import pytest
 
 from arena import sample
 from arena.schema import CLASSES
+from common.errors import Code
 from pipelines import make_sample
+from tests.helpers.errors import error_line
 
 VOTES = 3
 

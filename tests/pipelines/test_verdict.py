@@ -9,13 +9,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from arena.feature_table import FeatureTable, join
-from tests.helpers.errors import error_line, raises
 from common.errors import Code
 from common.run_dir import RunDir
 from embeddings.zero_shot import retries as transport
 from meta.stack.dataset import read_dataset
 from pipelines import extract, finetune, train_meta, verdict
 from tests.helpers.battle_files import lmsys
+from tests.helpers.errors import error_line, raises
 from tests.helpers.fake_server import openai, serve
 from tests.helpers.planted import save_shallow_model
 
