@@ -1,23 +1,56 @@
-"""The most confident mistakes and the reasons for them, from the models that made them."""
+"""The most confident mistakes, with the reasons of the models that made them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from arena.feature_table import FeatureTable
 from arena.schema import SEED
-from meta.explain import explain
+from common.errors import Code, UserError
+from meta.explain import MIN_CONTRIBUTION, explain, title_of
 from meta.metrics.scores import hits
+from meta.report.text import Shown, shown
+from meta.stack.predictions import Predictions
 from meta.stack.stacker import Stacker
 
 MISTAKES = 20
 EXPLAINED = 200
 """Scored rows whose reasons are summed up: SHAP values of all of them would take minutes."""
 
+MAX_REASONS = 8
+"""Reasons that a mistake is shown with."""
+
 QUESTIONS = ("side", "tie")
+
+
+@dataclass(frozen=True)
+class Reason:
+    """The contribution of a family of features to a forecast."""
+
+    family: str
+    towards: str
+    """Names a CSS class: a, b, tie, decisive."""
+    words: str
+    size: float
+    """Log-odds, above 0."""
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A battle whose vote the model did not expect."""
+
+    battle: str
+    vote: int
+    forecast: list[float]
+    prompt: Shown
+    answers: list[Shown]
+    models: list[str]
+    reasons: list[Reason] | None
 
 
 def confident_mistakes(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -33,19 +66,19 @@ def confident_mistakes(probabilities: np.ndarray, labels: np.ndarray) -> np.ndar
 
 
 def some_rows(rows: int) -> np.ndarray:
-    """Positions of up to ``EXPLAINED`` of so many rows, drawn at random, in order."""
+    """Positions of up to ``EXPLAINED`` of ``rows`` rows, drawn at random, in order."""
     if rows <= EXPLAINED:
         return np.arange(rows)
     return np.sort(np.random.default_rng(SEED).choice(rows, EXPLAINED, replace=False))
 
 
 def reasons_unseen(
-    fusions: Mapping[int, Stacker], design: FeatureTable, fold: np.ndarray
+    stackers: Mapping[int, Stacker], design: FeatureTable, fold: np.ndarray
 ) -> pd.DataFrame:
-    """Reasons for each row's forecast, from the model that gave it and saw nothing of its fold.
+    """Reasons for each row's forecast, from the model that made it and saw nothing of its fold.
 
     Args:
-        fusions: what scored each fold.
+        stackers: the stacker that scored each fold.
         design: the design matrix that they scored, n rows.
         fold: fold of each row, int (n,).
 
@@ -53,23 +86,80 @@ def reasons_unseen(
         The frame of ``meta.explain.Reasons``, n rows in the order of ``design``.
     """
     parts = []
-    for name, fusion in fusions.items():
+    for name, stacker in stackers.items():
         rows = np.flatnonzero(fold == name)
         if len(rows):
-            found = explain(fusion.boosters, design.take(rows), fusion.views)
-            parts.append(found.frame().set_index(rows))
+            reasons = explain(stacker.boosters, design.take(rows), stacker.views)
+            parts.append(reasons.frame().set_index(rows))
     return pd.concat(parts).sort_index()
 
 
 def importance(reasons: pd.DataFrame) -> dict[str, dict[str, float]]:
     """Mean absolute contribution of each family to the two log-odds, the largest sum first."""
-    found = {
+    sizes = {
         family: {q: float(reasons[f"{q}.{family}"].abs().mean()) for q in QUESTIONS}
         for family in families(reasons.columns)
     }
-    return dict(sorted(found.items(), key=lambda item: (-sum(item[1].values()), item[0])))
+    return dict(sorted(sizes.items(), key=lambda item: (-sum(item[1].values()), item[0])))
 
 
 def families(columns: Iterable[str]) -> list[str]:
     """Families of evidence among the columns of a frame of reasons."""
     return [c.removeprefix("side.") for c in columns if c.startswith("side.")]
+
+
+def describe_mistakes(
+    predictions: Predictions, reasons: pd.DataFrame | None, battles: pd.DataFrame
+) -> list[Mistake]:
+    """The most confident mistakes with their texts and reasons, the surest first.
+
+    Args:
+        predictions: of the scored rows.
+        reasons: ``reasons.parquet``, where there is one.
+        battles: the canonical table that the scored rows are of.
+
+    Raises:
+        UserError: a scored row is not among the battles.
+    """
+    by_id = battles.drop_duplicates("id").set_index("id")
+    forecast = predictions.probabilities["meta"]
+    reasons_by_id = pd.DataFrame() if reasons is None else reasons.set_index("id")
+    mistakes = []
+    for row in confident_mistakes(forecast, predictions.labels):
+        battle = predictions.ids[row]
+        if battle not in by_id.index:
+            raise UserError(
+                Code.FIGURES_OUTDATED,
+                f"Battle {battle} of predictions.parquet is not among the run's. "
+                "Rerun train_meta.py.",
+            )
+        texts = by_id.loc[battle]
+        known = battle in reasons_by_id.index
+        mistakes.append(
+            Mistake(
+                battle,
+                int(predictions.labels[row]),
+                forecast[row].tolist(),
+                shown(texts["prompt"]),
+                [shown(texts["response_a"]), shown(texts["response_b"])],
+                [texts["model_a"], texts["model_b"]],
+                _strongest(reasons_by_id.loc[battle]) if known else None,
+            )
+        )
+    return mistakes
+
+
+def _strongest(row: pd.Series[Any]) -> list[Reason]:
+    """The strongest contributions to a forecast, for both questions together."""
+    reasons = []
+    directions = {
+        "side": (("a", "for A"), ("b", "for B")),
+        "tie": (("tie", "for a tie"), ("decisive", "against a tie")),
+    }
+    for question, (positive, negative) in directions.items():
+        for family in families(row.index):
+            value = float(row[f"{question}.{family}"])
+            if abs(value) >= MIN_CONTRIBUTION:
+                towards, words = positive if value > 0 else negative
+                reasons.append(Reason(title_of(family), towards, words, abs(value)))
+    return sorted(reasons, key=lambda r: (-r.size, r.family))[:MAX_REASONS]

@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from meta.report.page import _confusion, compared, render
+from meta.report.page import _confusion, comparison_parts, render
 from meta.report.text import clean
 from meta.stack.predictions import Predictions
 from tests.helpers.report_toys import (
@@ -163,7 +163,7 @@ def test_cleaning_twice_changes_nothing_and_keeps_what_can_be_seen(text):
 def test_the_comparison_is_shown_as_architectures_and_as_ablation():
     scores = {"log_loss": 0.9, "brier": 0.5, "ece": 0.02, "accuracy": 0.6}
     behind = {**scores, "hybrid_lower_by": 0.0123, "interval": [0.001, 0.02]}
-    found = compared(
+    found = comparison_parts(
         {
             "nested": {"frozen": behind, "hybrid without <b>": behind, "hybrid": scores},
             "test": {"frozen": {"log_loss": 0.9876}},
