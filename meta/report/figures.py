@@ -49,8 +49,8 @@ def figures(
         groups: prompt group of each row, (n,).
     """
     meta = row_losses(probabilities["meta"], labels)
-    of_forecasts = {name: intervals(p, labels, groups) for name, p in probabilities.items()}
-    found: dict[str, Any] = {
+    interval_of = {name: intervals(p, labels, groups) for name, p in probabilities.items()}
+    metrics: dict[str, Any] = {
         "class_order": list(CLASSES),
         "rows": len(labels),
         "groups": len(np.unique(groups)),
@@ -63,7 +63,7 @@ def figures(
         "intervals": {
             **_intervals_of_votes(labels, groups),
             **{
-                score: {name: of_forecasts[name][score] for name in probabilities}
+                score: {name: interval_of[name][score] for name in probabilities}
                 for score in SCORES
             },
         },
@@ -79,11 +79,11 @@ def figures(
         },
     }
     if BAYES in probabilities:
-        against = found["meta_against"][BAYES]
-        found["regret"] = against["difference"]
+        against = metrics["meta_against"][BAYES]
+        metrics["regret"] = against["difference"]
         ends = [against["low"], against["high"]]
-        found["intervals"]["regret"] = None if None in ends else ends
-    return found
+        metrics["intervals"]["regret"] = None if None in ends else ends
+    return metrics
 
 
 def _intervals_of_votes(labels: np.ndarray, groups: np.ndarray) -> dict[str, Any]:
@@ -103,19 +103,19 @@ def finite(figure: float) -> float | None:
 
 
 def fixed(value: float | None, digits: int = 4) -> str:
-    """A number with so many digits, never -0; a dash where there is none."""
+    """A number with ``digits`` decimals, never -0; a dash where there is none."""
     return "–" if value is None else f"{round(value, digits) + 0.0:.{digits}f}"
 
 
 def lower_by(difference: float, interval: Sequence[float] | None) -> str:
-    """How much lower one forecast is than another, as a table for the terminal has it."""
+    """How much lower one log loss is than another, with its interval, for the terminal's tables."""
     ends = "–" if interval is None else f"[{', '.join(fixed(end) for end in interval)}]"
     return f"   {fixed(difference)}  {ends}"
 
 
-def order_of(found: Mapping[str, Any]) -> list[str]:
-    """The forecasts of ``found`` from the worst null to the truth, views from worst to best."""
-    losses: Mapping[str, float] = found["log_loss"]
+def order_of(metrics: Mapping[str, Any]) -> list[str]:
+    """Names of the forecasts: baselines, views from worst to best, meta, the truth."""
+    losses: Mapping[str, float] = metrics["log_loss"]
     views = sorted(
         (n for n in losses if n not in (*NULLS, "meta", "meta_uncalibrated", BAYES)),
         key=lambda n: -losses[n],
@@ -125,32 +125,32 @@ def order_of(found: Mapping[str, Any]) -> list[str]:
 
 
 def footing(model: Mapping[str, Any]) -> str:
-    """What meta has and a view alone has not, as a sentence; ``model`` is that of metrics.json."""
+    """The tuning budgets of meta and of a single view; ``model`` is that of metrics.json."""
     return (
-        f"meta: trials {model['trials']}, seeds a fold {model['bags']}; each view alone: "
+        f"meta: Optuna trials {model['trials']}, seeds per fold {model['bags']}; a view alone: "
         "default parameters, one seed; compare.py gives every set of views the same"
     )
 
 
-def table(found: Mapping[str, Any]) -> str:
-    """The ladder of forecasts, worst null first, as lines of text."""
-    losses: Mapping[str, float] = found["log_loss"]
+def table(metrics: Mapping[str, Any]) -> str:
+    """The forecasts in the order of :func:`order_of`, as lines of text."""
+    losses: Mapping[str, float] = metrics["log_loss"]
     width = 1 + max(len(name) for name in losses)
     lines = [
         f"{'':<{width}}{'log loss':>9}{'brier':>8}{'ECE':>7}{'accuracy':>10}   meta is lower by"
     ]
-    for name in order_of(found):
-        line = f"{name:<{width}}{losses[name]:>9.4f}{found['brier'][name]:>8.4f}"
-        line += f"{found['ece'][name]:>7.3f}{found['accuracy'][name]:>10.3f}"
-        if name in found["meta_against"]:
-            c = found["meta_against"][name]
+    for name in order_of(metrics):
+        line = f"{name:<{width}}{losses[name]:>9.4f}{metrics['brier'][name]:>8.4f}"
+        line += f"{metrics['ece'][name]:>7.3f}{metrics['accuracy'][name]:>10.3f}"
+        if name in metrics["meta_against"]:
+            c = metrics["meta_against"][name]
             known = c["high"] is not None
             line += lower_by(-c["difference"], [-c["high"], -c["low"]] if known else None)
         lines.append(line)
     lines.append(
-        f"{found['rows']:,} scored rows of {found['groups']:,} prompt groups; "
+        f"{metrics['rows']:,} scored rows of {metrics['groups']:,} prompt groups; "
         "95% intervals by paired bootstrap over the groups"
     )
-    if "trials" in found.get("model", {}):
-        lines.append(footing(found["model"]))
+    if "trials" in metrics.get("model", {}):
+        lines.append(footing(metrics["model"]))
     return "\n".join(lines)

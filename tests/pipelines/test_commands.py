@@ -213,7 +213,7 @@ def test_evaluate_scores_known_votes_and_slices(trained, tmp_path, capsys):
     found = json.loads((trained / "evaluation.json").read_text())
     assert found["rows"] == 40
     assert found["sources"]["x"]["rows"] == 35
-    told = "meta: trials 2, seeds a fold 1; each view alone: default parameters"
+    told = "meta: Optuna trials 2, seeds per fold 1; a view alone: default parameters"
     assert capsys.readouterr().out.count(told) == 1
     assert "y" not in found["sources"]
     assert [part["rows"] for part in found["slices"]["source"]] == [35, 5]

@@ -36,14 +36,14 @@ def test_meta_stands_against_every_other_forecast():
 
 
 def test_the_table_says_that_meta_alone_is_tuned_and_bagged():
-    told = "meta: trials 20, seeds a fold 3; each view alone: default parameters"
+    told = "meta: Optuna trials 20, seeds per fold 3; a view alone: default parameters"
     assert told not in table(found())
     assert told in table({**found(), "model": {"trials": 20, "bags": 3}}).splitlines()[-1]
     predictions = toy_predictions(60)
     trained = toy_figures(predictions)
     battles = toy_battles(predictions)
     page = render("r", trained, predictions, None, battles, None, file="", simulated=False)
-    assert "meta: trials 1, seeds a fold 1; each view alone" in page
+    assert "meta: Optuna trials 1, seeds per fold 1" in page
 
 
 def test_one_prompt_group_has_no_interval_but_a_dash():
