@@ -21,7 +21,6 @@ from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "pipelines")]
 
 COMMANDS = ("extract", "finetune", "train_meta", "submit", "evaluate", "calibrate")
 ROWS, TEST_ROWS = 72, 12
@@ -87,9 +86,9 @@ class Bench:
         """Make the model and the files; run every command once, undisturbed."""
         import numpy as np
         import pandas as pd
-        from test_commands import lmsys
 
         from arena.schema import CLASSES
+        from tests.helpers.battle_files import lmsys
         from tests.helpers.planted import save_shallow_model
 
         self.folder, self.context, self.count = folder, context(), 0

@@ -22,7 +22,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if __name__ == "__main__":
+    import _script  # noqa: F401
 
 from benchmarks import fault_worlds as worlds
 from benchmarks.fault_bench import COMMANDS, Bench, Started

@@ -22,8 +22,10 @@ import traceback
 from hashlib import sha256
 from pathlib import Path
 
+if __name__ == "__main__":
+    import _script  # noqa: F401
+
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 INSTRUMENTED = [
     "arena",

@@ -16,11 +16,11 @@ import functools
 import json
 import random
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if __name__ == "__main__":
+    import _script  # noqa: F401
 
 import numpy as np
 import pandas as pd

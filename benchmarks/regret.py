@@ -26,7 +26,8 @@ from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if __name__ == "__main__":
+    import _script  # noqa: F401
 
 import numpy as np
 
