@@ -39,7 +39,7 @@ from embeddings.backbone.config import load_config
 from embeddings.backbone.load import load_backbone
 from embeddings.backbone.runtime import OPENVINO, choose
 from embeddings.frozen.scoring import Scorer
-from embeddings.inference import in_shards
+from embeddings.inference import BatchBudget, read_shards
 from embeddings.prompts.answers import PackedAnswer, PackedBattles, pack_battles
 from pipelines import cli
 
@@ -99,8 +99,12 @@ class Work:
 
     def likelihoods(self, item: PackedAnswer, opening: int) -> float:
         """The head, and the answer's beginning without the prompt."""
-        rows = len(item.content) + 1 + item.bare_length
-        bare = self.read(len(item.bare) - opening, opening) if len(item.bare) else 0.0
+        rows = len(item.content) + 1 + item.unconditional_length
+        bare = (
+            self.read(len(item.unconditional) - opening, opening)
+            if len(item.unconditional)
+            else 0.0
+        )
         return 2.0 * self.head * rows + bare
 
     def ceiling(self, tokens: int, threads: int) -> Entry:
@@ -123,29 +127,24 @@ class Work:
 
 def ours(scorer: Scorer, items: Sequence[PackedAnswer], work: Work) -> list[Entry]:
     """Our reading by one engine: states with likelihoods as extract.py does, and states alone."""
-    opening = len(scorer.opening)
+    opening = len(scorer.shared_prefix)
 
-    def states(batch: Sequence[PackedAnswer]) -> list[torch.Tensor]:
+    def states(batch: Sequence[PackedAnswer]) -> list[object]:
         with torch.inference_mode():
-            return scorer.engine.states([item.ids for item in batch])
+            return [scorer.engine.states([item.ids]) for item in batch]
 
-    def run(read: Callable[[Sequence[PackedAnswer]], object]) -> None:
-        shards = in_shards(
-            items,
-            read,
-            size=len(items),
-            length=lambda item: item.longest,
-            budget=0,
-            progress=lambda _: None,
-        )
-        for _ in shards:
+    def score(batch: Sequence[PackedAnswer]) -> list[object]:
+        return list(zip(*scorer.score(batch), strict=True))
+
+    def run(read: Callable[[Sequence[PackedAnswer]], list[object]]) -> None:
+        for _ in read_shards(items, read, BatchBudget(0)):
             pass
 
     alone = sum(work.read(len(item.ids) - opening, opening) for item in items)
     more = sum(work.likelihoods(item, opening) for item in items)
     name = "OpenVINO" if type(scorer.engine).__name__.startswith("OpenVino") else "torch"
     return [
-        Entry(f"ours, {name}, with likelihoods", lambda: run(scorer.score), alone + more),
+        Entry(f"ours, {name}, with likelihoods", lambda: run(score), alone + more),
         Entry(f"ours, {name}, states alone", lambda: run(states), alone),
     ]
 
@@ -170,10 +169,10 @@ def main(arguments: argparse.Namespace) -> None:
     print(f"{len(items)} answers, {tokens:,} tokens; lengths at the quartiles {shown}")
     work = Work(backbone.model)
     ceiling = work.ceiling(int(np.median(lengths)), threads)
-    entries = ours(Scorer(backbone, packed.end_token, packed.opening), items, work)
+    entries = ours(Scorer(backbone, packed.end_token, packed.shared_prefix), items, work)
     found, note = choose("auto", config)
     if found == OPENVINO:
-        scorer = Scorer(backbone, packed.end_token, packed.opening, OPENVINO)
+        scorer = Scorer(backbone, packed.end_token, packed.shared_prefix, OPENVINO)
         entries = ours(scorer, items, work) + entries
     else:
         print(f"left out: ours in OpenVINO: {note}")

@@ -178,21 +178,21 @@ def short_of_memory() -> None:
 def _with_memory_for(tokens: int) -> None:
     import torch
 
-    from embeddings.frozen import answer_reader as reader
+    from embeddings.frozen.answer_reader import AnswerReader
     from embeddings.frozen.scoring import Scorer
-    from embeddings.inference import in_shards
 
-    score = Scorer.score
+    score, load = Scorer.score, AnswerReader.__init__
 
     def read(self: Scorer, items: Any) -> Any:
-        if len(items) * max(item.longest for item in items) > tokens:
+        if len(items) * max(item.length for item in items) > tokens:
             raise torch.OutOfMemoryError("CUDA out of memory (simulated)")
         return score(self, items)
 
-    def batched(*arguments: Any, **how: Any) -> Any:
-        return in_shards(*arguments, **{**how, "budget": 1200})
+    def batched(self: AnswerReader, *arguments: Any) -> None:
+        load(self, *arguments)
+        self.budget.tokens = 1200
 
-    vars(reader)["in_shards"] = batched
+    AnswerReader.__init__ = batched  # type: ignore[method-assign]
     Scorer.score = read  # type: ignore[method-assign]
 
 

@@ -1,24 +1,81 @@
-"""Reading many sequences with a model: batches of a token budget, all cores of a CPU, by shard."""
+"""From tokens to numbers: batches of a token budget, all cores of a CPU, kept shard by shard.
+
+Answers, pairs of answers, the lower layers' output and zero-shot verdicts are all read this way:
+sequences go in, a function reads one batch of them, and a store keeps the numbers by content.
+"""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 
 from common.errors import Code, UserError
 from common.progress import Progress
 from embeddings.cache.memory import MemoryStore, Store
-from embeddings.cache.shards import SHARD_ITEMS, ragged
-from embeddings.prompts import pairs
+from embeddings.cache.shards import SHARD_ITEMS
 
-Item = TypeVar("Item")
-Found = TypeVar("Found")
+
+class TokenSequence(Protocol):
+    """What a model reads in one go: ``PackedAnswer`` or ``PackedPair``."""
+
+    @property
+    def key(self) -> bytes:
+        """Content address, 32 bytes."""
+
+    @property
+    def length(self) -> int:
+        """Tokens of the longest pass that it takes: what a batch is padded to."""
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that the model reads for it, in all passes."""
+
+
+Item = TypeVar("Item", bound=TokenSequence)
+Numbers = TypeVar("Numbers")
+"""What a model gives for one sequence."""
+
+
+@dataclass
+class BatchBudget:
+    """How many tokens a batch may have; what memory did not suffice for stays out of reach.
+
+    Attributes:
+        tokens: of a batch on a GPU, padding included; 0 on a CPU, where each sequence is a batch.
+        shorten: what makes sequences shorter, for people.
+    """
+
+    tokens: int
+    shorten: str = "--max-tokens (and --predict-tokens of finetune.py)"
+
+    def halve(self, longest: int) -> None:
+        """Allow half as many tokens from now on, and say so.
+
+        Args:
+            longest: tokens of the longest sequence that is still to be read.
+
+        Raises:
+            UserError: memory did not suffice for one sequence.
+        """
+        if self.tokens <= longest:
+            raise UserError(
+                Code.OUT_OF_MEMORY,
+                f"out of memory with a single sequence of {longest:,} tokens: lower "
+                f"{self.shorten}, or take --quantization nf4",
+            )
+        self.tokens //= 2
+        print(
+            f"out of GPU memory: going on with batches of {self.tokens:,} tokens", file=sys.stderr
+        )
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
 
 
 def batches(lengths: Sequence[int], budget: int) -> Iterator[slice]:
@@ -40,80 +97,82 @@ def batches(lengths: Sequence[int], budget: int) -> Iterator[slice]:
         yield slice(begin, len(lengths))
 
 
-def in_shards(
-    items: Sequence[Item],
-    read: Callable[[Sequence[Item]], Found],
-    *,
-    size: int,
-    length: Callable[[Item], int],
-    budget: int,
-    progress: Callable[[Sequence[Item]], None],
-    limit: str = "max_tokens in the backbone's YAML",
-    lowered: Callable[[int], None] = lambda _: None,
-) -> Iterator[tuple[Sequence[Item], list[Found]]]:
-    """Read ``size`` items after the other in their order, and yield them with what was found.
+def read_into_store(
+    store: Store,
+    sequences: Sequence[Item],
+    read: Callable[[Sequence[Item]], Sequence[Numbers]],
+    label: str,
+    budget: BatchBudget,
+    arrays: Callable[[Sequence[Numbers]], Mapping[str, torch.Tensor]],
+) -> None:
+    """Read sequences with a model and store their numbers, shard by shard in their order.
 
-    A GPU reads batches. A CPU reads sequences one by one, unpadded, on one thread each and on all
-    its cores at once: twice as fast as one sequence on two threads, many times where other
-    processes run, and the numbers depend on neither mates nor cores.
+    Shows its progress, but for a few sequences that a store in memory takes.
 
     Args:
-        items: what is to be read.
-        read: one batch with the model; called from several threads on a CPU.
-        size: items of a shard.
-        length: tokens of an item.
-        budget: tokens of a batch on a GPU, 0 on a CPU.
-        progress: called with each batch that is done.
-        limit: what makes sequences shorter, for people.
-        lowered: told the budget that goes on from there.
-
-    A GPU that runs out of memory gets half the budget from there on.
+        store: where to.
+        sequences: those that the store lacks, longest first.
+        read: gives a batch's numbers, one entry a sequence; called from several threads on a CPU.
+        label: of the progress bar.
+        budget: of a batch; lowered where a GPU's memory does not suffice.
+        arrays: makes a shard's arrays of its sequences' numbers, such as ``ragged`` of tensors
+            (rows, width) of different lengths.
 
     Raises:
         UserError: memory does not suffice for one sequence.
+    """
+    tokens = sum(s.tokens for s in sequences)
+    quiet = isinstance(store, MemoryStore) and len(sequences) <= SHARD_ITEMS
+    with Progress(label, tokens, unit="tokens", disable=quiet) as progress:
+        for shard, numbers in read_shards(
+            sequences, read, budget, lambda batch: progress.update(sum(s.tokens for s in batch))
+        ):
+            store.add([s.key for s in shard], arrays(numbers))
+
+
+def read_shards(
+    sequences: Sequence[Item],
+    read: Callable[[Sequence[Item]], Sequence[Numbers]],
+    budget: BatchBudget,
+    progress: Callable[[Sequence[Item]], Any] = lambda _: None,
+) -> Iterator[tuple[Sequence[Item], list[Numbers]]]:
+    """Read sequences with a model; the arguments are those of ``read_into_store``.
+
+    A GPU reads batches. A CPU reads sequences one by one, unpadded, on one thread each and on all
+    its cores at once: twice as fast as one sequence on two threads, many times where other
+    processes run, and the numbers depend on neither batch mates nor cores.
+
+    Args:
+        sequences: longest first.
+        read: gives a batch's numbers.
+        budget: of a batch.
+        progress: called with each batch that is done.
 
     Yields:
-        The items of a shard, and what ``read`` returned of each batch of them.
-    """
-    with threads_of_one_core(1 if budget else torch.get_num_threads()) as pool:
-        for begin in range(0, len(items), size):
-            part = items[begin : begin + size]
-            found: list[Found] = []
-            done = 0
-            while done < len(part):
-                lengths = [length(item) for item in part[done:]]
-                grouped = [part[done:][s] for s in batches(lengths, budget)]
-                short = False
-                try:
-                    for batch, answer in zip(grouped, pool.map(read, grouped), strict=True):
-                        found.append(answer)
-                        done += len(batch)
-                        progress(batch)
-                except torch.OutOfMemoryError:
-                    short = True
-                if short:
-                    # The error is gone, and what its frames held.
-                    budget = _less(budget, max(lengths), limit)
-                    lowered(budget)
-            yield part, found
-
-
-def _less(budget: int, longest: int, limit: str) -> int:
-    """Half the budget, after memory did not suffice for a batch.
+        The sequences of a shard, and the numbers of each.
 
     Raises:
-        UserError: it did not suffice for one sequence.
+        UserError: memory does not suffice for one sequence.
     """
-    if budget <= longest:
-        raise UserError(
-            Code.OUT_OF_MEMORY,
-            f"Memory does not suffice for one sequence of {longest:,} tokens. Lower {limit}, or "
-            "take --quantization nf4.",
-        )
-    print(f"out of GPU memory: going on with batches of {budget // 2:,} tokens", file=sys.stderr)
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    return budget // 2
+    with threads_of_one_core(1 if budget.tokens else torch.get_num_threads()) as pool:
+        for begin in range(0, len(sequences), SHARD_ITEMS):
+            shard = sequences[begin : begin + SHARD_ITEMS]
+            numbers: list[Numbers] = []
+            while len(numbers) < len(shard):
+                left = shard[len(numbers) :]
+                lengths = [s.length for s in left]
+                parts = [left[part] for part in batches(lengths, budget.tokens)]
+                out_of_memory = False
+                try:
+                    for batch, batch_numbers in zip(parts, pool.map(read, parts), strict=True):
+                        numbers += batch_numbers
+                        progress(batch)
+                except torch.OutOfMemoryError:
+                    out_of_memory = True
+                if out_of_memory:
+                    # Not in the handler: there the error's frames still hold the failed pass.
+                    budget.halve(max(lengths))
+            yield shard, numbers
 
 
 @contextmanager
@@ -135,40 +194,3 @@ def threads_of_one_core(workers: int) -> Iterator[ThreadPoolExecutor]:
         ThreadPoolExecutor(workers, initializer=partial(torch.set_num_threads, 1)) as pool,
     ):
         yield pool
-
-
-def fill(
-    store: Store,
-    todo: Sequence[pairs.PackedPair],
-    read: Callable[[Sequence[pairs.PackedPair]], Sequence[torch.Tensor]],
-    what: str,
-    budget: int,
-    arrays: Callable[[Sequence[torch.Tensor]], Mapping[str, torch.Tensor]] = ragged,
-) -> None:
-    """Read sequences with a model and add what it finds, shard by shard in their order.
-
-    Args:
-        store: where to.
-        todo: sequences that are not there yet.
-        read: one batch, an item for each of its sequences.
-        what: for people.
-        budget: tokens of a batch on a GPU, 0 on a CPU.
-        arrays: of a shard's items; by default these are (rows, width) of different lengths.
-    """
-    # bitsandbytes rearranges the weights in its first pass: no two threads may do that at once.
-    read(todo[-1:])
-    tokens = sum(len(s.ids) for s in todo)
-    quiet = isinstance(store, MemoryStore) and len(todo) <= SHARD_ITEMS
-    with nullcontext() if quiet else Progress(what, tokens, unit="tokens") as progress:
-        for part, found in in_shards(
-            todo,
-            read,
-            size=SHARD_ITEMS,
-            length=lambda s: len(s.ids),
-            budget=budget,
-            progress=lambda batch: (
-                progress.update(sum(len(s.ids) for s in batch)) if progress else None
-            ),
-            limit="--max-tokens (and --predict-tokens of finetune.py)",
-        ):
-            store.add([s.key for s in part], arrays([item for items in found for item in items]))

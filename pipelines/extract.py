@@ -40,8 +40,10 @@ from common.run_dir import SPLITS, RunDir
 from embeddings.backbone.config import BackboneConfig, load_config
 from embeddings.backbone.runtime import AUTO, ENGINES, TORCH, choose
 from embeddings.cache.shards import settings_hash
+from embeddings.frozen.answer_reader import evidence_settings
 from embeddings.frozen.costs import estimate_reading
-from embeddings.frozen.extract import Fill, Local, evidence_settings, extract
+from embeddings.frozen.extract import Reader, extract
+from embeddings.frozen.language_model import LanguageModel
 from embeddings.frozen.plan import plan
 from embeddings.frozen.ray_workers import RayWorkers
 from pipelines.run_record import as_json, asked_before, record_costs, record_inputs
@@ -131,22 +133,22 @@ def write_style(run: RunDir, split: str, taken: IngestSummary) -> None:
 
 
 @contextmanager
-def reading(arguments: argparse.Namespace, runner: str) -> Iterator[Fill]:
-    """What reads with the language model: actors of a cluster, or this process with ``runner``.
+def reading(arguments: argparse.Namespace, config: BackboneConfig, runner: str) -> Iterator[Reader]:
+    """The language model: in actors of a cluster, or in this process with ``runner``.
 
     Raises:
         UserError: options of a cluster without one.
     """
     if arguments.engine == RAY:
-        with RayWorkers(arguments.ray_address or "", arguments.actors or 0) as cluster:
-            yield cluster.fill
+        with RayWorkers(config, arguments.ray_address or "", arguments.actors or 0) as cluster:
+            yield cluster
     elif arguments.ray_address or arguments.actors:
         raise UserError(
             Code.OPTIONS_CONFLICT,
             "--ray-address and --actors need --engine ray. Add it, or leave them out.",
         )
     else:
-        yield Local(runner).fill
+        yield LanguageModel(config, runner)
 
 
 def check_training(run: RunDir, config: BackboneConfig, runner: str) -> None:
@@ -172,9 +174,7 @@ def make_evidence(
     run: RunDir,
     split: str,
     taken: IngestSummary,
-    config: BackboneConfig,
-    runner: str,
-    read: Fill,
+    model: Reader,
     same: bool,
 ) -> None:
     """Write the views of a split's battles, and what the longest call took for that.
@@ -183,15 +183,13 @@ def make_evidence(
         run: the run.
         split: which battles.
         taken: what is known of them.
-        config: the backbone.
-        runner: what runs it.
-        read: what reads with it.
+        model: reads the answers.
         same: whether an earlier call read the same.
     """
     start = time.monotonic()
     write_style(run, split, taken)
     middle, peak = time.monotonic(), peak_mib()
-    extract(sound_parts(run, split), taken.valid, config, run.views, split, runner, read)
+    extract(sound_parts(run, split), taken.valid, model, run.views, split)
     record_costs(
         run,
         same,
@@ -250,7 +248,7 @@ def main(arguments: argparse.Namespace) -> None:
     record = run.read_record()
     config = backbone(arguments, record)
     runner = engine(arguments, record, config)
-    with reading(arguments, runner) as read, opened(files, arguments.limit) as battles:
+    with reading(arguments, config, runner) as model, opened(files, arguments.limit) as battles:
         if arguments.dry_run:
             for split, file in battles.items():
                 print_plan(split, file, config, runner)
@@ -270,7 +268,7 @@ def main(arguments: argparse.Namespace) -> None:
             now = run.read_record()
             for split, found in taken.items():
                 same = asked_before(record, now, split)
-                make_evidence(run, split, found, config, runner, read, same)
+                make_evidence(run, split, found, model, same)
     print(f"evidence in {run.views}; next: python pipelines/train_meta.py --run {run.folder}")
 
 

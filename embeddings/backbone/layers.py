@@ -86,6 +86,15 @@ def keep(decoder: Any, kept: slice) -> None:
         decoder.config.layer_types = decoder.config.layer_types[kept]
 
 
+def first_pass(decoder: Any, device: torch.device) -> None:
+    """Read two tokens with a decoder that several threads will read with, and not train.
+
+    bitsandbytes rearranges weights in their first pass, which no two threads may do at once.
+    """
+    with torch.inference_mode():
+        decoder(input_ids=torch.tensor([[0, 1]], device=device), use_cache=False)
+
+
 class HiddenStateHooks:
     """States between the layers of a decoder, of each thread's own last pass."""
 

@@ -1,8 +1,8 @@
 """The decoder in OpenVINO, on a CPU: weights laid out once, norms and attention fused.
 
-The model is traced with one sequence behind the opening, whose keys and values become constants,
-and converted in memory. Each thread reads one sequence at a time, unpadded, on a core of its own:
-the numbers of a sequence depend on neither mates nor cores.
+The model is traced with one sequence behind the shared prefix, whose keys and values become
+constants, and converted in memory. Each thread reads one sequence at a time, unpadded, on a core
+of its own: the numbers of a sequence depend on neither mates nor cores.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ PRECISION = {"bfloat16": "bf16", "float32": "f32"}
 
 
 class _Rotary(torch.nn.Module):
-    """Rotary embedding of the positions behind the opening, as constants.
+    """Rotary embedding of the positions behind the shared prefix, as constants.
 
     In bfloat16, which holds no odd number above 256, OpenVINO would round the positions.
     """
@@ -38,7 +38,7 @@ class _Rotary(torch.nn.Module):
     def __init__(self, source: TorchEngine) -> None:
         super().__init__()
         backbone = source.backbone
-        positions = torch.arange(len(source.opening), backbone.config.max_tokens)[None]
+        positions = torch.arange(len(source.shared_prefix), backbone.config.max_tokens)[None]
         like = torch.empty(0, dtype=backbone.model.dtype)
         self.cos, self.sin = backbone.decoder.rotary_emb(like, positions)
 
@@ -50,17 +50,17 @@ class _Rotary(torch.nn.Module):
 
 
 class _Traced(torch.nn.Module):
-    """One sequence behind the opening, as a function of its ids alone."""
+    """One sequence behind the shared prefix, as a function of its ids alone."""
 
     def __init__(self, engine: TorchEngine) -> None:
         super().__init__()
         self.engine, self.decoder = engine, engine.backbone.decoder
-        self.cache = engine.behind_opening(1) if len(engine.opening) else None
+        self.cache = engine.cache_of_prefix(1) if len(engine.shared_prefix) else None
 
     def forward(self, ids: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """States of the kept layers, then the final one."""
         # Given a mask, transformers traces the causal one for any length.
-        mask = torch.ones((1, len(self.engine.opening) + ids.shape[1]), dtype=torch.long)
+        mask = torch.ones((1, len(self.engine.shared_prefix) + ids.shape[1]), dtype=torch.long)
         cache = copy.copy(self.cache)
         if cache is not None:
             # A pass gives each layer new keys and values, and must not grow those of the next one.
@@ -104,11 +104,11 @@ class OpenVinoEngine:
     def _read(self, sequence: np.ndarray) -> list[torch.Tensor]:
         if not hasattr(self._own, "request"):
             self._own.request = self._model.create_infer_request()
-        before = len(self.source.opening)
+        before = len(self.source.shared_prefix)
         found = self._own.request.infer([sequence[None, before:].astype(np.int64)])
         # The next sequence is read into the same memory.
         rest = [torch.from_numpy(found[i].copy()) for i in range(len(found))]
-        return self.source.after_opening(rest) if before else rest
+        return self.source.with_prefix(rest) if before else rest
 
 
 def _convert(source: TorchEngine) -> Any:

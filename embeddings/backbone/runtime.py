@@ -1,7 +1,7 @@
 """What runs a backbone's decoder: PyTorch, or OpenVINO on a CPU (``openvino_engine.py``).
 
 An engine gives the states of the kept layers and the final ones of sequences that all begin with
-the template's opening. On a CPU the opening is read once, and stands before every sequence as keys
+the same shared prefix. On a CPU that prefix is read once, and stands before every sequence as keys
 and values. On a GPU it is read with each sequence: behind a cache attention needs a mask, with
 which PyTorch has no flash attention, and the keys and values of all layers are kept.
 """
@@ -43,7 +43,7 @@ class Engine(Protocol):
         final one, after the model's last norm.
 
         Args:
-            sequences: token ids that begin with the opening, int32 (length,), n of them.
+            sequences: token ids that begin with the shared prefix, int32 (length,), n of them.
         """
         ...
 
@@ -51,47 +51,49 @@ class Engine(Protocol):
 class TorchEngine:
     """The model as transformers runs it."""
 
-    def __init__(self, backbone: Backbone, numbers: Sequence[int], opening: np.ndarray) -> None:
-        """Read the opening.
+    def __init__(
+        self, backbone: Backbone, numbers: Sequence[int], shared_prefix: np.ndarray
+    ) -> None:
+        """Read the shared prefix.
 
         Args:
             backbone: the model.
             numbers: layers whose states are kept, from 1.
-            opening: tokens with which every sequence begins, int32; may be empty.
+            shared_prefix: tokens with which every sequence begins, int32; may be empty.
         """
-        cached = opening if backbone.device.type == "cpu" else opening[:0]
-        self.backbone, self.numbers, self.opening = backbone, numbers, cached
+        cached = shared_prefix if backbone.device.type == "cpu" else shared_prefix[:0]
+        self.backbone, self.numbers, self.shared_prefix = backbone, numbers, cached
         self._between = HiddenStateHooks(
             backbone.decoder, [n for n in numbers if n < len(backbone.decoder.layers)]
         )
         self._keys_and_values: list[tuple[torch.Tensor, torch.Tensor]] = []
-        self.opening_states: list[torch.Tensor] = []
+        self.prefix_states: list[torch.Tensor] = []
         if len(cached):
             cache = DynamicCache(config=backbone.model.config)
             with torch.inference_mode():
-                self.opening_states = self._run([cached], cache)
+                self.prefix_states = self._run([cached], cache)
             self._keys_and_values = [(layer.keys, layer.values) for layer in cache.layers]
 
     def states(self, sequences: Sequence[np.ndarray]) -> list[torch.Tensor]:
         """See ``Engine``."""
-        if not len(self.opening):
+        if not len(self.shared_prefix):
             return self._run(sequences, None)
-        cache = self.behind_opening(len(sequences))
-        rest = self._run([sequence[len(self.opening) :] for sequence in sequences], cache)
-        return self.after_opening(rest)
+        cache = self.cache_of_prefix(len(sequences))
+        rest = self._run([sequence[len(self.shared_prefix) :] for sequence in sequences], cache)
+        return self.with_prefix(rest)
 
-    def behind_opening(self, n: int) -> DynamicCache:
-        """A cache that holds the opening's keys and values for ``n`` sequences."""
+    def cache_of_prefix(self, n: int) -> DynamicCache:
+        """A cache that holds the shared prefix's keys and values for ``n`` sequences."""
         cache = DynamicCache(config=self.backbone.model.config)
         for number, (keys, values) in enumerate(self._keys_and_values):
             cache.update(keys.expand(n, -1, -1, -1), values.expand(n, -1, -1, -1), number)
         return cache
 
-    def after_opening(self, rest: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """States with those of the opening before them."""
+    def with_prefix(self, rest: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """States with those of the shared prefix before them."""
         return [
             torch.cat([before.expand(len(after), -1, -1), after], dim=1)
-            for before, after in zip(self.opening_states, rest, strict=True)
+            for before, after in zip(self.prefix_states, rest, strict=True)
         ]
 
     def _run(
@@ -171,13 +173,15 @@ def _hindrance(config: BackboneConfig) -> str:
     return ""
 
 
-def engine(name: str, backbone: Backbone, numbers: Sequence[int], opening: np.ndarray) -> Engine:
+def engine(
+    name: str, backbone: Backbone, numbers: Sequence[int], shared_prefix: np.ndarray
+) -> Engine:
     """Make an engine; the arguments are ``TorchEngine``'s.
 
     Raises:
         UserError: OpenVINO cannot run this architecture.
     """
-    torch_engine = TorchEngine(backbone, numbers, opening)
+    torch_engine = TorchEngine(backbone, numbers, shared_prefix)
     if name == TORCH:
         return torch_engine
     # An optional requirement.

@@ -1,25 +1,70 @@
-"""Reading answers with a backbone: what one process does, and each actor of a cluster."""
+"""A loaded backbone that reads answers: one for this process, or one in each of Ray's workers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
 from embeddings.backbone.config import BackboneConfig
-from embeddings.backbone.load import load_backbone
+from embeddings.backbone.layers import layer_numbers
+from embeddings.backbone.load import fingerprint, load_backbone, model_config, model_folder
 from embeddings.backbone.runtime import TORCH
-from embeddings.cache.shards import SHARD_ITEMS
-from embeddings.frozen.scoring import Scorer
-from embeddings.inference import in_shards, one_core
+from embeddings.frozen.pooling import slot_names
+from embeddings.frozen.scoring import SCORING_VERSION, Scorer
+from embeddings.inference import BatchBudget, one_core
 from embeddings.prompts.answers import PackedAnswer
+from embeddings.prompts.chat_template import TEMPLATE_VERSION
+
+
+def evidence_settings(config: BackboneConfig, engine: str = TORCH) -> dict[str, Any]:
+    """All that changes the numbers that a backbone gives: what a store's name is the hash of.
+
+    Args:
+        config: the backbone.
+        engine: what runs it.
+
+    Raises:
+        UserError: the backbone cannot be had.
+    """
+    model = model_folder(config)
+    settings: dict[str, Any] = {
+        "model": fingerprint(model),
+        "dtype": config.dtype,
+        "quantization": config.quantization,
+        "slots": slot_names(layer_numbers(config.layers, model_config(model).num_hidden_layers)),
+        "scoring": SCORING_VERSION,
+        "template": TEMPLATE_VERSION,
+    }
+    if engine != TORCH:
+        settings["engine"] = engine
+    return settings
+
+
+class AnswerNumbers(NamedTuple):
+    """Of one answer, as ``Scorer.score`` gives them: float16 (slots, d), float32 (quantities,)."""
+
+    states: np.ndarray
+    likelihood: np.ndarray
+
+
+def answer_arrays(numbers: Sequence[AnswerNumbers]) -> dict[str, torch.Tensor]:
+    """The arrays of a shard: ``states`` (n, slots, d), ``likelihood`` (n, quantities)."""
+    columns = zip(AnswerNumbers._fields, zip(*numbers, strict=True), strict=True)
+    return {name: torch.from_numpy(np.stack(rows)) for name, rows in columns}
 
 
 class AnswerReader:
-    """A loaded backbone that reads items."""
+    """A backbone that reads batches of answers.
+
+    Attributes:
+        budget: tokens of a batch, lowered for good once memory did not suffice.
+    """
 
     def __init__(
-        self, config: BackboneConfig, end_token: int, opening: np.ndarray, engine: str = TORCH
+        self, config: BackboneConfig, end_token: int, shared_prefix: np.ndarray, engine: str = TORCH
     ) -> None:
         """Load the backbone; the arguments are ``Scorer``'s.
 
@@ -27,37 +72,11 @@ class AnswerReader:
             UserError: the backbone cannot be had, or the engine cannot run it.
         """
         backbone = load_backbone(config)
-        self._budget = backbone.batch_tokens
+        self.budget = BatchBudget(backbone.batch_tokens, "max_tokens in the backbone's YAML")
         with one_core():
-            self._scorer = Scorer(backbone, end_token, opening, engine)
+            self._scorer = Scorer(backbone, end_token, shared_prefix, engine)
 
-    def read(
-        self,
-        items: Sequence[PackedAnswer],
-        progress: Callable[[Sequence[PackedAnswer]], None] = lambda _: None,
-    ) -> Iterator[tuple[list[bytes], dict[str, np.ndarray]]]:
-        """Read items, shard by shard in their order.
-
-        Args:
-            items: what is to be read.
-            progress: called with each batch that is done.
-
-        Yields:
-            Keys and arrays of a shard, for ``embeddings.cache.shards.ShardWriter.add``: ``states``
-            and ``likelihood`` as ``Scorer.score`` gives them.
-        """
-        for part, scored in in_shards(
-            items,
-            self._scorer.score,
-            size=SHARD_ITEMS,
-            length=lambda item: item.longest,
-            budget=self._budget,
-            progress=progress,
-            lowered=self._lower,
-        ):
-            states, likelihood = (np.concatenate(found) for found in zip(*scored, strict=True))
-            yield [item.key for item in part], {"states": states, "likelihood": likelihood}
-
-    def _lower(self, budget: int) -> None:
-        """Read in smaller batches from now on, in other windows too."""
-        self._budget = budget
+    def read(self, answers: Sequence[PackedAnswer]) -> list[AnswerNumbers]:
+        """The numbers of a batch, one entry an answer, for ``embeddings.inference``."""
+        rows = zip(*self._scorer.score(answers), strict=True)
+        return [AnswerNumbers(states, likelihood) for states, likelihood in rows]

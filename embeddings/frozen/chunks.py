@@ -1,4 +1,4 @@
-"""Battles by windows, so that the tokens of all of them need not fit into memory."""
+"""Battles by chunks, so that the tokens of all of them need not fit into memory."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ import pandas as pd
 from arena.schema import COLUMNS
 from common.parquet import GROUP
 
-WINDOW = 2 * GROUP
+CHUNK = 2 * GROUP
 """Battles that are packed and read together, of LMSYS some 300 MB of tokens. Another number makes
 other shards, and shards that a run has stay good."""
 
 T = TypeVar("T")
 
 
-def windows(parts: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-    """Battles by ``WINDOW``, however they come; one empty window where there are none.
+def in_chunks(parts: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+    """Battles by ``CHUNK``, however they come; one empty chunk where there are none.
 
     Args:
         parts: successive rows of the canonical table; any part may be empty.
     """
     held: list[pd.DataFrame] = []
-    room, none = WINDOW, True
+    room, none = CHUNK, True
     for part in parts:
         while len(part):
             held.append(part.iloc[:room])
@@ -36,7 +36,7 @@ def windows(parts: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
             room -= len(held[-1])
             if not room:
                 yield _taken(held)
-                room, none = WINDOW, False
+                room, none = CHUNK, False
     if held or none:
         yield _taken(held or [pd.DataFrame(columns=list(COLUMNS))])
 
@@ -52,17 +52,17 @@ def _taken(held: list[pd.DataFrame]) -> pd.DataFrame:
 def packed_ahead(
     parts: Iterable[pd.DataFrame], pack: Callable[[Event, pd.DataFrame], T]
 ) -> Iterator[Iterator[T]]:
-    """Windows, each packed by a thread while the one before it is used: two are held at most.
+    """Chunks, each packed by a thread while the one before it is used: two are held at most.
 
-    What packing a window raises is raised where the window is asked for.
+    What packing a chunk raises is raised where the chunk is asked for.
 
     Args:
-        parts: as ``windows`` takes them.
-        pack: packs a window; ends early once the event is set.
+        parts: as ``in_chunks`` takes them.
+        pack: packs a chunk; ends early once the event is set.
     """
     stop = Event()
-    # A map holds no window's texts while it waits.
-    plans = map(partial(pack, stop), windows(parts))
+    # A map holds no chunk's texts while it waits.
+    plans = map(partial(pack, stop), in_chunks(parts))
 
     def successive() -> Iterator[T]:
         coming = pool.submit(next, plans, None)

@@ -9,7 +9,7 @@ import torch
 from embeddings.backbone.config import BackboneConfig
 from embeddings.backbone.runtime import TORCH
 from embeddings.backbone.shape import parameters_of, shape_of
-from embeddings.frozen.scoring import CHUNK, GPU_CHUNK
+from embeddings.frozen.log_likelihood import GPU_ROWS, HEAD_ROWS
 
 BYTES_A_WEIGHT = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "int8": 1.1, "nf4": 0.6}
 """int8 and nf4 leave embeddings and norms in 16 bits and add scales."""
@@ -56,8 +56,8 @@ def estimate_reading(
     shape = shape_of(config)
     a_token = 24 * 2 * shape.width + shape.score_bytes(longest)
     logits = 3 * 256_000 * 4.0
-    here = weights + longest * a_token + CHUNK * logits
-    there = weights + config.batch_tokens * a_token + GPU_CHUNK * logits
+    here = weights + longest * a_token + HEAD_ROWS * logits
+    there = weights + config.batch_tokens * a_token + GPU_ROWS * logits
     speed = gemm_speed(torch.float32 if kind == "float32" else torch.bfloat16)
     share = CPU_MFU[kind] if engine == TORCH else OPENVINO_MFU
     return [

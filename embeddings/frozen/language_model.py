@@ -2,34 +2,32 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from arena.feature_table import FeatureTable
-from common.progress import Progress
 from embeddings.backbone.config import BackboneConfig
 from embeddings.backbone.load import load_tokenizer
 from embeddings.backbone.runtime import TORCH, choose
+from embeddings.cache.memory import MemoryStore, Store
 from embeddings.cache.shards import ShardStore, as_keys, settings_hash
-from embeddings.frozen.answer_reader import AnswerReader
-from embeddings.frozen.extract import evidence_settings, likelihood_view
-from embeddings.frozen.scoring import QUANTITIES
+from embeddings.frozen.answer_reader import (
+    AnswerNumbers,
+    AnswerReader,
+    answer_arrays,
+    evidence_settings,
+)
+from embeddings.frozen.log_likelihood import QUANTITIES, likelihood_view
 from embeddings.frozen.states import HiddenStates
+from embeddings.inference import read_into_store
 from embeddings.prompts.answers import PackedAnswer, PackedBattles, pack_battles
-
-REMEMBERED_ANSWERS = 4096
-"""Answers whose numbers stay in memory, of Gemma-2-9B some 350 MB of states."""
-
-QUIET_ANSWERS = 64
-"""So many answers are read without a progress bar."""
 
 
 @dataclass(frozen=True)
@@ -38,13 +36,6 @@ class AnswerEvidence:
 
     states: HiddenStates
     likelihood: FeatureTable
-
-
-class AnswerNumbers(NamedTuple):
-    """Of one answer, as ``Scorer.score`` gives them: float16 (slots, d), float32 (quantities,)."""
-
-    states: np.ndarray
-    likelihood: np.ndarray
 
 
 class LanguageModel:
@@ -68,7 +59,7 @@ class LanguageModel:
         self.config, self.engine = config, engine
         self._store = store
         self._reader: AnswerReader | None = None
-        self._remembered: OrderedDict[bytes, AnswerNumbers] = OrderedDict()
+        self._memory = MemoryStore()
         self._lock = Lock()
 
     @cached_property
@@ -97,77 +88,65 @@ class LanguageModel:
         Raises:
             UserError: the backbone cannot be had or run, or max_tokens does not fit it.
         """
-        with self._lock:
-            packed = pack_battles(battles, self.config, self._tokenizer, self.source)
-            numbers = self._numbers(packed)
-        row = {key: i for i, key in enumerate(numbers)}
-        a, b = (
-            np.array([row[key] for key in keys], dtype=np.intp)
-            for keys in (packed.key_a, packed.key_b)
-        )
         slots = self._settings["slots"]
-        states = np.empty((0, len(slots), 0), dtype=np.float16)
-        likelihood = np.empty((0, len(QUANTITIES)), dtype=np.float32)
-        if numbers:
-            states, likelihood = (
-                np.stack(arrays) for arrays in zip(*numbers.values(), strict=True)
-            )
+        with self._lock:
+            chunk = pack_battles(battles, self.config, self._tokenizer, self.source)
+            missing = self._recall(self._memory.lacking(chunk.items))
+            if missing:
+                self._read_into(self._memory, missing, chunk)
+            a, b = (self._numbers(keys) for keys in (chunk.key_a, chunk.key_b))
         return AnswerEvidence(
             HiddenStates(
-                packed.ids, slots, lambda slot: (states[a, slot], states[b, slot]), self.source
+                chunk.ids, slots, lambda slot: (a.states[:, slot], b.states[:, slot]), self.source
             ),
-            likelihood_view(packed.ids, likelihood[a], likelihood[b]),
+            likelihood_view(chunk.ids, a.likelihood, b.likelihood),
         )
 
-    def _numbers(self, packed: PackedBattles) -> dict[bytes, AnswerNumbers]:
-        """The numbers of every distinct answer, by key."""
-        keys = [item.key for item in packed.items]
-        numbers = {key: self._remembered[key] for key in keys if key in self._remembered}
-        numbers |= self._stored([key for key in keys if key not in numbers])
-        missing = [item for item in packed.items if item.key not in numbers]
-        if missing:
-            numbers |= self._read(missing, packed)
-        for key, answer in numbers.items():
-            self._remembered[key] = answer
-            self._remembered.move_to_end(key)
-        while len(self._remembered) > REMEMBERED_ANSWERS:
-            self._remembered.popitem(last=False)
-        return numbers
-
-    def _stored(self, keys: Sequence[bytes]) -> dict[bytes, AnswerNumbers]:
-        """The numbers of those answers that the store has, by key."""
-        if self._store is None or not keys:
-            return {}
+    def _recall(self, answers: Sequence[PackedAnswer]) -> Sequence[PackedAnswer]:
+        """Take what the store has of answers into memory; those that it lacks are returned."""
+        if self._store is None or not answers:
+            return answers
+        keys = [answer.key for answer in answers]
         places = self._store.find(as_keys(keys))
-        stored = np.flatnonzero(places >= 0)
-        states = self._store.rows(places[stored], "states")
-        likelihood = self._store.rows(places[stored], "likelihood")
-        return {
-            keys[i]: AnswerNumbers(*row)
-            for i, *row in zip(stored.tolist(), states, likelihood, strict=True)
-        }
+        stored = np.flatnonzero(places >= 0).tolist()
+        if stored:
+            self._memory.add(
+                [keys[i] for i in stored],
+                {
+                    name: torch.from_numpy(self._store.rows(places[stored], name))
+                    for name in AnswerNumbers._fields
+                },
+            )
+        return [answer for answer, place in zip(answers, places, strict=True) if place < 0]
 
-    def _read(
-        self, answers: Sequence[PackedAnswer], packed: PackedBattles
-    ) -> dict[bytes, AnswerNumbers]:
-        """The numbers of answers as the model reads them now, by key."""
+    def _numbers(self, keys: Sequence[bytes]) -> AnswerNumbers:
+        """The numbers of answers in memory: float16 (n, slots, d), float32 (n, quantities)."""
+        if not keys:
+            slots = len(self._settings["slots"])
+            return AnswerNumbers(
+                np.empty((0, slots, 0), np.float16), np.empty((0, len(QUANTITIES)), np.float32)
+            )
+        places = self._memory.require(as_keys(keys))
+        return AnswerNumbers(*(self._memory.rows(places, name) for name in AnswerNumbers._fields))
+
+    def read_into(
+        self, store: Store, answers: Sequence[PackedAnswer], chunk: PackedBattles
+    ) -> None:
+        """Read ``answers`` of ``chunk`` and add them to a store, shard by shard in their order.
+
+        Raises:
+            UserError: the backbone cannot be had, or the engine cannot run it.
+        """
+        with self._lock:
+            self._read_into(store, answers, chunk)
+
+    def _read_into(
+        self, store: Store, answers: Sequence[PackedAnswer], chunk: PackedBattles
+    ) -> None:
         if self._reader is None:
             choose(self.engine, self.config)
-            self._reader = AnswerReader(self.config, packed.end_token, packed.opening, self.engine)
-        numbers: dict[bytes, AnswerNumbers] = {}
-        many = len(answers) > QUIET_ANSWERS
-        with (
-            Progress(f"{self.config.name} reads", len(answers), unit="answers")
-            if many
-            else nullcontext()
-        ) as progress:
-            for keys, arrays in self._reader.read(
-                answers, lambda batch: progress.update(len(batch)) if progress else None
-            ):
-                rows = zip(arrays["states"], arrays["likelihood"], strict=True)
-                # A row's copy does not keep its whole shard in memory.
-                numbers |= {
-                    key: AnswerNumbers(states.copy(), likelihood.copy())
-                    for key, (states, likelihood) in zip(keys, rows, strict=True)
-                }
-        return numbers
+            self._reader = AnswerReader(
+                self.config, chunk.end_token, chunk.shared_prefix, self.engine
+            )
+        reader, label = self._reader, f"{self.config.name} reads"
+        read_into_store(store, answers, reader.read, label, reader.budget, answer_arrays)

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from common.errors import Code, UserError
-from embeddings.backbone.layers import keep
+from embeddings.backbone.layers import first_pass, keep
 from embeddings.backbone.load import Backbone
 from embeddings.prompts.pairs import PackedPair
 
@@ -30,6 +30,7 @@ class LowerLayers:
         keep(self._decoder, slice(0, layers))
         # What the layers above take is not normalised.
         self._decoder.norm = torch.nn.Identity()
+        first_pass(self._decoder, self.device)
 
     def read(self, batch: Sequence[PackedPair]) -> list[torch.Tensor]:
         """The output of sequences, (tokens, d) each in the backbone's dtype."""

@@ -76,7 +76,7 @@ class PairReader:
         return torch.cat(pooled, dim=1)
 
     def read(self, batch: Sequence[PackedPair], inputs: Inputs) -> list[torch.Tensor]:
-        """``states`` without gradients, for ``embeddings.inference.fill``; float16."""
+        """``states`` without gradients, for ``embeddings.inference``; float16."""
         with torch.inference_mode():
             # What is infinite stays so, what float16 cannot hold does not become it.
             states = self.states(batch, inputs)

@@ -26,7 +26,7 @@ from common.errors import Code, UserError
 from common.parquet import write_table
 from common.run_dir import RunDir
 from embeddings.backbone.config import BackboneConfig
-from embeddings.backbone.layers import LayerRange
+from embeddings.backbone.layers import LayerRange, first_pass
 from embeddings.backbone.load import (
     fingerprint,
     load_backbone,
@@ -35,12 +35,12 @@ from embeddings.backbone.load import (
     model_folder,
 )
 from embeddings.cache.memory import MemoryStore, Store, kept
-from embeddings.cache.shards import ShardStore, ShardWriter, as_keys, settings_hash
+from embeddings.cache.shards import ShardStore, ShardWriter, as_keys, ragged, settings_hash
 from embeddings.frozen.layer_cache import LowerLayers
 from embeddings.frozen.likelihood import recorded_config
 from embeddings.frozen.pair_reader import BOTH_ANSWERS, PairReader, token_ids
 from embeddings.frozen.states import HiddenStates, read_index
-from embeddings.inference import fill
+from embeddings.inference import BatchBudget, read_into_store
 from embeddings.prompts.pairs import PackedPair, Pairs, distinct, pack_pairs
 
 VIEW = "joint"
@@ -189,10 +189,16 @@ class PairStates:
         reader = kept(
             self.shared,
             ("pair reader", self.name, self.layers.begin),
-            lambda: PairReader(load_backbone(self.config), self.layers, self.pool),
+            self._load_reader,
         )
         read = partial(reader.read, inputs=self.inputs)
-        fill(self.store, todo, read, "frozen states", reader.batch_tokens, _stacked)
+        budget = BatchBudget(reader.batch_tokens)
+        read_into_store(self.store, todo, read, "frozen states", budget, _stacked)
+
+    def _load_reader(self) -> PairReader:
+        reader = PairReader(load_backbone(self.config), self.layers, self.pool)
+        first_pass(reader.decoder, reader.device)
+        return reader
 
     def _read_lower(self, store: Store, todo: Sequence[PackedPair]) -> None:
         reader = kept(
@@ -202,7 +208,8 @@ class PairStates:
         )
         if isinstance(store, ShardWriter):
             reader.check_room(store.folder, todo)
-        fill(store, todo, reader.read, f"{self.config.name} lower layers", reader.batch_tokens)
+        budget, label = BatchBudget(reader.batch_tokens), f"{self.config.name} lower layers"
+        read_into_store(store, todo, reader.read, label, budget, ragged)
 
     def _open(self, kind: str, **settings: object) -> tuple[str, Store]:
         name = f"{kind}-{settings_hash({**self._settings, **settings})}"

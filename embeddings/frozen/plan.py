@@ -13,7 +13,7 @@ import pandas as pd
 from common.errors import UserError
 from embeddings.backbone.config import BackboneConfig, load_config
 from embeddings.backbone.load import load_tokenizer
-from embeddings.frozen.chunks import windows
+from embeddings.frozen.chunks import in_chunks
 from embeddings.prompts.answers import PackedBattles, pack_battles
 
 EDGES = (0, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
@@ -21,7 +21,7 @@ EDGES = (0, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
 
 @dataclass
 class ExtractionPlan:
-    """What the plans of successive windows come to.
+    """What reading successive chunks of battles comes to.
 
     Attributes:
         note: what a person should know about the counts; may be empty.
@@ -46,26 +46,23 @@ class ExtractionPlan:
     tokens: np.ndarray = field(default_factory=lambda: np.zeros(2, np.int64))
     longest: int = 0
 
-    def add(self, plan: PackedBattles) -> None:
-        """Count the next window; an answer that an earlier one has is not read again."""
-        self.battles += len(plan.ids)
-        self.turns.update(plan.turns.tolist())
-        self.truncated += int((plan.cut.sum(axis=1) > 0).sum())
-        self.cut += plan.cut.sum(axis=0)
-        new = [item for item in plan.items if item.key[:16] not in self.seen]
+    def add(self, chunk: PackedBattles) -> None:
+        """Count the next chunk; an answer that an earlier one has is not read again."""
+        self.battles += len(chunk.ids)
+        self.turns.update(chunk.turns.tolist())
+        self.truncated += int((chunk.cut.sum(axis=1) > 0).sum())
+        self.cut += chunk.cut.sum(axis=0)
+        new = [item for item in chunk.items if item.key[:16] not in self.seen]
         self.seen.update(item.key[:16] for item in new)
         lengths = np.array([len(item.ids) for item in new], dtype=np.int64)
         self.lengths += np.histogram(lengths, bins=[*EDGES, np.inf])[0]
         self.longest = int(lengths.max(initial=self.longest))
-        opening = len(plan.opening)
-        self.tokens += (
-            lengths.sum() - opening * len(new),
-            sum(len(item.bare) - opening for item in new if len(item.bare)),
-        )
+        conditional = lengths.sum() - len(chunk.shared_prefix) * len(new)
+        self.tokens += (conditional, sum(item.tokens for item in new) - conditional)
 
     def lines(self) -> list[str]:
         """The counts for people."""
-        conditional, bare = self.tokens.tolist()
+        conditional, unconditional = self.tokens.tolist()
         bars = [
             f"{low}-{high - 1}: {n:,}"
             for low, high, n in zip(EDGES, EDGES[1:], self.lengths, strict=False)
@@ -80,8 +77,8 @@ class ExtractionPlan:
             "  tokens a sequence (template included): " + ", ".join(bars),
             f"  truncated {self.truncated:,} of {n:,} ({self.truncated / max(n, 1):.1%}), "
             f"tokens cut: prompts {self.cut[0]:,}, answers {self.cut[1]:,}",
-            f"  tokens to read {conditional + bare:,}: {conditional:,} with the prompt, "
-            f"{bare:,} without",
+            f"  tokens to read {conditional + unconditional:,}: {conditional:,} with the prompt, "
+            f"{unconditional:,} without",
         ]
 
 
@@ -97,7 +94,7 @@ def plan(parts: Iterable[pd.DataFrame], config: BackboneConfig) -> ExtractionPla
     """
     tokenizer, note = counting_tokenizer(config)
     counts = ExtractionPlan(note)
-    for battles in windows(parts):
+    for battles in in_chunks(parts):
         counts.add(pack_battles(battles, config, tokenizer, ""))
     return counts
 
@@ -116,5 +113,5 @@ def counting_tokenizer(config: BackboneConfig) -> tuple[Any, str]:
         if not config.parameters or config.source.startswith("package:"):
             raise
         stand_in = load_config("smollm2-135m")
-        note = f"  counted with the tokenizer of {stand_in.name}: {error}"
+        note = f"  counted with the tokenizer of {stand_in.name}: {error.message}"
         return load_tokenizer(stand_in), note

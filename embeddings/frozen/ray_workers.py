@@ -21,13 +21,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from common.errors import Code, UserError
 from common.progress import Progress
 from embeddings.backbone.config import BackboneConfig
 from embeddings.backbone.load import fingerprint, model_folder
-from embeddings.cache.shards import SHARD_ITEMS, ShardWriter
-from embeddings.frozen.answer_reader import AnswerReader
+from embeddings.backbone.runtime import TORCH
+from embeddings.cache.memory import Store
+from embeddings.cache.shards import SHARD_ITEMS
+from embeddings.frozen.answer_reader import AnswerReader, answer_arrays
+from embeddings.inference import read_shards
 from embeddings.prompts.answers import PackedAnswer, PackedBattles
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -46,7 +50,7 @@ class Task:
     model: str
     """Fingerprint of the model that all must read with."""
     end_token: int
-    opening: np.ndarray
+    shared_prefix: np.ndarray
 
 
 class Reader:
@@ -62,7 +66,7 @@ class Reader:
                     f"backbone {task.config.name}: the model on {platform.node()} is another than "
                     "on the machine that runs the command. Put the same files on both.",
                 )
-            self._reader = AnswerReader(task.config, task.end_token, task.opening)
+            self._reader = AnswerReader(task.config, task.end_token, task.shared_prefix)
         except UserError as error:
             self._trouble = error
 
@@ -71,21 +75,26 @@ class Reader:
         return self._trouble
 
     def read(self, items: Sequence[PackedAnswer]) -> Shard:
-        """Read one shard: keys and arrays as ``AnswerReader.read`` gives them."""
-        (shard,) = self._reader.read(items)
-        return shard
+        """Read one shard: the keys and arrays that ``ShardWriter.add`` takes."""
+        ((_, numbers),) = read_shards(items, self._reader.read, self._reader.budget)
+        arrays = {name: array.numpy() for name, array in answer_arrays(numbers).items()}
+        return [item.key for item in items], arrays
 
 
 class RayWorkers:
     """Reading with actors, which are started for the first item and kept until the context ends."""
 
-    def __init__(self, address: str = "", actors: int = 0) -> None:
+    engine = TORCH
+
+    def __init__(self, config: BackboneConfig, address: str = "", actors: int = 0) -> None:
         """Where and with how many actors to read.
 
         Args:
+            config: the backbone.
             address: of a Ray cluster, as ``ray.init`` takes it; "": this machine alone.
             actors: how many models; 0: one a GPU, or one a machine where the cluster has no GPU.
         """
+        self.config = config
         self._address, self._actors = address, actors
         self._session = ExitStack()
         self._pool: Any = None
@@ -96,30 +105,27 @@ class RayWorkers:
     def __exit__(self, *error: Any) -> bool | None:
         return self._session.__exit__(*error)
 
-    def fill(
-        self,
-        store: ShardWriter,
-        items: Sequence[PackedAnswer],
-        config: BackboneConfig,
-        packed: PackedBattles,
+    def read_into(
+        self, store: Store, answers: Sequence[PackedAnswer], chunk: PackedBattles
     ) -> None:
-        """As ``evidence.Local.fill``, with the same bytes.
+        """As ``LanguageModel.read_into``, with the same bytes.
 
         Raises:
             UserError: Ray is missing, the cluster cannot be reached or is too small for so many
                 actors, or the model cannot be had on one of its machines.
         """
-        opening = packed.opening
         if self._pool is None:
-            model = fingerprint(model_folder(config))
-            self._pool = self._started(Task(config, model, packed.end_token, opening))
-        parts = [items[i : i + SHARD_ITEMS] for i in range(0, len(items), SHARD_ITEMS)]
-        tokens = {part[0].key: sum(item.tokens(len(opening)) for item in part) for part in parts}
+            model = fingerprint(model_folder(self.config))
+            task = Task(self.config, model, chunk.end_token, chunk.shared_prefix)
+            self._pool = self._started(task)
+        parts = [answers[i : i + SHARD_ITEMS] for i in range(0, len(answers), SHARD_ITEMS)]
+        tokens = {part[0].key: sum(answer.tokens for answer in part) for part in parts}
         shards = self._pool.map_unordered(lambda actor, part: actor.read.remote(part), parts)
-        with Progress(f"{config.name} reads", sum(tokens.values()), unit="tokens") as progress:
+        total = sum(tokens.values())
+        with Progress(f"{self.config.name} reads", total, unit="tokens") as progress:
             for keys, arrays in shards:
                 # Ray's arrays may only be read.
-                store.add(keys, {name: array.copy() for name, array in arrays.items()})
+                store.add(keys, {n: torch.from_numpy(array.copy()) for n, array in arrays.items()})
                 progress.update(tokens[keys[0]])
 
     def _started(self, task: Task) -> Any:

@@ -23,10 +23,11 @@ from arena.feature_table import FeatureTable
 from arena.swap import SWAP
 from common.files import read_json, write_json
 from embeddings.backbone.config import BackboneConfig
+from embeddings.backbone.layers import first_pass
 from embeddings.backbone.load import default_device, load_backbone
 from embeddings.both_orders import columns, view_values
 from embeddings.cache.memory import MemoryStore, Store, kept
-from embeddings.cache.shards import ShardWriter, as_keys, settings_hash
+from embeddings.cache.shards import ShardWriter, as_keys, ragged, settings_hash
 from embeddings.cache.tensor_files import DamagedError, read_tensors, write_tensors
 from embeddings.frozen.pair_states import (
     AGAIN,
@@ -35,7 +36,7 @@ from embeddings.frozen.pair_states import (
     free_gpu,
     with_room,
 )
-from embeddings.inference import fill
+from embeddings.inference import BatchBudget, read_into_store
 from embeddings.judge import probe
 from embeddings.judge.config import JudgeConfig
 from embeddings.judge.dataset import JudgeDataset
@@ -189,7 +190,8 @@ class Judges:
             lambda: Judge(load_backbone(self.config), recipe),
         ).load(self._weights(folder))
         read = partial(judge.read, inputs=self.frozen.inputs)
-        fill(said, todo, read, what, judge.batch_tokens)
+        first_pass(judge.reader.decoder, judge.where)
+        read_into_store(said, todo, read, what, BatchBudget(judge.batch_tokens), ragged)
 
     def _read_head(self, folder: Path, said: Store, todo: Sequence[PackedPair], what: str) -> None:
         """Logits of a judge that nobody trained: only its head runs, on the frozen states."""
@@ -201,7 +203,8 @@ class Judges:
             with torch.inference_mode():
                 return list(head(self._frozen_states(batch).to(device)).cpu().split(1))
 
-        fill(said, todo, read, what, 0 if device.type == "cpu" else self.config.batch_tokens)
+        budget = BatchBudget(0 if device.type == "cpu" else self.config.batch_tokens)
+        read_into_store(said, todo, read, what, budget, ragged)
 
     def _weights(self, folder: Path) -> dict[str, torch.Tensor]:
         return kept(

@@ -101,7 +101,7 @@ class Judge(nn.Module):
         return logits
 
     def read(self, batch: Sequence[PackedPair], inputs: Inputs) -> list[torch.Tensor]:
-        """Logits of sequences without gradients, for ``embeddings.inference.fill``: (1, 3) each."""
+        """Logits of sequences without gradients, for ``embeddings.inference``: (1, 3) each."""
         with torch.inference_mode():
             return list(self(batch, inputs).cpu().split(1))
 

@@ -25,42 +25,42 @@ class PackedAnswer:
         key: content address, 32 bytes.
         ids: the conversation that ends with the answer; int32 (n,).
         content: positions of the answer's content tokens, all turns; int64.
-        asked: positions of the prompt's tokens, all turns; int64.
+        prompt: positions of the prompt's tokens, all turns; int64.
         last: position whose state is pooled as ``last``.
-        bare: the last turn's first tokens after an empty prompt; int32, empty where there are none.
-        bare_length: how many of ``bare``'s tokens, at its end, are the answer's.
-        bare_start: where these tokens begin in ``ids``.
+        unconditional: the last turn's first tokens after an empty prompt; int32, empty where there
+            are none.
+        unconditional_length: how many of these tokens, at its end, are the answer's.
+        unconditional_start: where these tokens begin in ``ids``.
+        tokens: that the model reads for it, with the prompt and without; the prefix that all
+            sequences share is read once for all, and not counted.
     """
 
     key: bytes
     ids: np.ndarray
     content: np.ndarray
-    asked: np.ndarray
+    prompt: np.ndarray
     last: int
-    bare: np.ndarray
-    bare_length: int
-    bare_start: int
+    unconditional: np.ndarray
+    unconditional_length: int
+    unconditional_start: int
+    tokens: int
 
     @property
-    def longest(self) -> int:
+    def length(self) -> int:
         """Tokens of the longer of its sequences."""
-        return max(len(self.ids), len(self.bare))
-
-    def tokens(self, opening: int) -> int:
-        """Tokens that the model reads for this item, without an opening of so many, read before."""
-        return sum(len(x) - opening for x in (self.ids, self.bare) if len(x))
+        return max(len(self.ids), len(self.unconditional))
 
 
 @dataclass(frozen=True)
 class PackedBattles:
-    """The answers of a window of battles, packed.
+    """The answers of a chunk of battles, packed.
 
     Attributes:
         ids: battle ids, n.
         key_a, key_b: content address of each battle's answers, 32 bytes, n each.
         items: the distinct answers (with their conversations), longest first, then by key.
         end_token: the token that ends a turn.
-        opening: tokens with which every sequence begins, int32; they are read once for all.
+        shared_prefix: tokens with which every sequence begins, int32; they are read once for all.
         turns: rounds of each battle, int (n,).
         cut: tokens left out of each sequence, prompt and answer; int (2n, 2).
     """
@@ -70,7 +70,7 @@ class PackedBattles:
     key_b: list[bytes]
     items: list[PackedAnswer]
     end_token: int
-    opening: np.ndarray
+    shared_prefix: np.ndarray
     turns: np.ndarray
     cut: np.ndarray
 
@@ -101,7 +101,8 @@ def pack_battles(
     end_token = [*special, *template.closing, 0][0]
     # Attention looks left: what follows the answer would be read for nothing.
     packer = Packer(encoder, replace(template, closing=()))
-    before = np.array(template.opening + template.before_answers[0], dtype=np.int32)
+    shared_prefix = np.array(template.opening, dtype=np.int32)
+    empty_prompt = np.array(template.opening + template.before_answers[0], dtype=np.int32)
     items: dict[bytes, PackedAnswer] = {}
     cut: list[tuple[int, int]] = []
 
@@ -109,18 +110,30 @@ def pack_battles(
         if stop is not None and stop.is_set():
             raise CancelledError
         packed = packer.pack(prompt, [answer], config.max_tokens)
-        content, asked = packed.content(0), np.flatnonzero(packed.owner == PROMPT)
+        content, prompt_positions = packed.content(0), np.flatnonzero(packed.owner == PROMPT)
         start = packed.start[0]
         # The last turn's tokens up to an ellipsis, if there is one.
         run = content[content >= start]
         run = run[run - start == np.arange(len(run))][: config.unconditional_tokens]
-        bare = np.concatenate([before, packed.ids[run]]) if len(run) else before[:0]
+        unconditional = empty_prompt[:0]
+        if len(run):
+            unconditional = np.concatenate([empty_prompt, packed.ids[run]])
         h = hashlib.sha256(f"{settings} {packed.last[0]} {start} {len(run)};".encode())
-        for array in (packed.ids, content.astype(np.int32), asked.astype(np.int32), bare):
+        positions = (content.astype(np.int32), prompt_positions.astype(np.int32))
+        for array in (packed.ids, *positions, unconditional):
             h.update(f"{len(array)};".encode() + array.tobytes())
         key = h.digest()
+        passes = [sequence for sequence in (packed.ids, unconditional) if len(sequence)]
         items[key] = PackedAnswer(
-            key, packed.ids, content, asked, packed.last[0], bare, len(run), start
+            key,
+            packed.ids,
+            content,
+            prompt_positions,
+            packed.last[0],
+            unconditional,
+            len(run),
+            start,
+            sum(len(sequence) - len(shared_prefix) for sequence in passes),
         )
         cut.append((packed.prompt_cut, packed.answer_cut))
         return key
@@ -137,7 +150,7 @@ def pack_battles(
         key_b=[b for _, b in keys],
         items=sorted(items.values(), key=lambda item: (-len(item.ids), item.key)),
         end_token=end_token,
-        opening=np.array(template.opening, dtype=np.int32),
+        shared_prefix=shared_prefix,
         turns=np.array([len(turns) for turns in battles["prompt"]], dtype=np.int64),
         cut=np.array(cut, dtype=np.int64).reshape(-1, 2),
     )

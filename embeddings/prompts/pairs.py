@@ -46,6 +46,16 @@ class PackedPair:
         key = hashlib.sha256(packed.ids.tobytes() + owner.tobytes()).digest()
         return cls(key, packed.ids, owner)
 
+    @property
+    def length(self) -> int:
+        """Tokens of the sequence."""
+        return len(self.ids)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that the model reads for it."""
+        return len(self.ids)
+
 
 @dataclass(frozen=True)
 class Pairs:

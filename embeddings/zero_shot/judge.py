@@ -19,10 +19,10 @@ from embeddings.backbone.load import Backbone, load_backbone, load_tokenizer
 from embeddings.both_orders import columns, view_values
 from embeddings.cache.memory import MemoryStore, Store, kept
 from embeddings.cache.responses import Answers
-from embeddings.cache.shards import ShardWriter, as_keys, settings_hash
+from embeddings.cache.shards import ShardWriter, as_keys, ragged, settings_hash
 from embeddings.frozen.extract import NAMED
 from embeddings.frozen.pair_states import backbone_settings
-from embeddings.inference import fill
+from embeddings.inference import BatchBudget, read_into_store
 from embeddings.prompts.chat_template import TEMPLATE_VERSION
 from embeddings.prompts.pairs import PackedPair, Pairs, distinct
 from embeddings.prompts.truncation import Packer
@@ -88,7 +88,8 @@ def query_backbone(
         def read(batch: Sequence[PackedPair]) -> list[torch.Tensor]:
             return read_letters(backbone, letters, batch)
 
-        fill(said, todo, read, f"{config.name} answers", backbone.batch_tokens)
+        budget = BatchBudget(backbone.batch_tokens)
+        read_into_store(said, todo, read, f"{config.name} answers", budget, ragged)
     return [
         said.rows(said.require(as_keys([s.key for s in _both(table)])), "values").reshape(-1, 3)
         for table in tables

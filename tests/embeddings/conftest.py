@@ -5,10 +5,10 @@ import threading
 import pytest
 import torch
 
+from embeddings import inference
 from embeddings.backbone.config import load_config
 from embeddings.backbone.load import load_tokenizer
 from embeddings.cache.shards import ShardWriter
-from embeddings.frozen import answer_reader as reader
 from embeddings.frozen.scoring import Scorer
 from tests.helpers.extracted import BATTLES, SHARD, extract_all
 from tests.helpers.shards import SETTINGS, items
@@ -59,7 +59,7 @@ def folder(tmp_path):
 def small_shards():
     """Few battles make several shards."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reader, "SHARD_ITEMS", SHARD)
+        patch.setattr(inference, "SHARD_ITEMS", SHARD)
         yield
 
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.errors import Code
-from embeddings.cache.shards import ShardWriter
-from embeddings.inference import batches, fill
+from embeddings.cache.shards import ShardWriter, ragged
+from embeddings.inference import BatchBudget, batches, read_into_store
 from embeddings.prompts.answers import PackedAnswer
 from embeddings.prompts.pairs import PackedPair
 from tests.helpers.errors import raises
@@ -39,11 +39,11 @@ def test_batches_lose_nothing_and_keep_to_the_budget(lengths, budget):
 def item(length, bare=0):
     none = np.empty(0, dtype=np.int64)
     ids = np.zeros(length, dtype=np.int32)
-    return PackedAnswer(b"", ids, none, none, 0, np.zeros(bare, dtype=np.int32), bare, 0)
+    return PackedAnswer(b"", ids, none, none, 0, np.zeros(bare, dtype=np.int32), bare, 0, length)
 
 
 def lengths(items, budget):
-    found = batches([i.longest for i in items], budget)
+    found = batches([i.length for i in items], budget)
     return [[len(i.ids) for i in items[part]] for part in found]
 
 
@@ -51,15 +51,15 @@ def test_batches_by_hand():
     assert lengths([item(5), item(5), item(3), item(2)], 10) == [[5, 5], [3, 2]]
     assert lengths([item(12), item(4), item(3), item(3)], 10) == [[12], [4, 3], [3]]
     assert lengths([item(4), item(3)], 0) == [[4], [3]]
-    # The reading without the prompt may be the longer one.
+    # The pass without the prompt may be the longer one.
     assert lengths([item(4, bare=6), item(4)], 10) == [[4], [4]]
     assert lengths([], 10) == []
 
 
 @pytest.mark.parametrize("budget", [0, 40])
-def test_what_is_filled_is_found_again(tmp_path, budget):
+def test_what_is_stored_is_found_again(tmp_path, budget):
     todo = [sequence(n) for n in range(90, 3, -1)]
-    fill(ShardWriter(tmp_path), todo, double, "reading", budget)
+    read_into_store(ShardWriter(tmp_path), todo, double, "reading", BatchBudget(budget), ragged)
     assert len(list(tmp_path.glob("*.safetensors"))) == 2
     store = ShardWriter(tmp_path)
     assert store.lacking([*todo, sequence(3)])[0].key == sequence(3).key
@@ -77,10 +77,10 @@ def test_a_crash_costs_one_shard(tmp_path):
         return double(batch)
 
     with pytest.raises(RuntimeError):
-        fill(ShardWriter(tmp_path), todo, dies, "reading", 0)
+        read_into_store(ShardWriter(tmp_path), todo, dies, "reading", BatchBudget(0), ragged)
     left = ShardWriter(tmp_path).lacking(todo)
     assert len(left) == 150 - 128
-    fill(ShardWriter(tmp_path), left, double, "reading", 0)
+    read_into_store(ShardWriter(tmp_path), left, double, "reading", BatchBudget(0), ragged)
     assert ShardWriter(tmp_path).lacking(todo) == []
 
 
@@ -99,8 +99,10 @@ def with_memory_for(tokens, read):
 def test_a_gpu_out_of_memory_gets_half_the_budget_and_loses_nothing(tmp_path, capsys):
     todo = [sequence(n) for n in (9, 8, 7, 6, 5, 4, 3)]
     read = []
-    fill(ShardWriter(tmp_path), todo, with_memory_for(20, read), "reading", 40)
-    assert read == [[3], [9, 8], [7, 6], [5, 4, 3]]
+    read_into_store(
+        ShardWriter(tmp_path), todo, with_memory_for(20, read), "reading", BatchBudget(40), ragged
+    )
+    assert read == [[9, 8], [7, 6], [5, 4, 3]]
     assert capsys.readouterr().err.count("going on with batches of 20 tokens") == 1
     store = ShardWriter(tmp_path)
     assert all(torch.equal(store.get(s.key), double([s])[0]) for s in todo)
@@ -120,11 +122,15 @@ def test_what_a_failed_pass_held_is_gone_before_the_next(tmp_path):
             raise torch.OutOfMemoryError("CUDA out of memory (simulated)")
         return double(batch)
 
-    fill(ShardWriter(tmp_path), [sequence(9), sequence(3)], read, "reading", 20)
+    read_into_store(
+        ShardWriter(tmp_path), [sequence(9), sequence(3)], read, "reading", BatchBudget(20), ragged
+    )
     assert len(failed) == 1
 
 
 def test_a_sequence_that_memory_does_not_suffice_for_is_one_line(tmp_path):
     todo = [sequence(9), sequence(3)]
     with raises(Code.OUT_OF_MEMORY, match="9 tokens"):
-        fill(ShardWriter(tmp_path), todo, with_memory_for(5, []), "reading", 40)
+        read_into_store(
+            ShardWriter(tmp_path), todo, with_memory_for(5, []), "reading", BatchBudget(40), ragged
+        )

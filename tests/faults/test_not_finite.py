@@ -14,7 +14,6 @@ from arena.folds import held_out
 from arena.predictions_file import one_hot
 from embeddings.backbone.config import load_config
 from embeddings.backbone.load import load_tokenizer
-from embeddings.frozen.extract import extract
 from embeddings.frozen.states import HiddenStates
 from embeddings.judge.cross_fit import Judges, crossfit
 from embeddings.judge.dataset import JudgeDataset
@@ -23,6 +22,7 @@ from meta.base_models.hidden_probe import HiddenProbe
 from pipelines import verdict
 from pipelines.extract import command as extract_command
 from tests.helpers.battle_files import lmsys
+from tests.helpers.extracted import extract_all
 from tests.helpers.planted import QUICK, planted, save_shallow_model
 from tests.helpers.tiny import tiny_battles
 
@@ -58,7 +58,7 @@ def test_evidence_of_sound_battles_stays_and_the_others_are_named(
     views, states = [], []
     for folder in (sound, spoiled):
         config = replace(load_config(str(folder)), dtype=dtype)
-        extract([battles], len(battles), config, tmp_path / folder.parent.name, "train")
+        extract_all(battles, config, tmp_path / folder.parent.name, "train")
         views.append(
             FeatureTable.read(tmp_path / folder.parent.name / "likelihood" / "train.parquet")
         )

@@ -3,6 +3,7 @@
 import numpy as np
 
 from embeddings.frozen.extract import extract
+from embeddings.frozen.language_model import LanguageModel
 from tests.helpers.tiny import tiny_battles
 
 SHARD = 8
@@ -26,8 +27,8 @@ BATTLES = random_battles(10)
 FEW = BATTLES[:3]
 
 
-def extract_all(battles, *arguments):
-    extract([battles], len(battles), *arguments)
+def extract_all(battles, config, folder, split):
+    extract([battles], len(battles), LanguageModel(config), folder, split)
 
 
 def files(folder):

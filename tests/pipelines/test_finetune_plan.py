@@ -43,7 +43,7 @@ def test_dry_run_prints_the_plan_and_writes_nothing(tuned, capsys):
 )
 def test_the_plan_counts_what_a_run_reads(tuned, extra, tmp_path, monkeypatch):
     read = dict.fromkeys(("learned", "frozen", "asked", "lower"), 0)
-    fill, step, sound, planned = reading.fill, Trainer._step, finetune.read_sound, []
+    fill, step, sound, planned = reading.read_into_store, Trainer._step, finetune.read_sound, []
 
     def long_answers(run):
         tables = sound(run)
@@ -74,8 +74,8 @@ def test_the_plan_counts_what_a_run_reads(tuned, extra, tmp_path, monkeypatch):
     monkeypatch.setattr(finetune, "read_sound", long_answers)
     monkeypatch.setattr(finetune, "estimate_finetuning", counting)
     assert finetune.command([*argv, "--dry-run"]) == 0
-    monkeypatch.setattr(cross_fit, "fill", filling)
-    monkeypatch.setattr(pair_states, "fill", filling)
+    monkeypatch.setattr(cross_fit, "read_into_store", filling)
+    monkeypatch.setattr(pair_states, "read_into_store", filling)
     monkeypatch.setattr(Trainer, "_step", stepping)
     assert finetune.command(argv) == 0
     assert planned == [read]

@@ -19,10 +19,10 @@ ROOT = Path(__file__).resolve().parents[2]
 RAY = ("--engine", "ray", "--actors", "2")
 
 
-BY_WINDOWS = """
+BY_CHUNKS = """
 import sys
-from embeddings.frozen import chunks as windows
-windows.WINDOW = {}
+from embeddings.frozen import chunks
+chunks.CHUNK = {}
 from pipelines import extract
 sys.exit(extract.command())
 """
@@ -31,7 +31,7 @@ sys.exit(extract.command())
 def start(train, run, model, *more, window=1000):
     argv = ["--train", str(train), "--run", str(run), "--backbone", str(model), *more]
     return subprocess.Popen(
-        [sys.executable, "-c", BY_WINDOWS.format(window), *argv],
+        [sys.executable, "-c", BY_CHUNKS.format(window), *argv],
         cwd=ROOT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

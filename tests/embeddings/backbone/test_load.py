@@ -49,7 +49,7 @@ def states(config):
     backbone = load_backbone(config)
     packed = pack_battles(BATTLES, config, backbone.tokenizer, "")
     items = sorted(packed.items, key=lambda item: item.key)
-    scorer = Scorer(backbone, packed.end_token, packed.opening)
+    scorer = Scorer(backbone, packed.end_token, packed.shared_prefix)
     found = scorer.score(items)[0].astype(np.float64)
     return backbone, found, found - found.mean(axis=0)
 

@@ -14,6 +14,7 @@ from embeddings.backbone.config import load_config
 from embeddings.backbone.load import load_backbone
 from embeddings.backbone.runtime import OPENVINO, TORCH, choose, engine
 from embeddings.frozen.extract import extract
+from embeddings.frozen.language_model import LanguageModel
 from embeddings.frozen.scoring import Scorer
 from embeddings.prompts.answers import pack_battles
 from tests.helpers.errors import raises
@@ -39,7 +40,7 @@ def scored(config, name, battles=BATTLES):
     """States and quantities of all answers, float64, longest first."""
     backbone = load_backbone(config)
     packed = pack_battles(battles, config, backbone.tokenizer, "")
-    scorer = Scorer(backbone, packed.end_token, packed.opening, name)
+    scorer = Scorer(backbone, packed.end_token, packed.shared_prefix, name)
     found = [scorer.score([item]) for item in packed.items]
     states, values = (np.concatenate(x).astype(np.float64) for x in zip(*found, strict=True))
     return states, values
@@ -135,7 +136,7 @@ DYNAMIC = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0}
 def test_engines_have_stores_of_their_own(configs, tmp_path):
     config, views = configs["llama"], []
     for name in (TORCH, OPENVINO):
-        extract([BATTLES], len(BATTLES), config, tmp_path, "train", name)
+        extract([BATTLES], len(BATTLES), LanguageModel(config, name), tmp_path, "train")
         views.append((tmp_path / "likelihood" / "train.parquet").read_bytes())
     stores = [p.parent for p in (tmp_path / "hidden").glob("*/settings.json")]
     engines = [json.loads((p / "settings.json").read_text()).get("engine") for p in stores]

@@ -11,7 +11,9 @@ import torch
 
 from embeddings.backbone.load import load_backbone, load_tokenizer
 from embeddings.frozen import answer_reader as reader
-from embeddings.frozen.extract import Local, extract
+from embeddings.frozen.extract import extract
+from embeddings.frozen.language_model import LanguageModel
+from embeddings.inference import read_shards
 from embeddings.prompts.answers import pack_battles
 from tests.helpers.extracted import BATTLES, FEW, extract_all, files
 
@@ -37,33 +39,37 @@ def test_as_many_cores_as_may_be_give_the_same_bytes(calm, tmp_path, config):
 def test_both_splits_are_read_by_one_model(calm, tmp_path, config, monkeypatch):
     loads = []
     monkeypatch.setattr(reader, "load_backbone", lambda c: loads.append(c) or load_backbone(c))
-    read = Local().fill
+    model = LanguageModel(config)
     for split in ("test", "train"):
         battles = BATTLES[:3] if split == "test" else BATTLES
-        extract([battles], len(battles), config, tmp_path, split, read=read)
+        extract([battles], len(battles), model, tmp_path, split)
     assert loads == [config]
     for name in ("hidden", "likelihood"):
         path = f"{name}/train.parquet"
         assert (tmp_path / path).read_bytes() == (calm / path).read_bytes()
 
 
-def test_a_budget_that_was_lowered_stays_so_in_the_next_window(config, monkeypatch):
+def test_a_budget_that_was_lowered_stays_so_in_the_next_chunk(config, monkeypatch):
     items = pack_battles(FEW, config, load_tokenizer(config), "").items
-    length = max(item.longest for item in items)
+    length = max(item.length for item in items)
     reading = reader.AnswerReader(config, 0, np.empty(0, dtype=np.int32))
-    reading._budget = 2 * length
+    reading.budget.tokens = 2 * length
     score, failed = reading._scorer.score, []
 
     def short_of_memory(batch):
-        if len(batch) * batch[0].longest > length:
+        if len(batch) * batch[0].length > length:
             failed.append(batch)
             raise torch.OutOfMemoryError("CUDA out of memory (simulated)")
         return score(batch)
 
     monkeypatch.setattr(reading._scorer, "score", short_of_memory)
-    once = [keys for keys, _ in reading.read(items)]
+
+    def read():
+        return [shard for shard, _ in read_shards(items, reading.read, reading.budget)]
+
+    once = read()
     seen = len(failed)
-    assert [keys for keys, _ in reading.read(items)] == once
+    assert read() == once
     assert len(failed) == seen > 0
 
 

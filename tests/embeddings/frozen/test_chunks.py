@@ -1,4 +1,4 @@
-"""Battles by windows give what one window gives, whatever interrupts them."""
+"""Battles by chunks give what one chunk gives, whatever interrupts them."""
 
 import itertools
 import time
@@ -12,21 +12,24 @@ import pytest
 from arena.feature_table import FeatureTable
 from common.errors import Code, UserError
 from common.parquet import read_notes
+from embeddings import inference
 from embeddings.backbone.load import load_tokenizer
 from embeddings.frozen import answer_reader as reader
 from embeddings.frozen import chunks as module
-from embeddings.frozen.chunks import packed_ahead, windows
+from embeddings.frozen.chunks import in_chunks, packed_ahead
 from embeddings.frozen.extract import extract
+from embeddings.frozen.language_model import LanguageModel
 from embeddings.frozen.scoring import Scorer
 from embeddings.frozen.states import HiddenStates
 from embeddings.prompts.answers import pack_battles
 from tests.helpers.errors import raises
+from tests.helpers.extracted import extract_all
 from tests.helpers.tiny import tiny_battles
 
 BATTLES = tiny_battles(
     ("Why?", "", "Because."),
     *((f"What is {i}?", f"It is {i} cats.", f"{'dog ' * i}") for i in range(1, 9)),
-    # What the first window has read already.
+    # What the first chunk has read already.
     ("Why?", "Because.", "A new answer."),
 )
 DISTINCT = 19
@@ -36,21 +39,21 @@ PARTS = [BATTLES[:3], BATTLES[3:3], BATTLES[3:8], BATTLES[8:]]
 @pytest.fixture(scope="module", autouse=True)
 def _small_shards():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reader, "SHARD_ITEMS", 3)
+        patch.setattr(inference, "SHARD_ITEMS", 3)
         yield
 
 
 @pytest.fixture(scope="module")
 def one(tmp_path_factory, configs):
-    """The evidence of all battles, made in one window."""
+    """The evidence of all battles, made in one chunk."""
     folder = tmp_path_factory.mktemp("one")
-    extract([BATTLES], len(BATTLES), configs["llama"], folder, "train")
+    extract_all(BATTLES, configs["llama"], folder, "train")
     return folder
 
 
 @pytest.fixture
 def _fours(monkeypatch):
-    monkeypatch.setattr(module, "WINDOW", 4)
+    monkeypatch.setattr(module, "CHUNK", 4)
 
 
 @pytest.fixture
@@ -78,7 +81,7 @@ def calls(monkeypatch):
 
 
 def extract_parts(configs, folder, parts=PARTS):
-    extract(iter(parts), len(BATTLES), configs["llama"], folder, "train")
+    extract(iter(parts), len(BATTLES), LanguageModel(configs["llama"]), folder, "train")
 
 
 def files(folder):
@@ -110,16 +113,16 @@ def assert_same_evidence(found, wanted):
     ("sizes", "found"),
     [([9], [4, 4, 1]), ([3, 0, 5, 1], [4, 4, 1]), ([4], [4]), ([0], [0]), ([], [0])],
 )
-def test_windows_by_hand(sizes, found):
+def test_chunks_by_hand(sizes, found):
     ends = np.cumsum([0, *sizes])
     parts = [BATTLES[start:end] for start, end in itertools.pairwise(ends)]
-    cut = list(windows(parts))
-    assert [len(window) for window in cut] == found
-    assert [i for window in cut for i in window["id"]] == BATTLES["id"][: sum(sizes)].tolist()
+    cut = list(in_chunks(parts))
+    assert [len(chunk) for chunk in cut] == found
+    assert [i for chunk in cut for i in chunk["id"]] == BATTLES["id"][: sum(sizes)].tolist()
 
 
 @pytest.mark.usefixtures("_fours")
-def test_one_window_is_packed_ahead_and_no_more():
+def test_one_chunk_is_packed_ahead_and_no_more():
     begun = []
 
     def pack(_, battles):
@@ -134,7 +137,7 @@ def test_one_window_is_packed_ahead_and_no_more():
 
 
 @pytest.mark.usefixtures("_fours")
-def test_a_window_that_is_being_packed_does_not_delay_the_end():
+def test_a_chunk_that_is_being_packed_does_not_delay_the_end():
     ended = []
 
     def pack(stop, battles):
@@ -162,7 +165,7 @@ def test_packing_ends_where_it_is_stopped(configs):
 
 
 @pytest.mark.usefixtures("_fours")
-def test_several_windows_give_what_one_gives(one, configs, tmp_path, calls, capsys):
+def test_several_chunks_give_what_one_gives(one, configs, tmp_path, calls, capsys):
     extract_parts(configs, tmp_path)
     assert_same_evidence(tmp_path, one)
     assert (calls.items, calls.models) == (DISTINCT, 1)
@@ -172,7 +175,7 @@ def test_several_windows_give_what_one_gives(one, configs, tmp_path, calls, caps
         "train: battles 5-8 of 10: 8 distinct answers",
         "train: battles 9-10 of 10: 4 distinct answers",
     ]
-    # Of the last, one was read with the first window.
+    # Of the last, one was read with the first chunk.
     assert [line.split(", ")[1] for line in lines] == ["8 to read", "8 to read", "3 to read"]
     again = files(tmp_path)
     extract_parts(configs, tmp_path, [BATTLES])
@@ -182,7 +185,7 @@ def test_several_windows_give_what_one_gives(one, configs, tmp_path, calls, caps
 
 @pytest.mark.usefixtures("_fours")
 @pytest.mark.parametrize(("stop", "shards"), [(2, 0), (8, 3), (12, 4), (18, 6)])
-def test_interrupted_in_any_window_goes_on_to_the_same_bytes(
+def test_interrupted_in_any_chunk_goes_on_to_the_same_bytes(
     one, configs, tmp_path, calls, stop, shards
 ):
     extract_parts(configs, tmp_path / "calm")
@@ -214,7 +217,7 @@ def test_battles_without_numbers_are_named_once(configs, tmp_path, monkeypatch, 
     score = Scorer.score
     monkeypatch.setattr(Scorer, "score", lambda s, items: [x * np.nan for x in score(s, items)])
     battles = pd.concat([BATTLES, BATTLES[:2].assign(id=["x", "y"])])
-    extract([battles], len(battles), configs["llama"], tmp_path, "train")
+    extract_all(battles, configs["llama"], tmp_path, "train")
     told = capsys.readouterr().err
     assert told.count("not finite") == 1
     assert "numbers for 12 battles are not finite" in told

@@ -42,8 +42,8 @@ def test_memory_by_hand(configs, architecture, heads):
     _, here, there = estimate_reading(10**6, 300, config)
     weights = 4 * parameters_of(config)
     a_token = 48 * 64 + 14 * heads * 300
-    gpu = weights + 100_000 * a_token + reading_costs.GPU_CHUNK * LOGITS
-    cpu = weights + 300 * a_token + reading_costs.CHUNK * LOGITS
+    gpu = weights + 100_000 * a_token + reading_costs.GPU_ROWS * LOGITS
+    cpu = weights + 300 * a_token + reading_costs.HEAD_ROWS * LOGITS
     assert there.endswith(f", {gpu / 2**30:.1f} GiB")
     assert here.endswith(f", {cpu / 2**30:.1f} GiB")
 

@@ -11,8 +11,8 @@ from arena.swap import swap_battles
 from common.errors import Code
 from embeddings.backbone.config import load_config
 from embeddings.backbone.load import load_backbone
-from embeddings.frozen.extract import likelihood_view
-from embeddings.frozen.scoring import QUANTITIES, Scorer
+from embeddings.frozen.log_likelihood import QUANTITIES, likelihood_view
+from embeddings.frozen.scoring import Scorer
 from embeddings.frozen.states import HiddenStates
 from embeddings.prompts.answers import pack_battles
 from tests.helpers.errors import raises
@@ -62,7 +62,7 @@ def test_rows_are_those_of_the_scorer(calm, config):
     assert found.slots == [f"layer{n}.{name}" for n in (1, 2, 3, 4) for name in names]
     packed = pack_battles(BATTLES, config, backbone.tokenizer, "")
     by_key = {item.key: item for item in packed.items}
-    scorer = Scorer(backbone, packed.end_token, packed.opening)
+    scorer = Scorer(backbone, packed.end_token, packed.shared_prefix)
     for row in (0, 1, 9):
         for side, keys in zip(stored, (packed.key_a, packed.key_b), strict=True):
             scored, _ = scorer.score([by_key[keys[row]]])

@@ -9,8 +9,9 @@ import pytest
 from arena.feature_table import FeatureTable
 from common.errors import Code
 from common.run_dir import RunDir
+from embeddings import inference
 from embeddings.cache.shards import ShardStore
-from embeddings.frozen import answer_reader, language_model
+from embeddings.frozen import answer_reader
 from embeddings.frozen.language_model import LanguageModel
 from embeddings.frozen.likelihood import Likelihood, language_model_of
 from embeddings.frozen.states import HiddenStates
@@ -91,21 +92,6 @@ def test_answers_of_a_store_are_not_read(calm, config, counted, tmp_path):
     assert counted.items == 2 * (len(BATTLES) - len(FEW))
 
 
-def test_the_answers_read_last_are_remembered(calm, config, counted, monkeypatch):
-    monkeypatch.setattr(language_model, "REMEMBERED_ANSWERS", 2)
-    model = LanguageModel(config)
-    # More answers in one call than are remembered do not harm it.
-    assert_equal(model.read(FEW), calm, "train", [0, 1, 2])
-    model.read(FEW[:1])
-    counted.items = 0
-    model.read(FEW[:1])
-    assert counted.items == 0
-    model.read(FEW[1:2])
-    assert counted.items == 2
-    model.read(FEW[:1])
-    assert counted.items == 4
-
-
 def test_the_model_is_loaded_for_the_first_answer_and_kept(config, monkeypatch):
     loads, load = [], answer_reader.load_backbone
     monkeypatch.setattr(answer_reader, "load_backbone", lambda c: loads.append(c) or load(c))
@@ -126,9 +112,9 @@ def test_no_battles_give_no_rows(config):
 def test_few_answers_are_read_quietly_and_many_with_progress(config, capsys, monkeypatch):
     LanguageModel(config).read(FEW)
     assert capsys.readouterr() == ("", "")
-    monkeypatch.setattr(language_model, "QUIET_ANSWERS", 5)
+    monkeypatch.setattr(inference, "SHARD_ITEMS", 5)
     LanguageModel(config).read(FEW)
-    assert "6 of 6 answers" in capsys.readouterr().err
+    assert "tokens" in capsys.readouterr().err
 
 
 def test_the_view_of_a_run_gives_what_the_run_has_on_disk(run):

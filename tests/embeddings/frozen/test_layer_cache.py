@@ -84,7 +84,7 @@ def test_what_is_stored_is_not_read_again(configs, tmp_path, monkeypatch):
     sequences = distinct(examples(planted(3), config).pairs)
     lower_layers(config, top_of(2), tmp_path, sequences[1:])
     read = []
-    monkeypatch.setattr(pair_states, "fill", lambda store, todo, *_: read.extend(todo))
+    monkeypatch.setattr(pair_states, "read_into_store", lambda store, todo, *_: read.extend(todo))
     lower_layers(config, top_of(2), tmp_path, sequences)
     assert read == sequences[:1]
     monkeypatch.setattr(pair_states, "load_backbone", None)

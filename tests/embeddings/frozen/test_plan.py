@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from arena.swap import swap_battles
 from common.errors import Code, UserError
 from embeddings.backbone.config import BackboneConfig
-from embeddings.frozen import chunks as windows
+from embeddings.frozen import chunks
 from embeddings.frozen import plan as planning
 from embeddings.frozen.plan import ExtractionPlan, plan
 from embeddings.prompts.answers import pack_battles
@@ -119,40 +119,42 @@ def test_an_item_ends_with_its_answer():
     found = packed(tiny_battles((["Hi", "Why?"], ["Hello", "Because."], ["Hello", "No"])))
     (item,) = (item for item in found.items if item.key == found.key_a[0])
     assert TOKENIZER.decode(item.ids[item.content]) == "HelloBecause."
-    assert TOKENIZER.decode(item.ids[item.asked]) == "HiWhy?"
+    assert TOKENIZER.decode(item.ids[item.prompt]) == "HiWhy?"
     assert item.last == item.content[-1] == len(item.ids) - 1
-    assert TOKENIZER.decode(item.ids[item.bare_start :]) == "Because."
+    assert TOKENIZER.decode(item.ids[item.unconditional_start :]) == "Because."
     user = "<|start_header_id|>user<|end_header_id|>\n\n"
     model = "<|start_header_id|>assistant<|end_header_id|>\n\n"
-    assert TOKENIZER.decode(item.bare) == (f"<|begin_of_text|>{user}<|eot_id|>{model}Because.")
-    assert item.bare_length == len(TOKENIZER.encode("Because."))
+    assert TOKENIZER.decode(item.unconditional) == (
+        f"<|begin_of_text|>{user}<|eot_id|>{model}Because."
+    )
+    assert item.unconditional_length == len(TOKENIZER.encode("Because."))
     opening = f"<|begin_of_text|>{user[:-2]}"
-    assert TOKENIZER.decode(found.opening).startswith(opening)
-    read = len(item.ids) + len(item.bare) - 2 * len(found.opening)
-    assert item.tokens(len(found.opening)) == read
+    assert TOKENIZER.decode(found.shared_prefix).startswith(opening)
+    read = len(item.ids) + len(item.unconditional) - 2 * len(found.shared_prefix)
+    assert item.tokens == read
 
 
-def test_the_bare_reading_is_the_beginning_of_the_last_turn():
+def test_the_unconditional_pass_is_the_beginning_of_the_last_turn():
     battles = tiny_battles(("Why?", "The cat runs because the dog is green.", ""))
     few = packed(battles, replace(CONFIG, unconditional_tokens=3))
     (item,) = (item for item in few.items if item.key == few.key_a[0])
-    assert item.bare_length == 3
-    assert item.bare[-3:].tolist() == item.ids[item.bare_start :][:3].tolist()
+    assert item.unconditional_length == 3
+    assert item.unconditional[-3:].tolist() == item.ids[item.unconditional_start :][:3].tolist()
     (empty,) = (item for item in few.items if item.key == few.key_b[0])
-    assert (empty.bare_length, len(empty.bare)) == (0, 0)
+    assert (empty.unconditional_length, len(empty.unconditional)) == (0, 0)
     none = packed(battles, replace(CONFIG, unconditional_tokens=0))
-    assert [len(item.bare) for item in none.items] == [0, 0]
+    assert [len(item.unconditional) for item in none.items] == [0, 0]
     assert counted(none).tokens[1] == 0
 
 
-def test_the_bare_reading_stops_at_an_ellipsis():
+def test_the_unconditional_pass_stops_at_an_ellipsis():
     config = replace(CONFIG, unconditional_tokens=190)
     found = packed(tiny_battles(("Why?", "one two three " * 200, "")), config)
     item = found.items[0]
-    head = item.content[: item.bare_length]
-    assert 0 < item.bare_length < len(item.content)
-    assert np.array_equal(head, np.arange(head[0], head[0] + item.bare_length))
-    assert item.content[item.bare_length] > head[-1] + 1
+    head = item.content[: item.unconditional_length]
+    assert 0 < item.unconditional_length < len(item.content)
+    assert np.array_equal(head, np.arange(head[0], head[0] + item.unconditional_length))
+    assert item.content[item.unconditional_length] > head[-1] + 1
 
 
 def test_lines_say_what_will_be_read():
@@ -166,8 +168,8 @@ def test_lines_say_what_will_be_read():
     for low, high in ((0, 63), (64, 127), (128, 255)):
         n = sum(low <= length <= high for length in lengths)
         assert (f"{low}-{high}: {n}" in histogram) == (n > 0)
-    opening = len(found.opening)
-    bare = sum(len(item.bare) - opening for item in found.items if len(item.bare))
+    opening = len(found.shared_prefix)
+    bare = sum(len(item.unconditional) - opening for item in found.items if len(item.unconditional))
     total = sum(lengths) - opening * len(lengths)
     assert f"tokens to read {total + bare:,}: {total:,} with the prompt, {bare:,} without" in lines
 
@@ -195,7 +197,7 @@ def test_a_gated_backbone_is_counted_with_the_embedded_tokenizer(monkeypatch):
     monkeypatch.setattr(planning, "load_tokenizer", no_hub)
     found = plan([BATTLES], replace(CONFIG, parameters=10**9))
     assert found.lines()[0] == (
-        "  counted with the tokenizer of smollm2-135m: [TB208] toy is gated: accept its licence"
+        "  counted with the tokenizer of smollm2-135m: toy is gated: accept its licence"
     )
     assert found.lines()[1:] == counted(packed(BATTLES)).lines()
     with raises(Code.HUB_GATED):
@@ -220,7 +222,7 @@ def test_a_plan_of_parts_is_the_plan_of_the_whole(configs, monkeypatch):
     config = replace(configs["llama"], max_tokens=300)
     whole = plan([battles], config)
     assert (whole.battles, len(whole.seen), whole.truncated, whole.longest) == (5, 8, 1, 300)
-    monkeypatch.setattr(windows, "WINDOW", 2)
+    monkeypatch.setattr(chunks, "CHUNK", 2)
     found = plan([battles[:1], battles[1:4], battles[4:4], battles[4:]], config)
     assert found.lines() == whole.lines()
     for name, value in vars(whole).items():

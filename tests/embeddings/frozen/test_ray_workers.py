@@ -9,14 +9,15 @@ import sys
 import pytest
 
 from common.errors import Code
+from embeddings import inference
 from embeddings.cache.shards import ShardWriter
-from embeddings.frozen import answer_reader as reader
-from embeddings.frozen import chunks as windows
+from embeddings.frozen import chunks
 from embeddings.frozen import ray_workers as cluster
 from embeddings.frozen.extract import extract
 from embeddings.frozen.ray_workers import RayWorkers, shares
 from pipelines import extract as command
 from tests.helpers.errors import raises
+from tests.helpers.extracted import extract_all
 from tests.helpers.tiny import tiny_battles
 
 BATTLES = tiny_battles(
@@ -62,9 +63,7 @@ def test_more_actors_than_the_cluster_carries(nodes):
 def test_ray_is_missing(monkeypatch, configs, tmp_path):
     monkeypatch.setitem(sys.modules, "ray", None)
     with raises(Code.RAY_MISSING):
-        extract(
-            [BATTLES], len(BATTLES), configs["llama"], tmp_path, "train", read=RayWorkers().fill
-        )
+        extract([BATTLES], len(BATTLES), RayWorkers(configs["llama"]), tmp_path, "train")
 
 
 def test_options_of_a_cluster_without_one(capsys):
@@ -74,17 +73,17 @@ def test_options_of_a_cluster_without_one(capsys):
 
 @pytest.fixture
 def small(monkeypatch):
-    """Few battles are several windows of several shards."""
+    """Few battles are several chunks of several shards."""
     pytest.importorskip("ray")
-    monkeypatch.setattr(windows, "WINDOW", 6)
-    for module in (cluster, reader):
+    monkeypatch.setattr(chunks, "CHUNK", 6)
+    for module in (cluster, inference):
         monkeypatch.setattr(module, "SHARD_ITEMS", 4)
 
 
 @pytest.fixture
 def alone(small, configs, tmp_path):
     """What one process makes of the battles."""
-    extract([BATTLES], len(BATTLES), configs["llama"], tmp_path / "alone", "train")
+    extract_all(BATTLES, configs["llama"], tmp_path / "alone", "train")
     return tmp_path / "alone"
 
 
@@ -96,11 +95,11 @@ def test_two_actors_go_on_to_the_same_bytes(alone, configs, tmp_path, capsys):
     for path in lost:
         path.unlink()
     config = configs["llama"]
-    with RayWorkers(actors=2) as two:
-        extract([BATTLES], len(BATTLES), config, shared, "train", read=two.fill)
-        extract([OTHERS], len(OTHERS), config, shared, "test", read=two.fill)
+    with RayWorkers(config, actors=2) as two:
+        extract([BATTLES], len(BATTLES), two, shared, "train")
+        extract([OTHERS], len(OTHERS), two, shared, "test")
     assert capsys.readouterr().out.count("2 actors load") == 1
-    extract([OTHERS], len(OTHERS), config, alone, "test")
+    extract_all(OTHERS, config, alone, "test")
     assert files(shared) == files(alone)
     assert kept.stat().st_mtime_ns == stays
 
@@ -118,8 +117,8 @@ def test_actors_that_are_killed_are_started_again(alone, configs, tmp_path, monk
         add(self, *shard)
 
     monkeypatch.setattr(ShardWriter, "add", killing)
-    with RayWorkers(actors=2) as two:
-        extract([BATTLES], 10, configs["llama"], tmp_path / "shared", "train", read=two.fill)
+    with RayWorkers(configs["llama"], actors=2) as two:
+        extract([BATTLES], 10, two, tmp_path / "shared", "train")
     assert len(killed) == 2
     assert files(tmp_path / "shared") == files(alone)
 
@@ -128,13 +127,13 @@ def test_actors_that_are_killed_are_started_again(alone, configs, tmp_path, monk
 def test_no_cluster_at_an_address(small, configs, tmp_path):
     with (
         raises(Code.RAY_UNREACHABLE, match=r"127\.0\.0\.1:1"),
-        RayWorkers("127.0.0.1:1") as none,
+        RayWorkers(configs["qwen2"], "127.0.0.1:1") as none,
     ):
-        extract([BATTLES[:1]], 1, configs["qwen2"], tmp_path, "test", read=none.fill)
+        extract([BATTLES[:1]], 1, none, tmp_path, "test")
 
 
 @pytest.mark.exhaustive
 def test_another_model_on_an_actors_machine_is_one_line(small, configs, tmp_path, monkeypatch):
     monkeypatch.setattr(cluster, "fingerprint", lambda _: "another")
-    with raises(Code.RAY_MODEL_DIFFERS), RayWorkers() as one:
-        extract([BATTLES], 10, configs["llama"], tmp_path, "train", read=one.fill)
+    with raises(Code.RAY_MODEL_DIFFERS), RayWorkers(configs["llama"]) as one:
+        extract([BATTLES], 10, one, tmp_path, "train")

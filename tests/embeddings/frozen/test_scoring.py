@@ -12,7 +12,9 @@ from common.errors import Code
 from embeddings.backbone.config import load_config
 from embeddings.backbone.layers import layer_numbers
 from embeddings.backbone.load import load_backbone
-from embeddings.frozen.scoring import QUANTITIES, Scorer, _of_tokens, slot_names
+from embeddings.frozen.log_likelihood import QUANTITIES, of_logits
+from embeddings.frozen.pooling import slot_names
+from embeddings.frozen.scoring import Scorer
 from embeddings.prompts.answers import pack_battles
 from embeddings.prompts.chat_template import Encoder
 from tests.helpers.errors import raises
@@ -38,8 +40,8 @@ class Reader:
         self.config, self.backbone = config, load_backbone(config)
         self.tokenizer, self.model = self.backbone.tokenizer, self.backbone.model
         self.end = self.tokenizer.convert_tokens_to_ids(END[architecture])
-        opening = pack_battles(BATTLES, config, self.tokenizer, "").opening
-        self.scorer = Scorer(self.backbone, self.end, opening)
+        prefix = pack_battles(BATTLES, config, self.tokenizer, "").shared_prefix
+        self.scorer = Scorer(self.backbone, self.end, prefix)
 
     def items(self, battles=BATTLES):
         """The items of all A, then of all B."""
@@ -104,7 +106,7 @@ def test_tokens_by_hand():
     logits = torch.tensor([[2.0, 2.0, 0.0], [-3.0, 60.0, 1.0]])
     logs = torch.log_softmax(logits.double(), dim=-1)
     for wanted, likeliest in (([1, 1], [1, 1]), ([0, 2], [1, 0]), ([2, 0], [0, 0])):
-        picked, entropy, first = _of_tokens(logits, torch.tensor(wanted)).double()
+        picked, entropy, first = of_logits(logits, torch.tensor(wanted)).double()
         torch.testing.assert_close(picked, logs[[0, 1], wanted], rtol=1e-6, atol=0)
         torch.testing.assert_close(entropy, -(logs.exp() * logs).sum(dim=-1), rtol=1e-6, atol=1e-12)
         assert first.tolist() == likeliest
@@ -251,7 +253,7 @@ def test_threads_do_not_see_each_others_states(reader):
 
 def test_two_scorers_share_a_model(configs):
     reader = Reader(configs["qwen2"], "qwen2")
-    other = Scorer(reader.backbone, 0, reader.scorer.opening)
+    other = Scorer(reader.backbone, 0, reader.scorer.shared_prefix)
     (item, *_) = reader.items()
     states, values = other.score([item])
     found, numbers = reader.scorer.score([item])
@@ -261,11 +263,11 @@ def test_two_scorers_share_a_model(configs):
     assert values[0, end] != numbers[0, end]
 
 
-def test_without_an_opening_the_numbers_are_the_same(reader):
+def test_without_a_shared_prefix_the_numbers_are_the_same(reader):
     whole = Scorer(reader.backbone, reader.end, np.empty(0, dtype=np.int32))
     items = reader.items()
     states, values = whole.score(items)
-    assert len(reader.scorer.opening) > 0
+    assert len(reader.scorer.shared_prefix) > 0
     found, numbers = reader.scorer.score(items)
     np.testing.assert_allclose(found, states, rtol=2**-10, atol=1e-4)
     np.testing.assert_allclose(numbers, values, rtol=1e-5, atol=1e-5)

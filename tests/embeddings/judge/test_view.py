@@ -42,14 +42,14 @@ def run(tmp_path_factory):
 @pytest.fixture
 def reads(monkeypatch):
     """The number of sequences of every reading."""
-    counts, fill = [], cross_fit.fill
+    counts, fill = [], cross_fit.read_into_store
 
     def counting(store, todo, *how):
         counts.append(len(todo))
         fill(store, todo, *how)
 
-    monkeypatch.setattr(cross_fit, "fill", counting)
-    monkeypatch.setattr(pair_states, "fill", counting)
+    monkeypatch.setattr(cross_fit, "read_into_store", counting)
+    monkeypatch.setattr(pair_states, "read_into_store", counting)
     return counts
 
 

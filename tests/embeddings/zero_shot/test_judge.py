@@ -88,9 +88,11 @@ def test_what_was_said_is_not_read_again(configs, tmp_path, monkeypatch):
     first, all_of_them = asked(config, BATTLES[:1]), asked(config)
     (before,) = query_backbone([first], config, tmp_path)
     read = []
-    plain = verdict.fill
+    plain = verdict.read_into_store
     monkeypatch.setattr(
-        verdict, "fill", lambda said, todo, *how: (read.extend(todo), plain(said, todo, *how))
+        verdict,
+        "read_into_store",
+        lambda said, todo, *how: (read.extend(todo), plain(said, todo, *how)),
     )
     (after,) = query_backbone([all_of_them], config, tmp_path)
     assert {q.key for q in read} == {q.key for q in distinct(all_of_them)} - {
