@@ -56,7 +56,9 @@ def test_a_second_call_loads_nothing_and_reads_its_own_battles_only(run, monkeyp
     first = view.transform(battles(run)[:2])
     monkeypatch.setattr(judge, "load_backbone", None)
     monkeypatch.setattr(
-        judge, "read_into_store", lambda said, todo, *how: (counts.append(len(todo)), fill(said, todo, *how))
+        judge,
+        "read_into_store",
+        lambda said, todo, *how: (counts.append(len(todo)), fill(said, todo, *how)),
     )
     again = ZeroShotVerdict.of_run(run, "verdict-toy", shared)
     assert np.array_equal(again.transform(battles(run)[:3]).values[:2], first.values)
