@@ -23,7 +23,6 @@ from arena.feature_table import FeatureTable
 from arena.swap import SWAP
 from common.files import read_json, write_json
 from embeddings.backbone.config import BackboneConfig
-from embeddings.backbone.layers import first_pass
 from embeddings.backbone.load import default_device, load_backbone
 from embeddings.both_orders import columns, view_values
 from embeddings.cache.memory import MemoryStore, Store, kept
@@ -190,7 +189,9 @@ class Judges:
             lambda: Judge(load_backbone(self.config), recipe),
         ).load(self._weights(folder))
         read = partial(judge.read, inputs=self.frozen.inputs)
-        first_pass(judge.reader.decoder, judge.where)
+        if self.config.quantization != "none":
+            # bitsandbytes rearranges weights in their first pass: no two threads may do that.
+            read(todo[-1:])
         read_into_store(said, todo, read, what, BatchBudget(judge.batch_tokens), ragged)
 
     def _read_head(self, folder: Path, said: Store, todo: Sequence[PackedPair], what: str) -> None:
