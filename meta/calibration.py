@@ -132,7 +132,7 @@ class CalibrationResult:
 
     @property
     def position_bias(self) -> float:
-        """P(A) - P(B) less what the labels say, mean over rows; 0 where within 3 errors."""
+        """Mean P(A) - P(B) minus that of the labels; 0 where it is within 3 standard errors."""
         excess = (self.before - np.eye(3)[self.labels]) @ np.array([1.0, -1.0, 0.0])
         mean = float(excess.mean())
         return mean if abs(mean) > 3 * excess.std() / math.sqrt(len(excess)) else 0.0

@@ -111,7 +111,7 @@ def explained(run: RunDir, evidence: Dataset, folds: np.ndarray, scored: Scored)
     some = some_rows(len(labels))
     rows = np.union1d(some, confident_mistakes(scored.probabilities["meta"], labels))
     fold = folds[scored.rows[rows]]
-    reasons = reasons_unseen(scored.fusions, scored.design.take(rows), fold)
+    reasons = reasons_unseen(scored.stackers, scored.design.take(rows), fold)
     with atomic(run.reasons) as temporary:
         reasons.to_parquet(temporary, index=False)
     return {"importance": importance(reasons[np.isin(rows, some)])}
@@ -175,7 +175,7 @@ def train(run: RunDir, arguments: argparse.Namespace) -> None:
         probabilities[BAYES] = sample.truth(battles["id"])[scored.rows]
     found = figures(probabilities, labels[scored.rows], groups)
     found["swap_gap"] = scored.swap_gap
-    found["outer_folds"] = {"scored": list(scored.fusions), "of": len(np.unique(folds))}
+    found["outer_folds"] = {"scored": list(scored.stackers), "of": len(np.unique(folds))}
     meta = stage.stackers["meta"]
     found["model"] = {
         "params": meta.params,

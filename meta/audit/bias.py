@@ -5,7 +5,7 @@ votes (1 where A won) and the forecast P(A) / (P(A) + P(B)) are each regressed o
 difference x between A and B, by logistic regression without intercept. A forecast that is
 calibrated along x has the slope of the votes, whatever evidence it rests on: both regressions see
 the same battles, so what x goes along with (quality, above all) is the same in both slopes, and a
-gap between them is the model's own. Where it helps, the length is held equal.
+gap between them is the model's own. Where it helps, the length is held constant.
 
 The gap counts in the direction of the forecast's slope, and votes with the opposite slope count as
 a slope of 0: a positive gap is a bias, made or amplified by the model; a negative one means that
@@ -27,7 +27,7 @@ POSITION_EFFECT = 0.04
 """Share of A's wins minus B's at which a symmetric model loses .001 nats."""
 
 MIN_DECIDED, MIN_DIFFERENT = 60, 20
-"""Fewer decided battles, or fewer in which the answers differ in x, say nothing."""
+"""With fewer decided battles, or fewer in which the answers differ in x, a check does not apply."""
 
 MAX_DECIDED = 12_000
 """Decided battles that are looked at."""
@@ -168,7 +168,7 @@ def property_bias(
         x: float64 (m,), a difference A minus B; None where the design matrix lacks it.
         unit: what one unit of ``x`` is, in words.
         remedy: what to do about a bias.
-        equal_length: whether to hold the length ratio equal.
+        equal_length: whether to hold the length ratio constant.
 
     Returns:
         Figure: gap of the slopes in log-odds per unit; threshold ``SLOPE_GAP``; 99% interval. Fails

@@ -1,4 +1,4 @@
-"""Checks of calibration: do the probabilities hold, overall and for every kind of battle?"""
+"""Checks of calibration: are the probabilities right, overall and for every kind of battle?"""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class _Gap:
 
 @check("C12")
 def calibration_by_slice(context: AuditContext) -> Result:
-    """Does the forecast hold for every kind of battle?
+    """Is the forecast calibrated for every kind of battle?
 
     In each slice of enough battles, of every family that does not know the vote, two things are
     tested: the mean gap between forecast and votes of each class, by its clustered error, and the
@@ -85,8 +85,8 @@ def calibration_by_slice(context: AuditContext) -> Result:
         named = "; ".join(str(test) for test in ranked[:NAMED])
         meaning = (
             f"Off by more than chance and more than {CALIBRATION_GAP}: {len(failed)}, worst "
-            f"{named}. Do not trust probabilities there: give the model a column that tells these "
-            "battles apart, or calibrate them on their own."
+            f"{named}. Do not trust probabilities there: give the model a column that "
+            "identifies these battles, or calibrate them separately."
         )
     else:
         meaning = (
@@ -105,7 +105,7 @@ def calibration_by_slice(context: AuditContext) -> Result:
 
 @check("C13")
 def tie_rate(context: AuditContext) -> Result:
-    """Does the forecast promise as many ties as people give?
+    """Does the forecast predict as many ties as people vote?
 
     Figure: mean P(tie) minus the share of ties, on scored battles. Threshold: .02, which costs
     about .001 nats; fails where the figure is larger and its 99% interval excludes 0.
@@ -117,13 +117,13 @@ def tie_rate(context: AuditContext) -> Result:
     low, high = gap - SURE * error, gap + SURE * error
     fails = abs(gap) > CALIBRATION_GAP and (low > 0 or high < 0)
     meaning = (
-        "No temperature corrects that: calibrate with a bias of the ties, or weigh the ties."
+        "No temperature corrects that: calibrate with a bias of the ties, or weight the ties."
         if fails
         else "Ties are as frequent as forecast, as far as it matters."
     )
     return Result(
         "fail" if fails else "pass",
-        f"The forecast says {100 * forecast.mean():.1f}% ties, people gave "
+        f"The forecast predicts {100 * forecast.mean():.1f}% ties, people voted "
         f"{100 * ties.mean():.1f}% (difference {100 * gap:+.1f} points, 99% interval "
         f"{100 * low:+.1f} to {100 * high:+.1f}). {meaning}",
         gap,

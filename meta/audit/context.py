@@ -1,4 +1,4 @@
-"""What the audit looks at, and what a check says of it."""
+"""The input of the audit, and the result of a check."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class AuditContext:
     """Everything that a check may look at. Scored rows are unseen by what scored them."""
 
     battles: pd.DataFrame
-    """The sound training battles, canonical table, n rows."""
+    """The valid training battles, canonical table, n rows."""
     labels: np.ndarray
     """Their votes, int (n,): 0 A, 1 B, 2 tie."""
     rows: np.ndarray
@@ -36,14 +36,13 @@ class AuditContext:
     """The design matrix of the scored battles, m rows."""
     swap_gap: float
     """Largest |p(x) - unswap(p(swap x))|, see ``meta.metrics.scores.swap_gap``, over the scored
-    battles
-    and those that were exchanged in earnest, see ``meta.audit.exchange``."""
+    battles and those whose texts were exchanged, see ``meta.audit.exchange``."""
     test_battles: pd.DataFrame | None = None
-    """The sound test battles, where the run has any."""
+    """The valid test battles, where the run has any."""
     test_design: FeatureTable | None = None
     """Their design matrix, with the same columns."""
     one_order: np.ndarray | None = None
-    """Forecast of the scored battles in the given order alone, before both are averaged: (m, 3)."""
+    """Forecast of the scored battles in the file's order alone, before averaging: (m, 3)."""
     folds: np.ndarray | None = None
     """Fold of each training battle, int (n,)."""
     kinds: Mapping[str, ViewKind] = field(default_factory=dict)
@@ -113,23 +112,23 @@ class AuditContext:
             None where the design matrix has none of them. A missing value counts as 0.
         """
         ends = tuple(f".{signal}.diff" for signal in signals)
-        found = [i for i, name in enumerate(self.design.names) if name.endswith(ends)]
-        if not found:
+        columns = [i for i, name in enumerate(self.design.names) if name.endswith(ends)]
+        if not columns:
             return None
-        values = self.design.values[:, found].astype(np.float64)
+        values = self.design.values[:, columns].astype(np.float64)
         return np.asarray(np.nan_to_num(values).sum(axis=1))
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a check found."""
+    """The result of a check."""
 
     verdict: Verdict
     sentence: str
     """In plain words: what was measured, what it means, what to do."""
     figure: float | None = None
     threshold: float | None = None
-    """What the figure is held against; the check's docstring says how."""
+    """Of the figure; the check's docstring says how they are compared."""
     interval: tuple[float | None, float | None] = (None, None)
     """Of the figure; 95% unless the sentence says otherwise."""
 

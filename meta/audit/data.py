@@ -24,7 +24,7 @@ DRIFT_FOLDS, DRIFT_ROUNDS = 3, 60
 MAX_DRIFT_ROWS = 3_000
 """Rows of either file that the model is trained and scored on."""
 MIN_DRIFT_ROWS = 50
-"""Rows of either file under which no drift could be told from chance."""
+"""Rows of either file below which drift cannot be distinguished from chance."""
 DRIFT_PARAMS = {
     "objective": "binary",
     "learning_rate": 0.1,
@@ -52,13 +52,13 @@ NAMED = 5
 def drift(context: AuditContext) -> Result:
     """Are the test battles like the training battles?
 
-    A small LightGBM model, cross-fitted by group, tells scored training battles from test battles.
-    The figure is its AUC: .5 where they are alike. Views whose values come from models that saw
-    votes are left out: their training values rest on fewer battles than their test values, which is
-    no drift of the data. Threshold: AUC .64, which for two normal distributions is a shift of half
-    a standard deviation and a population stability index of .25, the value from which credit
-    scoring calls for action (Siddiqi 2006, Credit Risk Scorecards). Fails where the AUC is above
-    and its 95% interval lies above .5.
+    A small LightGBM model, cross-fitted by group, distinguishes scored training battles from test
+    battles. The figure is its AUC: .5 where they are alike. Views whose values come from models
+    that saw votes are left out: their training values rest on fewer battles than their test values,
+    which is no drift of the data. Threshold: AUC .64, which for two normal distributions is a shift
+    of half a standard deviation and a population stability index of .25, the value from which
+    credit scoring calls for action (Siddiqi 2006, Credit Risk Scorecards). Fails where the AUC is
+    above and its 95% interval lies above .5.
     """
     if context.test_battles is None or context.test_design is None:
         return not_applicable("The run has no test battles.")
@@ -80,7 +80,7 @@ def drift(context: AuditContext) -> Result:
     is_test = np.repeat([False, True], [len(train), len(test)])
     scores = _cross_fitted(np.concatenate([one, two]), is_test, groups)
     if scores is None:
-        return not_applicable("Too few prompt groups to tell drift from memory.")
+        return not_applicable("Too few prompt groups to distinguish drift from memory.")
     auc, error = auc_with_error(scores, is_test, groups)
     low, high = auc - 1.96 * error, auc + 1.96 * error
     # NaN is a value of its own, below all others.
@@ -97,7 +97,7 @@ def drift(context: AuditContext) -> Result:
     )
     return Result(
         "fail" if fails else "pass",
-        f"A model tells test from training battles with an AUC of {auc:.3f} (95% interval "
+        f"A model distinguishes test from training battles with an AUC of {auc:.3f} (95% interval "
         f"{low:.3f} to {high:.3f}; {len(train):,} and {len(test):,} battles). {meaning}. Columns "
         f"that differ most, by Kolmogorov-Smirnov distance: {columns}.",
         auc,
@@ -122,7 +122,7 @@ def _cross_fitted(x: np.ndarray, y: np.ndarray, groups: np.ndarray) -> np.ndarra
 
 @check("C09")
 def prompt_leak(context: AuditContext) -> Result:
-    """Does the test file hold prompts or pairs of answers of the training file?
+    """Does the test file contain prompts or pairs of answers of the training file?
 
     Figure: share of the test battles whose normalised prompt, or unordered pair of answers, occurs
     in training (``arena.folds``). Threshold: .01. A repeated battle can gain about a nat, so a

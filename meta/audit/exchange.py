@@ -1,6 +1,6 @@
-"""The swap gap of battles that are really exchanged: their handcrafted signals are computed again.
+"""The swap gap of battles whose texts are exchanged: their handcrafted signals are recomputed.
 
-Exchanging a design matrix by its declared parities says nothing of the parities: both orders are
+Exchanging a design matrix by its declared parities does not test the parities: both orders are
 averaged, so the forecast follows them whether they are right or wrong.
 """
 
@@ -16,10 +16,10 @@ from meta.metrics.scores import swap_gap
 from meta.stack.stacker import Stacker
 
 ROWS = 50
-"""Battles that are exchanged: a column that a forecast rests on varies among so many."""
+"""Battles that are exchanged: a column that the model uses varies among so many."""
 
 
-def exchange_gap(fusion: Stacker, battles: pd.DataFrame, design: FeatureTable) -> float:
+def exchange_gap(stacker: Stacker, battles: pd.DataFrame, design: FeatureTable) -> float:
     """Largest |p(x) - unswap(p(swap x))| over ``ROWS`` battles, drawn the same way every time.
 
     Handcrafted columns of the exchanged battles come from the exchanged texts, where the code still
@@ -27,8 +27,8 @@ def exchange_gap(fusion: Stacker, battles: pd.DataFrame, design: FeatureTable) -
     a handcrafted column that the model uses has a wrong parity, or comes from other code.
 
     Args:
-        fusion: the model.
-        battles: canonical table, n sound battles.
+        stacker: the model.
+        battles: canonical table, n valid battles.
         design: their design matrix, n rows, with the model's columns.
     """
     rows = subsample(len(battles), ROWS)
@@ -40,4 +40,4 @@ def exchange_gap(fusion: Stacker, battles: pd.DataFrame, design: FeatureTable) -
         if f"style.{name}" in place:
             values[:, place[f"style.{name}"]] = signals.values[:, i]
     exchanged = FeatureTable(straight.ids, values, straight.columns)
-    return swap_gap(fusion.predict(straight), fusion.predict(exchanged))
+    return swap_gap(stacker.predict(straight), stacker.predict(exchanged))

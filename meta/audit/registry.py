@@ -1,4 +1,4 @@
-"""The checks by their codes. No code is given twice, so reports of different days compare."""
+"""The checks by their codes. A code is never reused, so that reports of different days compare."""
 
 from __future__ import annotations
 

@@ -51,11 +51,11 @@ def worse_than_null(context: AuditContext) -> Result:
         f"against {name} ({hardest.words})."
     )
     if hardest.high < 0:
-        meaning = f"It beats {', '.join(against)}, so the evidence tells something of the votes."
+        meaning = f"It beats {', '.join(against)}, so the views carry information about the votes."
     elif hardest.low > 0:
-        meaning = f"It is worse than {name}: do not use it; look for damaged views or labels first."
+        meaning = f"It is worse than {name}: do not use it, and look for damaged views or labels."
     else:
-        meaning = f"That it beats {name} is not shown: gather more battles, or better evidence."
+        meaning = f"That it beats {name} is not shown: collect more battles, or better views."
     return Result(
         "pass" if hardest.high < 0 else "fail",
         f"{measured} {meaning}",
@@ -101,8 +101,8 @@ def golden_feature(context: AuditContext) -> Result:
     even a column that knew the majority would stay near .9. The AUC must also be surer than chance,
     corrected for the number of columns.
 
-    It fails too where the most telling column alone, cross-fitted, has a lower log loss than the
-    whole.
+    It also fails where the most predictive column alone, cross-fitted, has a lower log loss than
+    meta.
     """
     if not context.design.columns or not len(context.rows):
         return not_applicable("There is no column, or no scored battle.")
@@ -114,7 +114,7 @@ def golden_feature(context: AuditContext) -> Result:
     auc, z = np.full(len(names), 0.5), np.zeros(len(names))
     auc[flips], auc[~flips] = np.maximum(side, 1 - side), np.maximum(tie, 1 - tie)
     z[flips], z[~flips] = np.abs(side_z), np.abs(tie_z)
-    # Among columns that chance explains as well as anything, the surest one is the most telling.
+    # Among columns that chance explains as well as anything, the surest one is the most predictive.
     sure = z > norm.isf(CHANCE / (2 * len(names)))
     top = int(np.argmax(np.where(sure, auc, 0.0))) if sure.any() else int(z.argmax())
     golden = bool(sure[top] and auc[top] >= GOLDEN_AUC)
@@ -123,16 +123,16 @@ def golden_feature(context: AuditContext) -> Result:
     beats = against.high < 0
     outcome = "the side" if flips[top] else "ties"
     measured = (
-        f"The most telling of {len(names):,} columns is {names[top]}, which tells {outcome} with "
-        f"an AUC of {auc[top]:.3f} ({len(rows):,} battles). Alone it has a log loss "
-        f"{against.difference:+.4f} against the whole ({against.words})."
+        f"The most predictive of {len(names):,} columns is {names[top]}, which predicts {outcome} "
+        f"with an AUC of {auc[top]:.3f} ({len(rows):,} battles). Alone it has a log loss "
+        f"{against.difference:+.4f} against meta ({against.words})."
     )
     if golden:
-        meaning = "No property of the texts tells so much: find out how the vote got into it."
+        meaning = "No property of the texts predicts so well: find out how the vote got into it."
     elif beats:
-        meaning = "One column beats the whole: the others only add noise, or the whole is damaged."
+        meaning = "One column beats meta: the others only add noise, or the model is damaged."
     else:
-        meaning = "No column gives the vote away."
+        meaning = "No column reveals the vote."
     return Result(
         "fail" if golden or beats else "pass", f"{measured} {meaning}", float(auc[top]), GOLDEN_AUC
     )
@@ -170,7 +170,7 @@ def too_few_groups(context: AuditContext) -> Result:
     Figure: half the width of the 95% interval of meta's log loss, by bootstrap over prompt groups.
     Threshold: .03. From the class prior to the length of the answers alone the log loss of the
     LMSYS votes falls by .032 (1.097 to 1.065); a run that cannot see that step cannot rank
-    evidence. Some 900 battles of different prompts suffice.
+    views. Some 900 battles of different prompts suffice.
 
     It fails too where one prompt group holds a fifth of the scored battles, or a fold of training
     battles is less than half as large as the folds are on average.
@@ -188,12 +188,12 @@ def too_few_groups(context: AuditContext) -> Result:
         smallest = float(rows.min() / rows.mean())
     faults = []
     if half > LOSS_HALF_WIDTH:
-        faults.append("gather more battles of other prompts before you compare settings")
+        faults.append("collect more battles of other prompts before you compare settings")
     if largest > LARGEST_GROUP:
         faults.append("one prompt group decides the figures: keep fewer of its battles")
     if smallest < SMALLEST_FOLD:
         faults.append("the folds are uneven: choose fewer")
-    meaning = "; ".join(faults) if faults else "that suffices to tell kinds of evidence apart"
+    meaning = "; ".join(faults) if faults else "that suffices to compare views"
     return Result(
         "fail" if faults else "pass",
         f"The log loss {losses.mean():.4f} is known to ±{half:.4f} (95%), from {len(losses):,} "
@@ -224,13 +224,13 @@ def worse_than_a_part(context: AuditContext) -> Result:
     name, best = max(against.items(), key=lambda item: item[1].low)
     fails = best.low > 0 and best.difference > EXCESS_LOSS
     meaning = (
-        f"What was added to {name} only hurts: leave it out, or give more battles to tune on."
+        f"What was added to {name} only hurts: leave it out, or tune on more battles."
         if fails
-        else "Nothing that was added hurts, as far as so many battles tell."
+        else "Nothing that was added hurts, as far as so many battles show."
     )
     return Result(
         "fail" if fails else "pass",
-        f"Against {name}, the strongest of {len(against)} parts, the whole has a log loss "
+        f"Against {name}, the strongest of {len(against)} parts, meta has a log loss "
         f"{best.difference:+.4f} ({best.words}). {meaning}",
         best.difference,
         EXCESS_LOSS,
@@ -242,12 +242,12 @@ def worse_than_a_part(context: AuditContext) -> Result:
 def parity(context: AuditContext) -> Result:
     """Do the columns behave under a swap as they declare?
 
-    Who stands first is a draw, so a column that stays the same under a swap cannot tell which side
-    wins (but for people's slight preference for A), and one that flips cannot tell by its sign
-    whether there is a tie. A column that does was declared wrongly, or the file does not draw the
-    sides. Figure: the largest |AUC - .5| of a column for what it must not tell, among those beyond
-    chance (corrected for the number of columns), 0 where there is none. Threshold: .05, out of
-    reach of a sound column at a position effect of .007.
+    Which answer is first is random, so a column that stays the same under a swap cannot predict
+    which side wins (except for people's slight preference for A), and one that flips cannot predict
+    by its sign whether there is a tie. A column that does was declared wrongly, or the file does
+    not shuffle the sides. Figure: the largest |AUC - .5| of a column for what it must not predict,
+    among those beyond chance (corrected for the number of columns), 0 where there is none.
+    Threshold: .05, out of reach of a correct column at a position effect of .007.
     """
     if not context.design.columns or not len(context.rows):
         return not_applicable("There is no column, or no scored battle.")
@@ -263,12 +263,14 @@ def parity(context: AuditContext) -> Result:
     fails = figure > PARITY_AUC
     if figure > 0:
         outcome = "a tie by its sign" if flips[top] else "the side that wins"
-        measured = f"{names[top]} tells {outcome} with an AUC of {auc[top]:.3f}."
+        measured = f"{names[top]} predicts {outcome} with an AUC of {auc[top]:.3f}."
     else:
-        measured = f"None of {len(names):,} columns tells beyond chance what its parity excludes."
+        measured = (
+            f"None of {len(names):,} columns predicts beyond chance what its parity excludes."
+        )
     meaning = (
-        "Its declared parity is wrong, or the file sorts the sides: the model averages this "
-        "evidence away. Correct the view's parity."
+        "Its declared parity is wrong, or the file sorts the sides: the model averages it "
+        "away. Correct the view's parity."
         if fails
         else "The parities hold."
     )

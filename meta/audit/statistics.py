@@ -14,8 +14,8 @@ from meta.audit.context import AuditContext
 from meta.metrics.scores import clustered, placements
 
 SURE = 2.576
-"""Standard errors of a 99% interval, by which checks judge that hold a figure against one value: of
-a sound model each of them fails one audit in a hundred, not one in twenty."""
+"""Standard errors of a 99% interval, for checks that compare a figure with one value: each of them
+fails one audit of a correct model in a hundred, not one in twenty."""
 
 STEPS = 25
 """Newton steps of a logistic fit; some six suffice."""
@@ -107,7 +107,7 @@ def slope_gap(
     """Slope of a forecast and of the votes on the first column, and the error of their difference.
 
     Args:
-        x: float64 (n, p); the other columns are held equal.
+        x: float64 (n, p); the other columns are held constant.
         forecast: float64 (n,), forecast that A wins.
         votes: float64 (n,), 1 where A won.
         groups: group of each row, (n,).
@@ -117,8 +117,8 @@ def slope_gap(
         Slope of the forecast's log-odds, slope of the votes' log-odds, bootstrap standard error of
         the first minus the second.
     """
-    whole = np.ones((1, len(x)))
-    ours, theirs = (float(soft_logistic(x, y, whole)[0, 0]) for y in (forecast, votes))
+    unit = np.ones((1, len(x)))
+    ours, theirs = (float(soft_logistic(x, y, unit)[0, 0]) for y in (forecast, votes))
     weights = group_weights(groups, draws)
     gaps = [
         soft_logistic(x, forecast, chunk)[:, 0] - soft_logistic(x, votes, chunk)[:, 0]

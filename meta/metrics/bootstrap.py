@@ -60,7 +60,7 @@ def resampled_means(values: np.ndarray, groups: np.ndarray, draws: int = DRAWS) 
 class Comparison:
     """A paired difference of mean log losses (first minus second), with its 95% interval.
 
-    All but the difference is NaN where there is only one group, about which nothing can be said.
+    All but the difference is NaN where there is only one group, which gives no interval.
     """
 
     difference: float
@@ -105,7 +105,7 @@ def intervals(
         groups: prompt group of each row, (n,).
 
     Returns:
-        By figure. None where there is one group only, about which nothing can be said, and where
+        By figure. None where there is only one group, which gives no interval, and where
         a figure has no value.
     """
     if len(np.unique(groups)) < 2:
@@ -133,7 +133,7 @@ def intervals(
     with np.errstate(invalid="ignore"):
         # To first order the AUC of a draw is the sum of both sides' mean places less the AUC.
         auc = (placed / shares).sum(axis=1) - decisive_auc(probabilities, labels)
-    found: dict[str, Interval | None] = {
+    by_figure: dict[str, Interval | None] = {
         "log_loss": _percentiles(loss),
         "brier": _percentiles(squares),
         "accuracy": _percentiles(hit),
@@ -141,8 +141,8 @@ def intervals(
         "auc": None,
     }
     if np.isfinite(auc).any():
-        found["auc"] = np.clip(_percentiles(auc[np.isfinite(auc)]), 0.0, 1.0).tolist()
-    return found
+        by_figure["auc"] = np.clip(_percentiles(auc[np.isfinite(auc)]), 0.0, 1.0).tolist()
+    return by_figure
 
 
 def _percentiles(drawn: np.ndarray) -> Interval:
@@ -153,24 +153,25 @@ def _percentiles(drawn: np.ndarray) -> Interval:
 def ece_interval(gaps: np.ndarray, drawn: np.ndarray) -> Interval:
     """Interval of the true class-wise ECE, which the ECE of a sample exceeds by its noise.
 
-    A resample adds that noise once more, so percentiles of resampled ECEs lie too high: in
-    simulations of 300 to 3,000 rows they held the true ECE of a calibrated forecast in none of 200
-    samples. Here the true gaps are taken to be t times those seen, and the interval is of the t
-    under which, with the noise of the resamples, the ECE seen is an ordinary one: it held the true
-    ECE in 86 to 98% of the samples (docs/LOG.md). It is widened to hold the figure itself.
+    A resample adds that noise once more, so percentiles of resampled ECEs are too high: in
+    simulations of 300 to 3,000 rows they covered the true ECE of a calibrated forecast in none of
+    200 samples. Here the true gaps are assumed to be t times the observed ones, and the interval is
+    of the t for which the observed ECE, with the noise of the resamples, lies between the
+    percentiles: it covered the true ECE in 86 to 98% of the samples (docs/LOG.md). It is widened to
+    include the figure itself.
 
     Args:
         gaps: mean gaps of the bins of all classes, (3 * bins,).
         drawn: the same of each resample, (draws, 3 * bins).
     """
-    seen = float(np.abs(gaps).sum() / 3)
+    observed = float(np.abs(gaps).sum() / 3)
     noise = drawn - gaps
-    if seen == 0.0:
+    if observed == 0.0:
         return [0.0, 0.0]
-    reach = 1.0 + float(np.quantile(np.abs(noise).sum(axis=1) / 3, TAILS[1])) / seen
-    ordinary = []
-    for t in np.linspace(0.0, reach, 41):
+    largest = 1.0 + float(np.quantile(np.abs(noise).sum(axis=1) / 3, TAILS[1])) / observed
+    compatible = []
+    for t in np.linspace(0.0, largest, 41):
         low, high = np.quantile(np.abs(t * gaps + noise).sum(axis=1) / 3, TAILS)
-        if low <= seen <= high:
-            ordinary.append(t * seen)
-    return [float(min([*ordinary, seen])), float(max([*ordinary, seen]))]
+        if low <= observed <= high:
+            compatible.append(t * observed)
+    return [float(min([*compatible, observed])), float(max([*compatible, observed]))]

@@ -44,9 +44,9 @@ def guesses(probabilities: np.ndarray) -> np.ndarray:
 
 
 def hits(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """What each row's label has of :func:`guesses`, float64 (n,): 1, 0, or 1 / 2 or 1 / 3."""
-    found: np.ndarray = guesses(probabilities)[np.arange(len(labels)), labels]
-    return found
+    """The share of each row's label in :func:`guesses`, float64 (n,): 1, 0, or 1 / 2 or 1 / 3."""
+    share: np.ndarray = guesses(probabilities)[np.arange(len(labels)), labels]
+    return share
 
 
 def accuracy(probabilities: np.ndarray, labels: np.ndarray) -> float:
@@ -107,8 +107,8 @@ def bins_of(probabilities: np.ndarray, bins: int = 10) -> np.ndarray:
     ranks = np.array_split(np.arange(len(probabilities)), bins)
     of_rank = np.repeat(np.arange(bins), [len(part) for part in ranks])
     first = [np.searchsorted(np.sort(forecast), forecast) for forecast in probabilities.T]
-    found: np.ndarray = of_rank[np.stack(first, axis=1)]
-    return found
+    bin_of: np.ndarray = of_rank[np.stack(first, axis=1)]
+    return bin_of
 
 
 def gaps_by_bin(probabilities: np.ndarray, labels: np.ndarray, bins: int = 10) -> np.ndarray:
@@ -116,10 +116,10 @@ def gaps_by_bin(probabilities: np.ndarray, labels: np.ndarray, bins: int = 10) -
 
     The class-wise ECE is a third of the sum of the columns' absolute means.
     """
-    n, found = len(labels), bins_of(probabilities, bins)
+    n, bin_of = len(labels), bins_of(probabilities, bins)
     gaps = np.zeros((n, 3 * bins))
     for c in range(3):
-        gaps[np.arange(n), c * bins + found[:, c]] = probabilities[:, c] - (labels == c)
+        gaps[np.arange(n), c * bins + bin_of[:, c]] = probabilities[:, c] - (labels == c)
     return gaps
 
 
@@ -134,7 +134,7 @@ def classwise_ece(probabilities: np.ndarray, labels: np.ndarray, bins: int = 10)
 def clustered(values: np.ndarray, groups: np.ndarray) -> tuple[float, float]:
     """Mean and its standard error where rows of one group are not independent.
 
-    The error is infinite where there is only one group, about which nothing can be said.
+    The error is infinite where there is only one group.
 
     Args:
         values: float (n,).
@@ -169,11 +169,11 @@ def ece_by_chance(
         bins: as in ``classwise_ece``.
     """
     n, residuals = len(labels), probabilities - np.eye(3)[labels]
-    found = bins_of(probabilities, bins)
+    bin_of = bins_of(probabilities, bins)
     means, deviations = [], []
     for c in range(3):
         variance = probabilities[:, c] * (1 - probabilities[:, c])
-        of_bins = np.bincount(found[:, c], weights=variance, minlength=bins)
+        of_bins = np.bincount(bin_of[:, c], weights=variance, minlength=bins)
         scatter = residuals[:, c].std()
         _, error = clustered(residuals[:, c], groups)
         if scatter > 0 and np.isfinite(error):

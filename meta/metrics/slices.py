@@ -1,7 +1,7 @@
 """Slices of a table of battles, and the scores of each.
 
-A family of slices puts every battle into one slice. The names depend on the battle alone, but for
-the languages, of which the rare ones are one slice.
+A family of slices puts every battle into one slice. The names depend on the battle alone, except
+for languages, of which the rare ones share a slice.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def name_slices(
     # Of the null's columns these two are log((1 + a) / (1 + b)) and log(1 + a + b).
     characters, ratio = np.expm1(sym[:, 1]), np.exp(np.abs(anti[:, 1]))
     prompts = _prompts(battles)
-    found = {
+    families = {
         "length": np.array(BY_LENGTH)[np.digitize(characters.round(), LENGTHS)],
         "length gap": np.array(BY_GAP)[np.digitize(ratio, GAPS)],
         "language": _languages(prompts),
@@ -78,10 +78,10 @@ def name_slices(
         ),
     }
     if labels is not None:
-        found = {WINNER: np.array(OUTCOMES)[labels], **found}
+        families = {WINNER: np.array(OUTCOMES)[labels], **families}
     if source is not None:
-        found["source"] = np.asarray(source, dtype=np.str_)
-    return found
+        families["source"] = np.asarray(source, dtype=np.str_)
+    return families
 
 
 def _prompts(battles: pd.DataFrame) -> list[Text]:
@@ -100,7 +100,7 @@ def _steps(edges: tuple[float, ...], unit: str) -> list[str]:
 
 
 BY_LENGTH, BY_GAP = _steps(LENGTHS, "characters"), _steps(GAPS, "times")
-"""Slices in the order in which they are told: short to long."""
+"""Slices in their order, short to long."""
 
 
 def _languages(prompts: list[Text]) -> np.ndarray:

@@ -1,1 +1,1 @@
-"""What a run found: as JSON, as a table for the terminal, and as one page for a browser."""
+"""Results of a run: as JSON, as a table for the terminal, and as one page for a browser."""

@@ -62,12 +62,12 @@ STYLE: dict[Any, Any] = {
 
 
 def _draw(width: int, height: int, title: str, paint: Callable[[Axes], None]) -> Markup:
-    """What ``paint`` puts on the axes as an element of a page.
+    """Draw ``paint`` on axes, as an element of a page.
 
     Args:
         width: in CSS pixels, where letters are as large as the page's small ones.
         height: in CSS pixels.
-        title: what the drawing says, for those who cannot see it.
+        title: the drawing's content, for screen readers.
         paint: draws.
     """
     buffer = io.StringIO()
@@ -169,8 +169,8 @@ def reliability(predictions: Predictions, c: int) -> Markup:
         axes.grid(color=RULE, lw=0.8)
         axes.set_axisbelow(True)
 
-    said = "; ".join(f"{a:.0%} forecast, {b:.0%} voted" for a, b in zip(x, y, strict=True))
-    return _draw(260, 260, f"Reliability of P({CLASS_NAMES[c]}): {said}", paint)
+    description = "; ".join(f"{a:.0%} forecast, {b:.0%} voted" for a, b in zip(x, y, strict=True))
+    return _draw(260, 260, f"Reliability of P({CLASS_NAMES[c]}): {description}", paint)
 
 
 def simplex(predictions: Predictions, c: int) -> Markup:
@@ -206,8 +206,8 @@ def simplex(predictions: Predictions, c: int) -> Markup:
         axes.axis("off")
 
     mean = forecast.mean(axis=0) if len(forecast) else np.zeros(3)
-    said = ", ".join(f"{n} {p:.0%}" for n, p in zip(CLASS_NAMES, mean, strict=True))
-    title = f"Forecasts of the {len(forecast):,} battles voted {CLASS_NAMES[c]}; mean {said}"
+    description = ", ".join(f"{n} {p:.0%}" for n, p in zip(CLASS_NAMES, mean, strict=True))
+    title = f"Forecasts of the {len(forecast):,} battles voted {CLASS_NAMES[c]}; mean {description}"
     return _draw(260, 236, title, paint)
 
 
@@ -221,17 +221,17 @@ def importance(families: Sequence[str], side: Sequence[float], tie: Sequence[flo
         _rows(axes, families, "mean change of log-odds")
         axes.figure.legend(loc="outside upper right", ncols=2, labelcolor=INK)
 
-    said = ", ".join(
+    description = ", ".join(
         f"{f} {s:.2f} and {t:.2f}" for f, s, t in zip(families, side, tie, strict=True)
     )
-    title = f"Mean change of the log-odds of side and tie by family: {said}"
+    title = f"Mean change of the log-odds of side and tie by family: {description}"
     return _draw(430, 84 + 26 * len(families), title, paint)
 
 
 def ablation(
     views: Sequence[str], lower_by: Sequence[float], intervals: Sequence[Sequence[float]]
 ) -> Markup:
-    """How much log loss the whole gains by each view, with its interval."""
+    """How much each view lowers the log loss of all views, with its interval."""
 
     def paint(axes: Axes) -> None:
         y = np.arange(len(views))[::-1]
@@ -240,5 +240,5 @@ def ablation(
         axes.plot(lower_by, y, "o", color=ACCENT, ms=6)
         _rows(axes, [f"without {view}" for view in views], "log loss is higher by")
 
-    said = ", ".join(f"{v} {d:+.4f}" for v, d in zip(views, lower_by, strict=True))
-    return _draw(390, 60 + 25 * len(views), f"Log loss gained by each view: {said}", paint)
+    description = ", ".join(f"{v} {d:+.4f}" for v, d in zip(views, lower_by, strict=True))
+    return _draw(390, 60 + 25 * len(views), f"Log loss gained by each view: {description}", paint)

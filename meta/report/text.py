@@ -1,4 +1,4 @@
-"""Texts that nobody trusts, made fit to be shown. Escaping is the template's job."""
+"""Untrusted texts, made visible and writable. Escaping is the template's job."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _VISIBLE = {
 
 
 def clean(text: str) -> str:
-    """The text with everything visible that is not, and nothing that UTF-8 cannot hold."""
+    """The text with invisible characters made visible, and without what UTF-8 cannot encode."""
     return text.replace("\r\n", "\n").translate(_VISIBLE)
 
 
@@ -37,11 +37,11 @@ class Shown:
 
 def shown(turns: Sequence[str | None], longest: int = LONGEST) -> Shown:
     """The first ``longest`` characters of the turns together."""
-    found: list[str | None] = []
+    visible: list[str | None] = []
     left = longest
     for turn in turns:
         if left <= 0:
             break
-        found.append(None if turn is None else clean(turn[:left]))
+        visible.append(None if turn is None else clean(turn[:left]))
         left -= len(turn or "")
-    return Shown(found, max(0, sum(len(turn or "") for turn in turns) - longest))
+    return Shown(visible, max(0, sum(len(turn or "") for turn in turns) - longest))

@@ -1,9 +1,9 @@
 """LightGBM's text format, checked before LightGBM reads it.
 
-Its reader believes what the text says: a child beyond the arrays ends the process, one that points
-back at its parent never ends. So a text that nobody trusts is held here to what LightGBM 4.7 writes
-of numerical splits (``GBDT::SaveModelToString``, ``Tree::ToString``), and what follows the trees
-(importances, parameters of the training), which no prediction needs, is left out.
+Its reader trusts the text: a child beyond the arrays crashes the process, one that points back at
+its parent makes an endless loop. So an untrusted text is compared here with what LightGBM 4.7
+writes of numerical splits (``GBDT::SaveModelToString``, ``Tree::ToString``), and what follows the
+trees (importances, parameters of the training), which no prediction needs, is left out.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ NUMBER = r"-?(?:\d+(?:\.\d*)?(?:e[-+]?\d{1,3})?|inf|nan)"
 
 
 def checked(text: str, features: int, classes: int) -> str:
-    """The header and the trees of a sound booster, as they are in its text.
+    """The header and the trees of a valid booster, as they are in its text.
 
     Args:
         text: ``Booster.model_to_string()``, or what claims to be one.
@@ -70,7 +70,7 @@ def checked(text: str, features: int, classes: int) -> str:
     count = header["tree_sizes"].count(" ") + 1
     sizes = _array(header["tree_sizes"], count, INTEGER)
     if count % classes:
-        raise ValueError(f"{count} trees are no whole number of iterations")
+        raise ValueError(f"{count} trees are not a whole number of iterations")
     place = len(top) + 2
     for number, size in enumerate(map(int, sizes)):
         block = text[place : place + size]

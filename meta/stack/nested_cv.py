@@ -42,7 +42,7 @@ class Scored:
     """The design matrix of ``meta`` on the scored rows."""
     one_order: np.ndarray
     """``meta`` from the file's order alone, before both are averaged: float64 (m, 3)."""
-    fusions: dict[int, Stacker]
+    stackers: dict[int, Stacker]
     """The stackers that predicted ``meta``, by outer fold."""
 
 

@@ -41,7 +41,7 @@ def test_reasons_add_up_to_the_forecast_that_they_stand_beside(tmp_path):
     cv = CrossValidation(evidence, folds, RunDir(tmp_path))
     scored = nested(cv, Settings(folds=3, trials=0, bags=2))
     rows = np.array([3, 20, 77, 140])
-    found = reasons_unseen(scored.fusions, scored.design.take(rows), folds[rows])
+    found = reasons_unseen(scored.stackers, scored.design.take(rows), folds[rows])
     assert found["id"].tolist() == [scored.design.ids[i] for i in rows]
     a, b, tie = np.log(scored.probabilities["meta_uncalibrated"][rows]).T
     assert found.filter(regex=r"^side\.").sum(axis=1).to_numpy() == pytest.approx(a - b, abs=1e-6)

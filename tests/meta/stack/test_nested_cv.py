@@ -56,7 +56,7 @@ def test_of_many_rows_one_fold_is_scored_and_that_is_said(tmp_path, monkeypatch)
     monkeypatch.setattr(stage, "MANY_ROWS", 100)
     scored, folds = score(toy_evidence(160), tmp_path)
     assert scored.rows.tolist() == np.flatnonzero(folds == 0).tolist()
-    assert list(scored.fusions) == [0]
+    assert list(scored.stackers) == [0]
     rows = len(scored.rows)
     assert all(p.shape == (rows, 3) for p in scored.probabilities.values())
     assert part_scored({"rows": rows, "outer_folds": {"scored": [0], "of": 4}}) == (
