@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -13,6 +12,7 @@ from typing import Any
 from common.errors import Code, UserError
 from common.files import read_object, write_json
 from common.lock import exclusive, run_lock
+from common.record import RunRecord
 
 SPLITS = ("train", "test")
 
@@ -124,15 +124,16 @@ class RunDir:
             return {}
         record = read_object(self.record)
         try:
+            if record is None:
+                raise ValueError("it holds no JSON object")
             # It must be possible to write it again, which NaN and lone surrogates prevent.
             json.dumps(record, allow_nan=False, ensure_ascii=False).encode()
-        except ValueError:
-            record = None
-        if record is None or not _fits(record, RECORD):
+            RunRecord.model_validate(record)
+        except ValueError as error:
             raise UserError(
                 Code.RUN_FILE_DAMAGED,
                 f"{self.record} is damaged. Delete it and rerun extract.py.",
-            )
+            ) from error
         return record
 
     def read_result(self, path: Path, command: str) -> dict[str, Any]:
@@ -194,86 +195,3 @@ class RunDir:
                 f"`python pipelines/extract.py --{split} FILE --run {self.folder}` first.",
             )
         return path
-
-
-Shape = Callable[[Any], bool] | Mapping[str, "Shape"]
-"""What a value must be: by a test, or a dict of such by name. Under "*" stands any other name; a
-name that ends in "?" may be missing."""
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _is_flag(value: Any) -> bool:
-    return isinstance(value, bool)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
-
-
-BACKBONE: Shape = {
-    "asked": _is_text,
-    "quantization": _is_text,
-    "engine?": _is_text,
-    "config?": {},
-}
-FINETUNED: Shape = {
-    "backbone": BACKBONE,
-    "recipe?": {},
-    "folds?": _is_count,
-    "average_adapters?": _is_flag,
-    "soft_labels?": _is_text,
-    "teacher?": _is_text,
-    "judges?": lambda value: isinstance(value, list) and all(map(_is_text, value)),
-}
-JOINT: Shape = {
-    "backbone": BACKBONE,
-    "read_layers": _is_text,
-    "top_layers": lambda value: value == 0 or _is_count(value),
-    "max_tokens": _is_count,
-}
-ENDPOINT: Shape = {
-    "url": _is_text,
-    "model": _is_text,
-    **dict.fromkeys(("top_logprobs?", "concurrency?", "timeout?", "attempts?"), _is_count),
-}
-VERDICT: Shape = {
-    "backbone": {
-        "asked": _is_text,
-        "quantization": lambda value: value is None or _is_text(value),
-        "config?": {},
-    },
-    "endpoint": lambda value: value is None or _fits(value, ENDPOINT),
-    "max_tokens?": _is_count,
-}
-RECORD: Shape = {
-    "inputs?": {"*": {}},
-    "backbone?": BACKBONE,
-    "style?": {"*": _is_text},
-    "seconds?": {"*": _is_number},
-    "peak_mib?": {"*": _is_number},
-    "versions?": {},
-    "finetune?": {"*": FINETUNED},
-    "joint?": JOINT,
-    "verdict?": {"*": VERDICT},
-}
-
-
-def _fits(value: Any, shape: Shape) -> bool:
-    """Whether a value has a shape; an empty dict has that of any dict."""
-    if callable(shape):
-        return shape(value)
-    if not isinstance(value, dict):
-        return False
-    known = {name.rstrip("?"): of for name, of in shape.items()}
-    missing = {name for name in shape if name != "*" and not name.endswith("?")} - value.keys()
-    return not value or (
-        not missing
-        and all(_fits(v, known.get(k, shape.get("*", lambda _: True))) for k, v in value.items())
-    )

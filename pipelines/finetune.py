@@ -19,7 +19,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -281,10 +281,10 @@ def command(argv: list[str] | None = None) -> int:
         "train.parquet of a logits or verdict view",
         metavar="FILE",
     )
-    for f in fields(JudgeConfig):
-        kind = {"int": int, "float": float, "str": str}.get(str(f.type))
-        how: dict[str, Any] = {"type": kind, "metavar": "X"} if kind else flag
-        add(f.name, f"the YAML's, else {f.default}", f.metadata["help"], **how)
+    for name, option in JudgeConfig.options().items():
+        kind = type(option.default)
+        how: dict[str, Any] = flag if kind is bool else {"type": kind, "metavar": "X"}
+        add(name, f"the YAML's, else {option.default}", option.description or "", **how)
     return cli.run(main, p.parse_args(argv))
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, Literal, Self
+
+from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic.dataclasses import dataclass
+from pydantic.fields import FieldInfo
 
 from common.errors import Code, UserError
-
-HEADS = ("linear", "mlp")
-POOLS = ("last", "answers")
+from common.validation import problems
 
 FOR_TRAINING = (
     *("batch_tokens", "gradient_checkpointing", "top_layers", "rank", "alpha", "dropout", "head"),
@@ -19,79 +19,83 @@ FOR_TRAINING = (
 """Fields that change nothing where ``epochs`` is 0: a probe of the frozen states is all."""
 
 
-def _option(default: Any, what: str) -> Any:
-    """A field with the line that ``finetune.py --help`` shows for it."""
-    return field(default=default, metadata={"help": what})
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=ConfigDict(strict=True, extra="forbid", allow_inf_nan=False))
 class JudgeConfig:
     """What changes the weights that come out of a fine-tuning, or how fast they come.
 
-    Every field is an option of ``pipelines/finetune.py``, which takes its help from here.
+    Every field is an option of ``pipelines/finetune.py``, which takes its help from here. A number
+    of type ``int | float`` stays as it was written: the address of a judge is a hash of it.
     """
 
-    max_tokens: int = _option(1024, "most tokens of prompt and both answers in training")
-    predict_tokens: int = _option(0, "the same where the model predicts; 0 as in training")
-    batch_tokens: int = _option(8192, "most tokens, padding included, in a micro-batch on a GPU")
-    gradient_checkpointing: bool = _option(False, "a third more time for far less memory")
-    top_layers: int = _option(
-        0, "train the topmost so many layers and read the output of the others from disk; 0: all"
+    max_tokens: int = Field(
+        1024, ge=1, description="most tokens of prompt and both answers in training"
     )
-    read_layers: str = _option(
-        "1", "depths whose states the head reads, as 0.75,0.9; layers above the last are dropped"
+    predict_tokens: int = Field(
+        0, ge=0, description="the same where the model predicts; 0 as in training"
     )
-    rank: int = _option(16, "rank of LoRA, on every linear projection")
-    alpha: int = _option(32, "LoRA's scale is alpha / rank")
-    dropout: float = _option(0.0, "of the inputs of LoRA and mlp head; a CPU is half as fast")
-    pool: str = _option("answers", "of these states: last (token), or answers: and means of both")
-    head: str = _option("linear", "linear, or mlp: d to d/2, GELU, to 3 is added to it")
-    epochs: int = _option(1, "times that each battle is read, in both orders; 0: a frozen model")
-    batch: int = _option(16, "battles, each with its swapped twin, in one optimizer step")
-    lr: float = _option(2e-4, "peak learning rate of LoRA")
-    head_lr: float = _option(2e-4, "peak learning rate of the head")
-    warmup: float = _option(0.1, "share of the steps in which the rates rise; then a half cosine")
-    weight_decay: float = _option(0.01, "AdamW's, decoupled")
-    ce: float = _option(1.0, "with a teacher: weight of the cross-entropy with the votes")
-    kl: float = _option(1.0, "with a teacher: weight of the KL divergence from it")
-    cosine: float = _option(1.0, "with a teacher: weight of 1 - cosine to its probabilities")
+    batch_tokens: int = Field(
+        8192, ge=1, description="most tokens, padding included, in a micro-batch on a GPU"
+    )
+    gradient_checkpointing: bool = Field(False, description="a third more time for far less memory")
+    top_layers: int = Field(
+        0,
+        ge=0,
+        description="train the topmost so many layers and read the output of the others from disk; "
+        "0: all",
+    )
+    read_layers: str = Field(
+        "1",
+        description="depths whose states the head reads, as 0.75,0.9; layers above the last are "
+        "dropped",
+    )
+    rank: int = Field(16, ge=1, description="rank of LoRA, on every linear projection")
+    alpha: int = Field(32, ge=1, description="LoRA's scale is alpha / rank")
+    dropout: int | float = Field(
+        0.0, ge=0, lt=1, description="of the inputs of LoRA and mlp head; a CPU is half as fast"
+    )
+    pool: Literal["last", "answers"] = Field(
+        "answers", description="of these states: last (token), or answers: and means of both"
+    )
+    head: Literal["linear", "mlp"] = Field(
+        "linear", description="linear, or mlp: d to d/2, GELU, to 3 is added to it"
+    )
+    epochs: int = Field(
+        1, ge=0, description="times that each battle is read, in both orders; 0: a frozen model"
+    )
+    batch: int = Field(
+        16, ge=1, description="battles, each with its swapped twin, in one optimizer step"
+    )
+    lr: int | float = Field(2e-4, ge=0, description="peak learning rate of LoRA")
+    head_lr: int | float = Field(2e-4, ge=0, description="peak learning rate of the head")
+    warmup: int | float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="share of the steps in which the rates rise; then a half cosine",
+    )
+    weight_decay: int | float = Field(0.01, ge=0, description="AdamW's, decoupled")
+    ce: int | float = Field(
+        1.0, ge=0, description="with a teacher: weight of the cross-entropy with the votes"
+    )
+    kl: int | float = Field(
+        1.0, ge=0, description="with a teacher: weight of the KL divergence from it"
+    )
+    cosine: int | float = Field(
+        1.0, ge=0, description="with a teacher: weight of 1 - cosine to its probabilities"
+    )
 
-    def __post_init__(self) -> None:
-        """Check every value; raise ``UserError``."""
+    @field_validator("read_layers")
+    @classmethod
+    def _fractions(cls, value: str) -> str:
+        if not all(0 < float(fraction) <= 1 for fraction in value.split(",")):
+            raise ValueError("give fractions of depth, such as 0.75,1")
+        return value
 
-        def check(sound: bool, what: str) -> None:
-            if not sound:
-                raise UserError(Code.RECIPE_INVALID, f"finetune: {what}")
-
-        for f in fields(self):
-            value = getattr(self, f.name)
-            kinds = {"int": (int,), "float": (float, int), "bool": (bool,), "str": (str,)}
-            check(
-                isinstance(value, kinds[str(f.type)])
-                and (f.type == "bool" or not isinstance(value, bool)),
-                f"{f.name} is {value!r}, which is not {f.type}",
-            )
-            check(
-                f.type == "str" or abs(value) < math.inf,
-                f"{f.name} is {value}, which is not a finite number",
-            )
-        for name in ("max_tokens", "batch_tokens", "rank", "alpha", "batch"):
-            check(getattr(self, name) >= 1, f"{name} is less than 1")
-        for name in (
-            *("predict_tokens", "top_layers", "epochs", "lr", "head_lr"),
-            *("weight_decay", "ce", "kl", "cosine"),
-        ):
-            check(getattr(self, name) >= 0, f"{name} is negative")
-        check(0 <= self.dropout < 1, f"dropout {self.dropout} is not in [0, 1)")
-        check(0 <= self.warmup <= 1, f"warmup {self.warmup} is not in [0, 1]")
-        try:
-            sound = all(0 < depth <= 1 for depth in self.depths)
-        except ValueError:
-            sound = False
-        check(sound, f"read_layers is {self.read_layers!r}, not fractions of depth such as 0.75,1")
-        check(self.pool in POOLS, f"pool is {self.pool!r}, not one of {', '.join(POOLS)}")
-        check(self.head in HEADS, f"head is {self.head!r}, not one of {', '.join(HEADS)}")
-        check(self.ce + self.kl + self.cosine > 0, "ce, kl and cosine are all 0")
+    @model_validator(mode="after")
+    def _some_loss(self) -> Self:
+        if self.ce + self.kl + self.cosine == 0:
+            raise ValueError("ce, kl and cosine are all 0")
+        return self
 
     @property
     def depths(self) -> tuple[float, ...]:
@@ -117,17 +121,19 @@ class JudgeConfig:
         return self.pool == "answers" or self.epochs == 0
 
     @classmethod
+    def options(cls) -> dict[str, FieldInfo]:
+        """Default and description of every field, by name."""
+        fields: dict[str, FieldInfo] = vars(cls)["__pydantic_fields__"]
+        return fields
+
+    @classmethod
     def of(cls, entries: Mapping[str, Any]) -> JudgeConfig:
         """Make a recipe of YAML or command-line entries; what they lack keeps its default.
 
         Raises:
             UserError: an entry is unknown or not sound.
         """
-        known = [f.name for f in fields(cls)]
-        unknown = [str(name) for name in entries if name not in known]
-        if unknown:
-            raise UserError(
-                Code.RECIPE_INVALID,
-                f"finetune: unknown {', '.join(unknown)}; known are {', '.join(known)}",
-            )
-        return cls(**entries)
+        try:
+            return cls(**{str(name): value for name, value in entries.items()})
+        except ValidationError as error:
+            raise UserError(Code.RECIPE_INVALID, f"finetune: {problems(error)}") from error
