@@ -157,6 +157,8 @@ def finetune(run: RunDir, asked: FinetuneOptions, checkpoint_steps: int) -> None
     left_out = held_out(tables["train"]["group"], asked.folds)
     judges.prepare(train, predict, *([test] if test else []))
     texts = {split: texts_hash(table) for split, table in tables.items()}
+    reading = time.monotonic() - start
+    folders, view = crossfit(judges, examples, left_out, predict)
     if asked.recipe.pool == "answers":
         for split, table in (("train", predict), ("test", test)):
             if table is not None:
@@ -166,8 +168,6 @@ def finetune(run: RunDir, asked: FinetuneOptions, checkpoint_steps: int) -> None
         run.update_record(joint=joint_record(asked))
     else:
         remove_old_joint(run, texts)
-    reading = time.monotonic() - start
-    folders, view = crossfit(judges, examples, left_out, predict)
     said = {"tokens": asked.recipe.prediction_tokens, "mean": asked.average_adapters}
     source = settings_hash({**said, "judges": [folder.name for folder in folders]})
     settings = asked.record()
