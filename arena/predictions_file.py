@@ -12,18 +12,15 @@ Triples are in the class order of ``arena.schema.CLASSES``.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy.special import softmax
 
-from arena.files import Source, is_encodable, read_source
 from arena.folds import prompt_hash
-from arena.formats import Cells, Damaged, DamagedRowError, JsonColumns, winner_called, winner_of
-from arena.reader import is_plain
+from arena.formats import Damaged, JsonColumns
+from arena.keyed_rows import KeyedRows, is_empty, number_in
 from arena.schema import CLASSES, UNKNOWN, digest
 from common.errors import Code, UserError
 
@@ -40,9 +37,6 @@ LABELS = ("label", "winner_model", "winner")
 
 LOG_ODDS = ("side", "tie")
 """Columns of a view of log-odds (fine-tuned logits, verdicts), which give its probabilities."""
-
-BLANK = ("", "-1", "-1.0", "nan", "none", "null")
-"""Cells of an unknown label, in lower case."""
 
 NAMED = "; or ".join(", ".join(names) for names in (CLASSES, *PROBABILITIES))
 VOTES = f"a column {' or '.join(LABELS)}, or votes of 0 and 1 in {', '.join(CLASSES)}"
@@ -87,14 +81,13 @@ def read_forecasts(source: str) -> Forecasts:
         UserError: a column is missing or ambiguous, a row is damaged, an id occurs twice, three
             numbers are no probabilities, a label is invalid.
     """
-    file, ids = _read(source, ["group", "prompt"])
-    names, votes = _columns(source, file)
+    file = _read(source, ["group", "prompt"])
+    triple, votes = _columns(file)
     if not votes:
         raise UserError(Code.VOTES_MISSING, f"{source} has no labels. Add {VOTES}.")
-    rows = range(len(ids))
-    probabilities = _probabilities(source, ids, rows, file, names)
-    labels = np.array([_label(source, ids, i, file, votes) for i in rows])
-    return Forecasts(ids, probabilities, labels, _groups(ids, file))
+    rows = range(len(file.rows))
+    labels = np.array([file.label(i, votes) for i in rows])
+    return Forecasts(file.ids, _probabilities(file, triple, rows), labels, _groups(file))
 
 
 def read_votes(source: str, ids: Sequence[str]) -> np.ndarray:
@@ -107,18 +100,15 @@ def read_votes(source: str, ids: Sequence[str]) -> np.ndarray:
     Raises:
         UserError: no column has votes, a row is damaged, an id occurs twice, a vote is invalid.
     """
-    file, names = _read(source, [])
+    file = _read(source, [])
     columns = _label_columns(file)
-    if set(CLASSES) <= set(file.columns):
+    if file.columns.issuperset(CLASSES):
         columns.append(CLASSES)
     if not columns:
         raise UserError(Code.VOTES_MISSING, f"{source} has no votes. Add {VOTES}.")
-    place = {name: i for i, name in enumerate(names)}
+    places = map(file.place.get, ids)
     return np.array(
-        [
-            _label(source, names, place[name], file, columns) if name in place else UNKNOWN
-            for name in ids
-        ],
+        [UNKNOWN if place is None else file.label(place, columns) for place in places],
         dtype=np.int64,
     )
 
@@ -140,88 +130,41 @@ def read_probabilities(source: str, ids: Sequence[str], *, logits: bool) -> np.n
     Raises:
         UserError: the file cannot be read, lacks a battle, or holds something else.
     """
-    file, names = _read(source, LOG_ODDS)
-    place = {name: i for i, name in enumerate(names)}
-    present = set(file.columns)
-    if present.issuperset(LOG_ODDS) and not any(
-        present.issuperset(t) for t in (CLASSES, *PROBABILITIES)
-    ):
+    file = _read(source, LOG_ODDS)
+    has_triple = any(file.columns.issuperset(t) for t in (CLASSES, *PROBABILITIES))
+    if file.columns.issuperset(LOG_ODDS) and not has_triple:
         columns: Sequence[str] = LOG_ODDS
     else:
-        columns, _ = _columns(source, file)
-    known = [
-        name in place and any(not _is_empty(file.rows[place[name]].cells.get(c)) for c in columns)
-        for name in ids
-    ]
-    if not all(known):
-        raise UserError(
-            Code.BATTLES_MISSING,
-            f"{source} lacks {len(ids) - sum(known):,} of {len(ids):,} training battles, "
-            f"id {ids[known.index(False)]} among them. Give every training battle a row.",
-        )
-    rows = [place[name] for name in ids]
+        columns, _ = _columns(file)
+    rows = _places(file, ids, columns)
     if columns == LOG_ODDS:
-        side, tie = _numbers(source, names, rows, file, columns).T
+        side, tie = file.numbers(columns, rows).T
         return from_log_odds(side, tie)
     if logits:
-        triples = _numbers(source, names, rows, file, columns)
+        triples = file.numbers(columns, rows)
         sums = np.abs(triples.sum(axis=1) - 1) <= DRIFT
         if (triples < 0).any() or (triples > 1 + DRIFT).any() or not sums.any():
             return np.asarray(softmax(triples, axis=1))
-    return _probabilities(source, names, rows, file, columns)
+    return _probabilities(file, columns, rows)
 
 
-def _read(source: str, extra: Sequence[str]) -> tuple[Source, list[str]]:
-    """Read a file and its ids; ``UserError`` for a damaged row or a repeated id."""
+def _read(source: str, extra: Sequence[str]) -> KeyedRows:
     names = [name for triple in (CLASSES, *PROBABILITIES) for name in triple]
-    file = read_source(source, ["id", *LABELS, *names, *extra])
-    if "id" not in file.columns:
-        raise UserError(
-            Code.COLUMN_MISSING,
-            f"{source} has no column id. Add one: it names the battle of each row.",
-        )
-    if not file.rows:
-        raise UserError(Code.INPUT_EMPTY, f"{source} has no rows. Give one row for each battle.")
-    ids: dict[str, int] = {}
-    for i, row in enumerate(file.rows):
-        cell = row.cells.get("id")
-        name = "" if cell is None else str(cell)
-        if row.damage:
-            raise UserError(
-                Code.ROW_DAMAGED,
-                f"{_at(source, i, ascii(name))}: {row.damage}. Fix or delete the row.",
-            )
-        if not name or not is_encodable(name) or not is_plain(name):
-            raise UserError(
-                Code.ID_INVALID,
-                f"{source}, row {i + 1}: the id is missing, longer than one line, or a formula. "
-                "Give every row a plain id.",
-            )
-        if name in ids:
-            raise UserError(
-                Code.ID_REPEATED,
-                f"{_at(source, i, name)}: row {ids[name] + 1} has the same id. Delete one.",
-            )
-        ids[name] = i
-    return file, list(ids)
+    return KeyedRows(source, [*LABELS, *names, *extra])
 
 
-def _at(source: str, i: int, name: str) -> str:
-    return f"{source}, row {i + 1} (id {name[:40]})"
-
-
-def _label_columns(file: Source) -> list[Sequence[str]]:
+def _label_columns(file: KeyedRows) -> list[Sequence[str]]:
     """The columns that hold the label in one cell."""
     return [(name,) for name in LABELS if name in file.columns]
 
 
-def _columns(source: str, file: Source) -> tuple[Sequence[str], list[Sequence[str]]]:
+def _columns(file: KeyedRows) -> tuple[Sequence[str], list[Sequence[str]]]:
     """The columns of the probabilities, and those of the label: sets of one or three names."""
-    columns = set(file.columns)
+    columns = file.columns
     triples: list[Sequence[str]] = [t for t in PROBABILITIES if columns.issuperset(t)]
     labels = _label_columns(file)
     if columns.issuperset(CLASSES):
-        numbers = (_number(row.cells.get(name)) for row in file.rows for name in CLASSES)
+        numbers = (number_in(row.cells.get(name)) for row in file.rows for name in CLASSES)
         fractions = any(x is not None and x not in (0.0, 1.0, -1.0) for x in numbers)
         # Hard forecasts look like votes, but beside a label they cannot be.
         if fractions or (labels and not triples):
@@ -232,102 +175,55 @@ def _columns(source: str, file: Source) -> tuple[Sequence[str], list[Sequence[st
         sets = " and in ".join(", ".join(triple) for triple in triples)
         raise UserError(
             Code.COLUMN_AMBIGUOUS,
-            f"{source} has probabilities in {sets}. Delete or rename all but one set.",
+            f"{file.source} has probabilities in {sets}. Delete or rename all but one set.",
         )
     if not triples:
         nearest = max((*PROBABILITIES, CLASSES), key=lambda t: len(columns & set(t)))
         missing = [n for n in nearest if n not in columns] if columns & set(nearest) else []
         absent = f"column {', '.join(missing)}" if missing else "probabilities"
         raise UserError(
-            Code.COLUMN_MISSING, f"{source} has no {absent}. Name the probabilities {NAMED}."
+            Code.COLUMN_MISSING, f"{file.source} has no {absent}. Name the probabilities {NAMED}."
         )
     return triples[0], labels
 
 
-def _number(cell: Any) -> float | None:
-    try:
-        return None if cell is None else float(cell)
-    except (TypeError, ValueError, OverflowError):
-        return None
+def _places(file: KeyedRows, ids: Sequence[str], columns: Sequence[str]) -> list[int]:
+    """Positions of the rows of these battles, each of which has a number in ``columns``."""
+    places = {
+        name: i
+        for name, i in file.place.items()
+        if any(not is_empty(file.rows[i].cells.get(c)) for c in columns)
+    }
+    missing = [name for name in ids if name not in places]
+    if missing:
+        raise UserError(
+            Code.BATTLES_MISSING,
+            f"{file.source} lacks {len(missing):,} of {len(ids):,} training battles, "
+            f"id {missing[0]} among them. Give every training battle a row.",
+        )
+    return [places[name] for name in ids]
 
 
-def _is_empty(cell: Any) -> bool:
-    return cell is None or cell == "" or str(cell).strip().lower() == "nan"
-
-
-def _numbers(
-    source: str, ids: Sequence[str], rows: Sequence[int], file: Source, names: Sequence[str]
-) -> np.ndarray:
-    """Finite numbers of the columns ``names``, float64 (len(rows), len(names))."""
-    numbers = np.empty((len(rows), len(names)))
-    for k, i in enumerate(rows):
-        for c, name in enumerate(names):
-            cell = file.rows[i].cells.get(name)
-            number = _number(cell)
-            if number is None or not math.isfinite(number):
-                problem = "is empty" if cell in (None, "") else f"is {str(cell)[:40]!r}"
-                raise UserError(
-                    Code.PROBABILITY_INVALID,
-                    f"{_at(source, i, ids[i])}: {name} {problem}, not a number.",
-                )
-            numbers[k, c] = number
-    return numbers
-
-
-def _probabilities(
-    source: str, ids: Sequence[str], rows: Sequence[int], file: Source, names: Sequence[str]
-) -> np.ndarray:
-    numbers = _numbers(source, ids, rows, file, names)
+def _probabilities(file: KeyedRows, names: Sequence[str], rows: Sequence[int]) -> np.ndarray:
+    """Probabilities in the columns ``names``, float64 (len(rows), 3), rows that sum to 1."""
+    numbers = file.numbers(names, rows)
     for k, c in np.argwhere(numbers < 0)[:1]:
         cell = str(file.rows[rows[k]].cells[names[c]])[:40]
-        where = _at(source, rows[k], ids[rows[k]])
         raise UserError(
-            Code.PROBABILITY_INVALID, f"{where}: {names[c]} is {cell!r}, not a probability."
+            Code.PROBABILITY_INVALID,
+            f"{file.where(rows[k])}: {names[c]} is {cell!r}, not a probability.",
         )
     sums = numbers.sum(axis=1)
     for k in np.flatnonzero(np.abs(sums - 1) > DRIFT)[:1]:
-        where = _at(source, rows[k], ids[rows[k]])
         raise UserError(
-            Code.PROBABILITY_INVALID, f"{where}: {', '.join(names)} sum to {sums[k]:.6g}, not to 1."
+            Code.PROBABILITY_INVALID,
+            f"{file.where(rows[k])}: {', '.join(names)} sum to {sums[k]:.6g}, not to 1.",
         )
     normalised: np.ndarray = numbers / sums[:, None]
     return normalised
 
 
-def _label(
-    source: str, ids: Sequence[str], i: int, file: Source, columns: Sequence[Sequence[str]]
-) -> int:
-    """The label of row ``i``, on which all of ``columns`` must agree."""
-    cells = file.rows[i].cells
-    try:
-        labels = [_label_in(cells, names) for names in columns]
-    except DamagedRowError as damage:
-        raise UserError(Code.ROW_DAMAGED, f"{_at(source, i, ids[i])}: {damage}") from None
-    if len(set(labels)) > 1:
-        both = " and ".join(names[0] for names in columns)
-        raise UserError(
-            Code.LABELS_DISAGREE,
-            f"{_at(source, i, ids[i])}: {both} give different labels. Delete one of the columns.",
-        )
-    return labels[0]
-
-
-def _label_in(cells: Cells, names: Sequence[str]) -> int:
-    texts = ["" if cells.get(name) is None else str(cells[name]).strip() for name in names]
-    if all(text.lower() in BLANK for text in texts):
-        return UNKNOWN
-    if len(names) > 1:
-        return winner_of(cells, names)
-    number = _number(texts[0])
-    if number in (0, 1, 2):
-        return int(number)
-    label = winner_called(texts[0])
-    if label is None:
-        raise DamagedRowError(f"{names[0]} is {texts[0][:40]!r}, not 0, 1, 2, a, b or tie")
-    return label
-
-
-def _groups(ids: Sequence[str], file: Source) -> np.ndarray:
+def _groups(file: KeyedRows) -> np.ndarray:
     """Group of each row by its group, else its prompt, else its id, as 16 hex digits."""
     by_group = "group" in file.columns
     if not by_group:
@@ -337,7 +233,7 @@ def _groups(ids: Sequence[str], file: Source) -> np.ndarray:
         for row in file.rows:
             json.decode(row.cells)
     groups = []
-    for name, row in zip(ids, file.rows, strict=True):
+    for name, row in zip(file.ids, file.rows, strict=True):
         cell = row.cells.get("group" if by_group else "prompt")
         if cell is None or cell == "" or isinstance(cell, Damaged):
             groups.append(digest([["id", name]]))
