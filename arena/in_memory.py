@@ -39,12 +39,25 @@ def battles_of(table: pd.DataFrame | Iterable[Any], *, labelled: bool) -> pd.Dat
     Raises:
         UserError: the columns are of no layout or, where ``labelled``, no row can be used.
     """
-    stream = _stream_of_frame(table) if isinstance(table, pd.DataFrame) else _stream_of_dicts(table)
+    stream = _stream_of(table)
     if not stream.rows and not labelled:
         return pd.DataFrame(SCHEMA.empty_table().to_pandas())
     file = BattleFile(SOURCE, stream, labelled, needs_id=False)
     battles = pd.concat(file.parts(), ignore_index=True)
     return battles.assign(group=assign_groups(battles))
+
+
+def battle_file(table: pd.DataFrame | Iterable[Any], *, labelled: bool) -> BattleFile:
+    """Battles in memory as a file of battles, for what reads files.
+
+    Args:
+        table: as for :func:`battles_of`.
+        labelled: likewise.
+
+    Raises:
+        UserError: the columns are of no layout, or there is no row.
+    """
+    return BattleFile(SOURCE, _stream_of(table), labelled, needs_id=False)
 
 
 def battle_of(
@@ -74,6 +87,10 @@ def battle_of(
     battles = pd.DataFrame({name: [value] for name, value in zip(COLUMNS, values, strict=True)})
     battles["label"] = battles["label"].astype(np.int8)
     return battles
+
+
+def _stream_of(table: pd.DataFrame | Iterable[Any]) -> Stream:
+    return _stream_of_frame(table) if isinstance(table, pd.DataFrame) else _stream_of_dicts(table)
 
 
 def _stream_of_frame(table: pd.DataFrame) -> Stream:

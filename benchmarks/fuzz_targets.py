@@ -6,7 +6,6 @@ import hashlib
 import io
 import json
 import re
-from argparse import Namespace
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,7 @@ from meta.calibrators import Identity
 from meta.stack import model_io as bundle
 from meta.stack.stacker import Stacker
 from meta.stack.trained_model import TrainedModel
-from pipelines import extract
+from tiebreak.run_record import chosen_backbone
 
 Target = Callable[[bytes], None]
 
@@ -174,7 +173,7 @@ def record(folder: Path) -> tuple[Target, list[bytes]]:
 
     def target(data: bytes) -> None:
         run.record.write_bytes(data)
-        extract.backbone(Namespace(backbone=None, quantization=None), run.read_record())
+        chosen_backbone(None, None, run.read_record())
         run.is_sample("train")
         run.update_record(seconds={"a": 1.0})
 

@@ -55,9 +55,8 @@ from embeddings.prompts.pairs import Pairs, pack_pairs
 from embeddings.view_kinds import LOGITS
 from meta.metrics.scores import log_loss
 from pipelines import cli
-from pipelines.extract import DEFAULT_BACKBONE
 from pipelines.finetune_options import NONE, FinetuneOptions, resolve
-from pipelines.run_record import record_costs
+from tiebreak.run_record import DEFAULT_BACKBONE, record_costs
 
 
 def read_sound(run: RunDir) -> dict[str, pd.DataFrame]:

@@ -10,8 +10,7 @@ from typing import Any
 from common.errors import Code, UserError
 from embeddings.backbone.config import BackboneConfig, finetune_entries
 from embeddings.judge.config import FOR_TRAINING, JudgeConfig
-from pipelines.extract import DEFAULT_BACKBONE, backbone
-from pipelines.run_record import as_json
+from tiebreak.run_record import DEFAULT_BACKBONE, as_json, chosen_backbone
 
 NONE = "none"
 """Takes back a file or option that the run's last fine-tuning had."""
@@ -54,14 +53,17 @@ def resolve(arguments: argparse.Namespace, record: dict[str, Any]) -> FinetuneOp
             file is to be given again.
     """
     views = record.get("finetune", {})
-    view = arguments.view or f"logits-{backbone(arguments, record).name}"
+    view = (
+        arguments.view
+        or f"logits-{chosen_backbone(arguments.backbone, arguments.quantization, record)[1].name}"
+    )
     if "logits" not in view or "/" in view:
         raise UserError(
             Code.OPTION_INVALID, f'--view {view}: the name must contain "logits", such as logits-a.'
         )
     before = views.get(view, {})
     known = before or record
-    config = backbone(arguments, known)
+    _, config = chosen_backbone(arguments.backbone, arguments.quantization, known)
     name = arguments.backbone or known.get("backbone", {}).get("asked", DEFAULT_BACKBONE)
     given = vars(arguments)
     chosen = {f.name: given[f.name] for f in fields(JudgeConfig) if f.name in given}

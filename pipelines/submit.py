@@ -19,48 +19,32 @@ from pathlib import Path
 if __name__ == "__main__":
     import _script  # noqa: F401
 
-import numpy as np
 import pandas as pd
 
-from arena.battle_table import read_battles_table
 from arena.schema import CLASSES
 from common.files import atomic
 from common.run_dir import RunDir
-from meta.explain import explain
-from meta.stack import model_io as bundle
-from meta.stack.dataset import read_dataset
 from pipelines import cli
+from tiebreak.model import Tiebreak
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Do it while nobody changes the run."""
+    """Predict while nobody changes the run, and write the file."""
     run = RunDir(Path(arguments.run))
     with run.reading("submit.py"):
-        submit(run, arguments)
-
-
-def submit(run: RunDir, arguments: argparse.Namespace) -> None:
-    """Load the model, score the test views, write the file."""
-    stage = bundle.load(run.model)
-    table = read_battles_table(run.require_battles("test"))
-    probabilities = np.tile(stage.baselines.shares, (len(table), 1))
-    sound = (table["reason"] == "").to_numpy()
-    if sound.any():
-        fusion = stage.stackers["meta"]
-        views = read_dataset(run, "test", stage.views).unseen(stage.base_models)
-        design = fusion.design(views)
-        probabilities[sound] = fusion.predict(design)
-        if arguments.explain:
-            reasons = explain(fusion.boosters, design, fusion.views)
+        model = Tiebreak(run)
+        table, probabilities, dataset = model.predict_split("test")
+        if arguments.explain and dataset is not None:
             with atomic(run.explanations) as temporary:
-                reasons.frame().to_parquet(temporary, index=False)
+                model.reasons(dataset).frame().to_parquet(temporary, index=False)
             print(f"reasons: {run.explanations}")
-    submission = pd.DataFrame(probabilities, columns=list(CLASSES))
-    submission.insert(0, "id", table["id"].to_numpy())
-    out = Path(arguments.out) if arguments.out else run.submission
-    with atomic(out) as temporary:
-        submission.to_csv(temporary, index=False)
-    print(f"{len(table):,} rows, {int((~sound).sum()):,} of them set aside and given the prior")
+        submission = pd.DataFrame(probabilities, columns=list(CLASSES))
+        submission.insert(0, "id", table["id"].to_numpy())
+        out = Path(arguments.out) if arguments.out else run.submission
+        with atomic(out) as temporary:
+            submission.to_csv(temporary, index=False)
+    aside = int((table["reason"] != "").sum())
+    print(f"{len(table):,} rows, {aside:,} of them set aside and given the prior")
     print(f"submission: {out}")
 
 

@@ -52,9 +52,8 @@ from embeddings.zero_shot.judge import verdict_view
 from embeddings.zero_shot.retries import API_KEY, one_line
 from embeddings.zero_shot.view import ZeroShotVerdict
 from meta.metrics.scores import log_loss
-from pipelines.extract import DEFAULT_BACKBONE, backbone
 from pipelines.finetune import read_sound
-from pipelines.run_record import as_json, record_costs
+from tiebreak.run_record import DEFAULT_BACKBONE, as_json, chosen_backbone, record_costs
 
 VIEW = re.compile(r"verdict(-[\w.-]+)?")
 
@@ -101,7 +100,11 @@ def resolve(arguments: argparse.Namespace, record: dict[str, Any]) -> VerdictOpt
         )
     view = arguments.view
     if not view:
-        title = model.rsplit("/", 1)[-1] if url else backbone(arguments, record).name
+        title = (
+            model.rsplit("/", 1)[-1]
+            if url
+            else chosen_backbone(arguments.backbone, arguments.quantization, record)[1].name
+        )
         slug = re.sub(r"[^\w.]+", "-", title).strip("-.")
         view = f"verdict-{slug}".rstrip("-")
     if not VIEW.fullmatch(view):
@@ -128,7 +131,7 @@ def resolve(arguments: argparse.Namespace, record: dict[str, Any]) -> VerdictOpt
         config = load_config(asked) if asked else None
     else:
         known = before if before and not old else record
-        config = backbone(arguments, known)
+        _, config = chosen_backbone(arguments.backbone, arguments.quantization, known)
         asked = asked or known.get("backbone", {}).get("asked", DEFAULT_BACKBONE)
     recipe = JudgeConfig.of(finetune_entries(asked) if asked else {})
     same = asked == before.get("backbone", {}).get("asked")

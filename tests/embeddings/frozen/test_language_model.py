@@ -15,10 +15,10 @@ from embeddings.frozen import answer_reader
 from embeddings.frozen.language_model import LanguageModel
 from embeddings.frozen.likelihood import Likelihood, language_model_of
 from embeddings.frozen.states import HiddenStates
-from pipelines.run_record import as_json
 from tests.helpers.errors import raises
 from tests.helpers.extracted import BATTLES, FEW, extract_all
 from tests.helpers.tiny import save_tiny_model
+from tiebreak.run_record import as_json
 
 pytestmark = pytest.mark.usefixtures("small_shards")
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import platform
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from arena import sample
 from arena.ingest import IngestSummary
 from common.run_dir import RunDir
-from embeddings.backbone.config import BackboneConfig
+from embeddings.backbone.config import BackboneConfig, load_config
+
+DEFAULT_BACKBONE = "smollm2-135m"
 
 VERSIONS = ("torch", "transformers", "bitsandbytes", "lightgbm", "scikit-learn", "optuna")
 
@@ -27,36 +30,72 @@ def code() -> str:
     """Hash of the project's own sources, by which a run can be traced to what made it."""
     root = Path(__file__).resolve().parents[1]
     h = hashlib.sha256()
-    for room in ("arena", "features", "embeddings", "meta", "pipelines"):
+    for room in ("common", "arena", "features", "embeddings", "meta", "tiebreak", "pipelines"):
         for path in sorted((root / room).rglob("*.py")):
             h.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
     return h.hexdigest()[:16]
 
 
+def chosen_backbone(
+    name: str | None, quantization: str | None, record: Mapping[str, Any]
+) -> tuple[str, BackboneConfig]:
+    """The backbone of a command: the one that is named, else the run's own, else the default.
+
+    Args:
+        name: as for ``embeddings.backbone.config.load_config``; ``None``: none is named.
+        quantization: overrides the backbone's own; ``None``: the run's where the backbone is the
+            same.
+        record: the run's record, or an entry of it that holds ``backbone``.
+
+    Returns:
+        Its name as it was given, and its configuration.
+
+    Raises:
+        UserError: its configuration is not valid.
+    """
+    own = record.get("backbone", {})
+    chosen = name or own.get("asked", DEFAULT_BACKBONE)
+    config = load_config(chosen)
+    if quantization is None and chosen == own.get("asked"):
+        quantization = own["quantization"]
+    if quantization is not None:
+        config = replace(config, quantization=quantization)
+    return chosen, config
+
+
 def record_inputs(
     run: RunDir,
-    arguments: argparse.Namespace,
-    files: dict[str, str],
-    taken: dict[str, IngestSummary],
+    summaries: Mapping[str, IngestSummary],
+    sources: Mapping[str, str],
+    backbone: str,
     config: BackboneConfig,
-    runner: str,
-    asked: str,
+    engine: str,
 ) -> None:
-    """Write what was asked, of what, by which code, into ``run.json``."""
+    """Write into ``run.json`` what is extracted, by which backbone and by which code.
+
+    Args:
+        run: the run.
+        summaries: what each split's file holds.
+        sources: path or URL of that file.
+        backbone: name of the backbone as it was given.
+        config: its configuration.
+        engine: what runs it.
+    """
+    shipped = {"train": str(sample.TRAIN), "test": str(sample.TEST)}
     run.update_record(
         inputs={
-            s: {
-                "file": f,
-                "rows": taken[s].rows,
-                "sha256": taken[s].content,
-                "sample": not getattr(arguments, s),
+            split: {
+                "file": sources[split],
+                "rows": summary.rows,
+                "sha256": summary.content,
+                "sample": sources[split] == shipped[split],
             }
-            for s, f in files.items()
+            for split, summary in summaries.items()
         },
         backbone={
-            "asked": asked,
+            "asked": backbone,
             "quantization": config.quantization,
-            "engine": runner,
+            "engine": engine,
             "config": as_json(config),
         },
         code=code(),

@@ -1,0 +1,197 @@
+"""Stage two of a run: honest metrics by nested cross-validation, then the final model, on disk."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Collection
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from arena import sample
+from arena.feature_table import FeatureTable
+from arena.source_column import read_sources
+from common.errors import UserError
+from common.files import atomic, write_json
+from common.progress import Progress
+from common.run_dir import RunDir
+from meta import audit
+from meta.audit.exchange import exchange_gap
+from meta.metrics.slices import score_families
+from meta.report.figures import BAYES, figures
+from meta.report.mistakes import confident_mistakes, importance, reasons_unseen, some_rows
+from meta.report.page import write_report
+from meta.stack import model_io
+from meta.stack.dataset import Dataset, labels_of, read_dataset, without_seen
+from meta.stack.nested_cv import (
+    CrossValidation,
+    Scored,
+    Settings,
+    final,
+    folds_for,
+    nested,
+    outer_folds,
+)
+from meta.stack.predictions import Predictions
+from meta.stack.stacker import sets_of_views
+from meta.stack.trained_model import TrainedModel
+from meta.stack.tuning import set_aside_damaged
+
+
+def train_run(
+    run: RunDir,
+    settings: Settings,
+    *,
+    views: Collection[str] | None = None,
+    sources: str | None = None,
+    command: str = "train_meta.py",
+) -> dict[str, Any]:
+    """Score honestly, train on everything, save the model, its metrics and the report.
+
+    Ctrl-C is safe: finished Optuna trials are kept.
+
+    Args:
+        run: the run, whose evidence is there.
+        settings: how much work the second stage does.
+        views: names of the views to use; by default all that the run has.
+        sources: a CSV of the battles' sources, for metrics by source.
+        command: who works on the run, for people.
+
+    Returns:
+        What ``metrics.json`` holds.
+
+    Raises:
+        UserError: evidence is missing or outdated, battles are too few, or the run is in use.
+    """
+    with run.changing(command):
+        set_aside_damaged(run.study)
+        start = time.monotonic()
+        dataset = _read_training(run, views)
+        battles, labels = dataset.battles, labels_of(dataset.battles)
+        source = read_sources(sources, battles["id"]) if sources else None
+        folds = folds_for(dataset, settings.folds)
+        print(
+            f"{len(battles):,} battles of {battles['group'].nunique():,} prompt groups; "
+            f"views: {', '.join(dataset.names)}"
+        )
+        seconds = {"read": time.monotonic() - start}
+        scored, model = _fit(run, dataset, folds, settings, seconds)
+        exchanged = exchange_gap(model.meta, battles.iloc[scored.rows], scored.design)
+        scored = replace(scored, swap_gap=max(scored.swap_gap, exchanged))
+        model_io.save(model, run.model)
+        groups = battles["group"].to_numpy()[scored.rows]
+        probabilities = dict(scored.probabilities)
+        if run.is_sample("train"):
+            probabilities[BAYES] = sample.truth(battles["id"])[scored.rows]
+        metrics = figures(probabilities, labels[scored.rows], groups)
+        metrics["swap_gap"] = scored.swap_gap
+        metrics["outer_folds"] = {"scored": list(scored.stackers), "of": len(np.unique(folds))}
+        metrics["model"] = {
+            "params": model.meta.params,
+            "calibrator": model.meta.calibrator.name,
+            "calibration": model.meta.calibration,
+            "folds": settings.folds,
+            "trials": settings.trials,
+            "bags": settings.bags,
+            "hash": run.model_hash(),
+        }
+        seconds = {**run.read_record().get("seconds", {}), **seconds}
+        metrics["seconds"] = {step: round(value, 3) for step, value in seconds.items()}
+        metrics |= _audit(run, dataset, folds, scored, model, source)
+        metrics |= _explain(run, dataset, folds, scored)
+        ids = battles["id"].iloc[scored.rows].tolist()
+        Predictions(ids, groups, labels[scored.rows], probabilities).write(run.predictions)
+        write_json(run.metrics, metrics)
+        write_report(run)
+        return metrics
+
+
+def _read_training(run: RunDir, views: Collection[str] | None) -> Dataset:
+    """The training battles that taught no judge, and their views."""
+    everything = read_dataset(run, "train", views)
+    dataset = without_seen(everything)
+    taught = len(everything.battles) - len(dataset.battles)
+    if taught:
+        print(
+            f"{taught:,} battles taught the language model: the second stage learns from the others"
+        )
+    return dataset
+
+
+def _fit(
+    run: RunDir,
+    dataset: Dataset,
+    folds: np.ndarray,
+    settings: Settings,
+    seconds: dict[str, float],
+) -> tuple[Scored, TrainedModel]:
+    """Nested predictions and the final model; what both took goes into ``seconds``."""
+    steps = len(outer_folds(folds)) + 1
+    total = steps * (settings.trials + len(sets_of_views(dataset.names)))
+    with Progress("second stage", total, "trials and models") as progress:
+        cv = CrossValidation(dataset, folds, run, progress.update)
+        start = time.monotonic()
+        scored = nested(cv, settings)
+        seconds["nested"] = time.monotonic() - start
+        start = time.monotonic()
+        model = final(cv, settings)
+        seconds["final"] = time.monotonic() - start
+    return scored, model
+
+
+def _audit(
+    run: RunDir,
+    dataset: Dataset,
+    folds: np.ndarray,
+    scored: Scored,
+    model: TrainedModel,
+    source: np.ndarray | None,
+) -> dict[str, Any]:
+    """The audit's findings and the metrics of every slice, for metrics.json."""
+    test_battles, test_design = _test_design(run, model)
+    context = audit.AuditContext(
+        dataset.battles,
+        labels_of(dataset.battles),
+        scored.rows,
+        scored.probabilities,
+        scored.design,
+        scored.swap_gap,
+        test_battles,
+        test_design,
+        one_order=scored.one_order,
+        folds=folds,
+        kinds=dataset.kinds,
+        source=source,
+    )
+    return {
+        "audit": [asdict(finding) for finding in audit.run(context)],
+        "slices": score_families(context.meta, context.votes, context.groups, context.slices),
+    }
+
+
+def _test_design(
+    run: RunDir, model: TrainedModel
+) -> tuple[pd.DataFrame | None, FeatureTable | None]:
+    """The run's test battles and their design matrix; none where they cannot be scored."""
+    if not run.battles("test").exists():
+        return None, None
+    try:
+        test = read_dataset(run, "test", model.views)
+        return (None, None) if test.battles.empty else (test.battles, model.design(test))
+    except UserError as error:
+        print(f"The audit leaves out the test battles: {error}", file=sys.stderr)
+        return None, None
+
+
+def _explain(run: RunDir, dataset: Dataset, folds: np.ndarray, scored: Scored) -> dict[str, Any]:
+    """Write the reasons that the report shows; the importance of each family for metrics.json."""
+    labels = labels_of(dataset.battles)[scored.rows]
+    drawn = some_rows(len(labels))
+    rows = np.union1d(drawn, confident_mistakes(scored.probabilities["meta"], labels))
+    reasons = reasons_unseen(scored.stackers, scored.design.take(rows), folds[scored.rows[rows]])
+    with atomic(run.reasons) as temporary:
+        reasons.to_parquet(temporary, index=False)
+    return {"importance": importance(reasons[np.isin(rows, drawn)])}
