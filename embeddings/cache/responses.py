@@ -94,10 +94,10 @@ class Answers:
     def _mistake(self, error: sqlite3.DatabaseError) -> UserError:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-            advice = "delete it to ask everything again"
+            advice = "Delete it to query everything again."
         else:
             advice = (
-                "mend that, let no other verdict.py work on it, and give the same command again; "
-                "what it holds stays"
+                "Fix this, let no other verdict.py work on it, and rerun the command; finished "
+                "work is reused."
             )
-        return UserError(Code.RESPONSES_UNUSABLE, f"{self.path} cannot be used ({error}): {advice}")
+        return UserError(Code.RESPONSES_UNUSABLE, f"{self.path} cannot be used ({error}). {advice}")

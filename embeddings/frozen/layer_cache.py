@@ -48,5 +48,5 @@ class LowerLayers:
             raise UserError(
                 Code.DISK_TOO_SMALL,
                 f"{folder}: the lower layers' output takes {needed / 2**30:,.1f} GiB, and "
-                f"{free / 2**30:,.1f} are free: make room, lower max_tokens, or say top_layers 0",
+                f"{free / 2**30:,.1f} are free. Make room, lower max_tokens, or set top_layers 0.",
             )

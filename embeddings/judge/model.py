@@ -50,8 +50,8 @@ class Judge(nn.Module):
         if backbone.config.dtype == "float16":
             raise UserError(
                 Code.FLOAT16_UNTRAINABLE,
-                f"backbone {backbone.config.name}: float16 cannot be trained: say dtype: bfloat16 "
-                "(or float32) in its YAML",
+                f"backbone {backbone.config.name}: float16 cannot be trained. Set dtype: bfloat16 "
+                "(or float32) in its YAML.",
             )
         self.where, self.batch_tokens = backbone.device, backbone.batch_tokens
         layers = LayerRange.of(recipe.depths, recipe.top_layers, len(backbone.decoder.layers))
@@ -118,7 +118,8 @@ class Judge(nn.Module):
         mine = self.weights
         if {n: w.shape for n, w in weights.items()} != {n: p.shape for n, p in mine.items()}:
             raise UserError(
-                Code.CHECKPOINT_DIFFERS, "the saved weights are of another backbone or recipe"
+                Code.CHECKPOINT_DIFFERS,
+                "The saved weights are of another backbone or recipe. Rerun finetune.py.",
             )
         with torch.no_grad():
             for name, parameter in mine.items():

@@ -60,8 +60,8 @@ def fit(states: torch.Tensor, targets: torch.Tensor, groups: Sequence[str]) -> P
     if not sound.any():
         raise UserError(
             Code.STATES_NOT_FINITE,
-            f"none of the {len(states):,} sequences to learn from has finite states: say dtype: "
-            "float32 in the backbone's YAML, or take another backbone",
+            f"None of the {len(states):,} training sequences has finite states. Set dtype: float32 "
+            "in the backbone's YAML, or take another backbone.",
         )
     if not sound.all():
         states, targets = states[sound], targets[sound]

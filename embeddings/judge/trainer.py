@@ -204,9 +204,9 @@ class Trainer:
             if self.budget <= longest:
                 raise UserError(
                     Code.OUT_OF_MEMORY,
-                    f"out of GPU memory with a single sequence of {longest:,} tokens: lower "
+                    f"Memory does not suffice for one sequence of {longest:,} tokens. Lower "
                     "--max-tokens or --top-layers, or add --gradient-checkpointing or "
-                    "--quantization nf4",
+                    "--quantization nf4.",
                 )
             self.budget //= 2
             print(f"out of GPU memory: going on with --batch-tokens {self.budget}", flush=True)
@@ -217,9 +217,9 @@ class Trainer:
         if not (math.isfinite(loss) and math.isfinite(float(norm))):
             raise UserError(
                 Code.TRAINING_DIVERGED,
-                f"step {self.step + 1}: the loss is {loss}, its gradient's norm {float(norm)}: "
-                f"lower --lr (now {self.recipe.lr}) and --head-lr (now {self.recipe.head_lr}), or "
-                "raise --warmup",
+                f"At step {self.step + 1} the loss is {loss}, its gradient's norm {float(norm)}. "
+                f"Lower --lr (now {self.recipe.lr}) and --head-lr (now {self.recipe.head_lr}), or "
+                "raise --warmup.",
             )
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * rate(self.step, self.steps, self.recipe.warmup)

@@ -52,8 +52,8 @@ class JudgeLogits(View):
         if not names or len(there) < len(names):
             raise UserError(
                 Code.VIEW_OUTDATED,
-                f"{run.folder} lacks judges of its view {name}: run "
-                f"`python pipelines/finetune.py --view {name} --run {run.folder}` again",
+                f"{run.folder} lacks judges of its view {name}. Rerun "
+                f"`python pipelines/finetune.py --view {name} --run {run.folder}`.",
             )
         recipe = JudgeConfig.of(recorded["recipe"])
         config = recorded_config(recorded["backbone"])

@@ -76,18 +76,18 @@ class Endpoint:
         if not sound:
             raise UserError(
                 Code.ENDPOINT_INVALID,
-                f"--endpoint {url} is no URL such as http://localhost:8000/v1",
+                f"--endpoint {url} is no URL such as http://localhost:8000/v1.",
             )
         if parts.username or parts.password or parts.query or parts.fragment:
             raise UserError(
-                Code.ENDPOINT_INVALID, f"--endpoint takes a bare URL; a key goes into {API_KEY}"
+                Code.ENDPOINT_INVALID, f"--endpoint takes a bare URL. Put a key into {API_KEY}."
             )
         path = parts.path.rstrip("/").removesuffix("/completions") or "/v1"
         if path.endswith("/chat"):
             raise UserError(
                 Code.ENDPOINT_INVALID,
-                f"--endpoint {url} is for chats, and a completions endpoint is needed: give "
-                f"{url[: url.rindex('/chat')]}",
+                f"--endpoint {url} is for chats, and a completions endpoint is needed. Give "
+                f"{url[: url.rindex('/chat')]}.",
             )
         return cls(f"{parts.scheme}://{parts.netloc}{path}", model, **how)
 
@@ -141,8 +141,8 @@ class Endpoint:
                     break
             raise UserError(
                 Code.ENDPOINT_LACKS_LOGPROBS,
-                f"{self.url} answers without logprobs: serve the model with a server that "
-                "gives them on /completions, such as vLLM or llama.cpp's llama-server",
+                f"{self.url} answers without logprobs. Serve the model with a server that "
+                "gives them on /completions, such as vLLM or llama.cpp's llama-server.",
             )
 
         async def work() -> None:
@@ -178,8 +178,8 @@ class Endpoint:
             except httpx2.ConnectError as error:
                 raise UserError(
                     Code.ENDPOINT_UNREACHABLE,
-                    f"{self.url} cannot be reached ({one_line(str(error))}): start the server, or "
-                    "mend --endpoint",
+                    f"{self.url} cannot be reached ({one_line(str(error))}). Start the server, or "
+                    "fix --endpoint.",
                 ) from error
             except httpx2.RequestError:
                 # It is there, and what it has may take patience.
@@ -191,7 +191,7 @@ class Endpoint:
                 names = ", ".join(map(one_line, found))
                 raise UserError(
                     Code.ENDPOINT_LACKS_MODEL,
-                    f"{self.url} has no model {self.model}; it serves {names}",
+                    f"{self.url} has no model {self.model}. It serves {names}.",
                 )
             if probe is not None:
                 await self._compare_tokenizers(web, list(probe))
@@ -214,8 +214,8 @@ class Endpoint:
         elif found != probe:
             raise UserError(
                 Code.ENDPOINT_TOKENIZER_DIFFERS,
-                f"the model at {self.url} has another tokenizer than --backbone: name its own (a "
-                "YAML, or a folder with its config.json and tokenizer), or none to send plain text",
+                f"The model at {self.url} has another tokenizer than --backbone. Name its own (a "
+                "YAML, or a folder with its config.json and tokenizer), or none to send text.",
             )
 
     def _client(self) -> httpx2.AsyncClient:

@@ -113,7 +113,8 @@ def letter_tokens(tokenizer: Any) -> tuple[tuple[int, ...], ...]:
     if not all(found):
         raise UserError(
             Code.TOKENIZER_UNSUPPORTED,
-            f"the tokenizer has no single token for one of {', '.join(LETTERS)}",
+            f"The tokenizer has no single token for one of {', '.join(LETTERS)}. Take another "
+            "backbone.",
         )
     return found
 

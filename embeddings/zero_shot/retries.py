@@ -60,7 +60,7 @@ def client(url: str, timeout: float, connections: int) -> httpx2.AsyncClient:
     key = os.environ.get(API_KEY, "").strip()
     # What is refused later would be shown in the message.
     if not key.isascii() or not key.isprintable():
-        raise UserError(Code.API_KEY_INVALID, f"{API_KEY} holds characters that no key has")
+        raise UserError(Code.API_KEY_INVALID, f"{API_KEY} holds characters that no key has.")
     return httpx2.AsyncClient(
         headers={"Authorization": f"Bearer {key}"} if key else {},
         verify=url.startswith("https:"),
@@ -103,8 +103,8 @@ async def request_with_retries(
     except PassingError as error:
         raise UserError(
             Code.ENDPOINT_FAILED,
-            f"{url} failed {attempts} times in a row, at last with {error}: the same command goes "
-            "on where this one stopped",
+            f"{url} failed {attempts} times in a row, at last with {error}. Rerun the command; "
+            "finished work is reused.",
         ) from error
 
 
@@ -124,7 +124,8 @@ async def _exchange(client: httpx2.AsyncClient, url: str, body: dict[str, Any] |
         raise PassingError(f"HTTP {status}{_said(response)}", _retry_after(response))
     if status in (401, 403):
         raise UserError(
-            Code.API_KEY_INVALID, f"{url}: HTTP {status}{_said(response)}: set {API_KEY} to its key"
+            Code.API_KEY_INVALID,
+            f"{url}: HTTP {status}{_said(response)}. Set {API_KEY} to its key.",
         )
     if body is None and status in (404, 405, 501):
         return None

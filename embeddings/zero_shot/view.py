@@ -70,15 +70,15 @@ class ZeroShotVerdict(View):
         if recorded is None:
             raise UserError(
                 Code.VIEW_OUTDATED,
-                f"{run.folder} does not say which model made its view {name}: run "
-                f"`python pipelines/verdict.py --view {name} --run {run.folder}` again",
+                f"{run.folder} does not say which model made its view {name}. Rerun "
+                f"`python pipelines/verdict.py --view {name} --run {run.folder}`.",
             )
         backbone, endpoint = recorded["backbone"], recorded["endpoint"]
         if endpoint is not None and os.environ.get(API_KEY, "").strip():
             raise UserError(
                 Code.API_KEY_WITHHELD,
-                f"{API_KEY} is set, and a key goes to no endpoint that only run.json names: unset "
-                f"it, or do without the view {name}",
+                f"{API_KEY} is set, and no key is sent to an endpoint named by run.json alone. "
+                f"Unset it, or do without the view {name}.",
             )
         return cls(
             name,

@@ -4,7 +4,8 @@ import pandas as pd
 import pytest
 
 from arena.source_column import read_sources
-from common.errors import Code, UserError
+from common.errors import Code
+from tests.helpers.errors import raises
 
 
 def save(tmp_path, content):
@@ -29,6 +30,5 @@ def test_sources_come_in_the_order_of_the_ids_and_a_battle_may_be_missing(tmp_pa
     ],
 )
 def test_other_files_are_refused(tmp_path, content, code):
-    with pytest.raises(UserError) as error:
+    with raises(code):
         read_sources(save(tmp_path, content), pd.Series(["1"]))
-    assert error.value.code == code

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from common.errors import UserError
+from common.errors import Code
 from embeddings.backbone.layers import LayerRange
 from embeddings.backbone.load import load_backbone
 from embeddings.frozen import layer_cache, pair_states
@@ -14,6 +14,7 @@ from embeddings.frozen.pair_reader import token_ids
 from embeddings.frozen.pair_states import PairStates
 from embeddings.judge.model import Judge
 from embeddings.prompts.pairs import distinct
+from tests.helpers.errors import raises
 from tests.helpers.planted import QUICK, examples, planted
 
 
@@ -95,20 +96,20 @@ def test_a_disk_without_room_is_one_line(configs, tmp_path, monkeypatch):
     config = configs["llama"]
     sequences = distinct(examples(planted(3), config).pairs)
     monkeypatch.setattr(layer_cache.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
-    with pytest.raises(UserError, match="make room"):
+    with raises(Code.DISK_TOO_SMALL):
         lower_layers(config, top_of(2), tmp_path, sequences)
 
 
 @pytest.mark.parametrize(("top", "read_layers"), [(3, "0.75"), (1, "0.5,1"), (1, "0.25,0.75")])
 def test_layers_that_are_read_must_be_trained_and_others_stay_below(top, read_layers):
-    with pytest.raises(UserError, match="top_layers"):
+    with raises(Code.LAYERS_INVALID, match="top_layers"):
         LayerRange.of(top_of(top, read_layers).depths, top, 4)
 
 
 def test_more_top_layers_than_the_model_has_are_refused(configs, tmp_path):
     config = configs["llama"]
     sequences = distinct(examples(planted(3), config).pairs)
-    with pytest.raises(UserError, match="has 4 layers"):
+    with raises(Code.LAYERS_INVALID, match="4 layers"):
         lower_layers(config, top_of(4), tmp_path, sequences)
-    with pytest.raises(UserError, match="has 4 layers"):
+    with raises(Code.LAYERS_INVALID, match="4 layers"):
         Judge(load_backbone(config), replace(QUICK, top_layers=5))

@@ -4,7 +4,7 @@ from dataclasses import fields
 
 import pytest
 
-from common.errors import Code, UserError
+from common.errors import Code
 from embeddings.backbone.config import CONFIGS, finetune_entries, load_config
 from embeddings.judge.config import JudgeConfig
 from tests.helpers.errors import raises
@@ -26,7 +26,7 @@ def test_the_finetune_part_is_read_from_the_yaml_and_is_no_part_of_the_backbone(
     assert finetune_entries(str(path)) == {}
     assert finetune_entries(str(tmp_path)) == {}
     path.write_text("source: a/b\nfinetune: 3\n")
-    with pytest.raises(UserError, match="key: value"):
+    with raises(Code.BACKBONE_CONFIG_INVALID, match="finetune"):
         finetune_entries(str(path))
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from transformers import GPT2Config
 
-from common.errors import UserError
+from common.errors import Code
 from embeddings.backbone.config import BackboneConfig
 from embeddings.backbone.load import load_backbone, load_tokenizer
 from embeddings.judge.config import JudgeConfig
@@ -20,6 +20,7 @@ from embeddings.judge.costs import (
 )
 from embeddings.judge.model import Judge
 from embeddings.prompts.pairs import pack_pairs
+from tests.helpers.errors import raises
 from tests.helpers.planted import planted
 
 SHAPE = Shape(layers=10, width=100, inner=300, projections=2_000, weights=1e9, unfused_heads=0)
@@ -44,7 +45,7 @@ def test_without_a_configuration_the_sizes_are_guessed_or_asked_for(tmp_path):
     shape = shape_of(replace(CONFIG, source=str(tmp_path)))
     assert (shape.layers, shape.width, shape.weights) == (33, 1581, 0.95e9)
     assert "sizes guessed from 1.0 G parameters" in shape.note
-    with pytest.raises(UserError, match="give `parameters`"):
+    with raises(Code.PARAMETERS_UNKNOWN):
         shape_of(replace(CONFIG, source=str(tmp_path), parameters=0))
 
 

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from arena.folds import fold_of, held_out
 from arena.predictions_file import from_log_odds
 from arena.swap import swap_battles
-from common.errors import UserError
+from common.errors import Code
 from embeddings.backbone.config import load_config
 from embeddings.backbone.load import load_backbone
 from embeddings.both_orders import view_values
@@ -18,6 +18,7 @@ from embeddings.judge.config import FOR_TRAINING
 from embeddings.judge.cross_fit import Judges, crossfit, unseen
 from embeddings.judge.model import Judge
 from embeddings.judge.trainer import Trainer
+from tests.helpers.errors import raises
 from tests.helpers.planted import QUICK, examples, planted, save_shallow_model
 from tests.helpers.tiny import ARCHITECTURES
 
@@ -172,7 +173,7 @@ def test_changed_votes_begin_anew(config, tmp_path):
 def test_a_fold_that_holds_everything_is_one_line(config, tmp_path):
     battles = planted(3)
     battles["group"] = "0" * 16
-    with pytest.raises(UserError, match="leaves nothing to train on"):
+    with raises(Code.NO_TRAINING_BATTLES):
         fit(battles, config, BRIEF, tmp_path)
 
 

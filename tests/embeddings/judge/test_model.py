@@ -8,13 +8,14 @@ from bitsandbytes.functional import dequantize_4bit, has_avx512bf16
 from bitsandbytes.nn import Linear4bit, Linear8bitLt
 from safetensors.torch import load_file
 
-from common.errors import UserError
+from common.errors import Code
 from embeddings.backbone.load import load_backbone
 from embeddings.frozen.pair_reader import token_ids
 from embeddings.judge.head import unscaled
 from embeddings.judge.model import Judge, average
 from embeddings.judge.probe import fit
 from embeddings.prompts.pairs import distinct
+from tests.helpers.errors import raises
 from tests.helpers.planted import QUICK, examples, planted
 from tests.helpers.tiny import ARCHITECTURES
 
@@ -122,7 +123,7 @@ def test_a_head_starts_as_its_probe_and_needs_no_scale(configs, kind):
 
 
 def test_float16_is_refused(configs):
-    with pytest.raises(UserError, match="float16 cannot be trained"):
+    with raises(Code.FLOAT16_UNTRAINABLE):
         judge_of(replace(configs["llama"], dtype="float16"))
 
 
@@ -136,7 +137,7 @@ def test_saved_weights_come_back_and_others_are_refused(configs, tmp_path):
     assert torch.equal(
         torch.cat(judge.read(read, token_ids)), torch.cat(again.read(read, token_ids))
     )
-    with pytest.raises(UserError, match="another backbone or recipe"):
+    with raises(Code.CHECKPOINT_DIFFERS):
         judge_of(config, replace(QUICK, rank=4)).load(weights)
 
 

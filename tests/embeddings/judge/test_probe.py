@@ -5,8 +5,9 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from common.errors import UserError
+from common.errors import Code
 from embeddings.judge.probe import PENALTIES, fit
+from tests.helpers.errors import raises
 
 
 def drawn(n=600, f=40, seed=0):
@@ -47,7 +48,7 @@ def test_rows_that_are_not_finite_are_left_out():
 def test_no_finite_row_is_one_line():
     states, votes, groups = drawn()
     states[:, 1] = float("inf")
-    with pytest.raises(UserError, match=f"none of the {len(states)} sequences .* finite states"):
+    with raises(Code.STATES_NOT_FINITE, match=str(len(states))):
         fit(states.clone(), torch.eye(3)[votes], groups)
 
 

@@ -6,7 +6,7 @@ import pytest
 from arena.battle_table import read_battles_table
 from arena.feature_table import FeatureTable
 from arena.swap import swap_battles
-from common.errors import Code, UserError
+from common.errors import Code
 from common.parquet import read_notes
 from common.run_dir import RunDir
 from embeddings.frozen import pair_states
@@ -14,6 +14,7 @@ from embeddings.frozen.pair_states import PairStates, read_joint
 from embeddings.judge import cross_fit
 from embeddings.judge.view import JudgeLogits
 from pipelines import finetune
+from tests.helpers.errors import raises
 from tests.helpers.planted import save_shallow_model
 from tests.helpers.tuned_runs import QUICK, extracted
 
@@ -122,10 +123,10 @@ def test_a_run_that_lacks_its_judges_names_the_command(run, judges):
     run.update_record(
         finetune={"logits-old": {**entry, **({} if judges is None else {"judges": judges})}}
     )
-    with pytest.raises(UserError, match=Code.VIEW_OUTDATED):
+    with raises(Code.VIEW_OUTDATED):
         JudgeLogits.of_run(run, "logits-old", {})
 
 
 def test_a_run_that_does_not_say_how_pairs_were_read_names_the_command(tmp_path):
-    with pytest.raises(UserError, match=Code.VIEW_OUTDATED):
+    with raises(Code.VIEW_OUTDATED):
         PairStates.of_run(RunDir(tmp_path), {})

@@ -8,7 +8,7 @@ import torch
 
 from arena.predictions_file import read_probabilities
 from arena.swap import swap_battles
-from common.errors import UserError
+from common.errors import Code
 from embeddings.backbone.load import load_backbone, load_tokenizer
 from embeddings.prompts.pairs import distinct, pack_with
 from embeddings.zero_shot import judge as verdict
@@ -21,6 +21,7 @@ from embeddings.zero_shot.judge import (
     verdict_view,
 )
 from embeddings.zero_shot.prompt import letter_tokens
+from tests.helpers.errors import raises
 from tests.helpers.fake_server import openai, serve
 from tests.helpers.tiny import tiny_battles
 
@@ -105,7 +106,7 @@ def test_what_was_said_is_not_read_again(configs, tmp_path, monkeypatch):
 
 def test_a_question_longer_than_the_context_is_refused(configs, tmp_path):
     config = config_of(configs, "llama", max_tokens=4096)
-    with pytest.raises(UserError, match="exceeds its context"):
+    with raises(Code.CONTEXT_EXCEEDED, match="4096"):
         query_backbone([asked(config)], config, tmp_path)
 
 

@@ -6,13 +6,14 @@ import pytest
 from arena.battle_table import read_battles_table
 from arena.feature_table import FeatureTable
 from arena.swap import swap_battles
-from common.errors import Code, UserError
+from common.errors import Code
 from common.parquet import read_notes
 from common.run_dir import RunDir
 from embeddings.zero_shot import judge
 from embeddings.zero_shot.retries import API_KEY
 from embeddings.zero_shot.view import ZeroShotVerdict
 from pipelines import verdict
+from tests.helpers.errors import raises
 from tests.helpers.fake_server import serve
 from tests.helpers.planted import save_shallow_model
 from tests.helpers.tuned_runs import extracted
@@ -81,11 +82,11 @@ def test_an_endpoint_of_the_record_is_queried_for_new_battles_only(run, monkeypa
         assert len(server.prompts) == known + 2
         server.keys.clear()
         monkeypatch.setenv(API_KEY, "secret")
-        with pytest.raises(UserError, match=Code.API_KEY_WITHHELD):
+        with raises(Code.API_KEY_WITHHELD):
             ZeroShotVerdict.of_run(run, "verdict-far", {})
         assert server.keys == set()
 
 
 def test_a_view_that_the_record_does_not_have_names_the_command(run):
-    with pytest.raises(UserError, match=Code.VIEW_OUTDATED):
+    with raises(Code.VIEW_OUTDATED):
         ZeroShotVerdict.of_run(run, "verdict-other", {})
