@@ -11,6 +11,7 @@ from sklearn.metrics import roc_auc_score
 from arena.folds import fold_of
 from arena.schema import SEED
 from meta.audit.context import AuditContext
+from meta.metrics.bootstrap import resample
 from meta.metrics.scores import clustered, placements
 
 SURE = 2.576
@@ -62,15 +63,6 @@ def folds_of(groups: np.ndarray, folds: int) -> np.ndarray:
     return fold_of((sha256(f"audit {group}".encode()).hexdigest() for group in groups), folds)
 
 
-def group_weights(groups: np.ndarray, draws: int) -> np.ndarray:
-    """How often each row occurs in a bootstrap over groups; float64 (draws, n)."""
-    _, index = np.unique(groups, return_inverse=True)
-    size = int(index.max()) + 1
-    rng = np.random.default_rng(SEED)
-    counts = [np.bincount(rng.integers(0, size, size), minlength=size) for _ in range(draws)]
-    return np.asarray(np.stack(counts)[:, index], dtype=np.float64)
-
-
 def soft_logistic(
     x: np.ndarray, y: np.ndarray, weights: np.ndarray, ridge: float = 1.0
 ) -> np.ndarray:
@@ -119,7 +111,8 @@ def slope_gap(
     """
     unit = np.ones((1, len(x)))
     ours, theirs = (float(soft_logistic(x, y, unit)[0, 0]) for y in (forecast, votes))
-    weights = group_weights(groups, draws)
+    _, index = np.unique(groups, return_inverse=True)
+    weights = np.concatenate([counts[:, index] for counts in resample(int(index.max()) + 1, draws)])
     gaps = [
         soft_logistic(x, forecast, chunk)[:, 0] - soft_logistic(x, votes, chunk)[:, 0]
         for chunk in np.array_split(weights, -(-draws // CHUNK))
