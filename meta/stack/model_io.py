@@ -117,9 +117,10 @@ def load(folder: Path) -> TrainedModel:
         UserError: it is missing, damaged, or of another format.
     """
     again = "Run `python pipelines/train_meta.py` on this run first."
-    if not folder.exists():
+    old = folder.with_name(f"{folder.name}.old")
+    if old.exists() and not folder.exists():
         # A crash fell between the two renames of ``save``.
-        folder = folder.with_name(f"{folder.name}.old")
+        folder = old
     if not (folder / "bundle.json").exists():
         raise UserError(Code.MODEL_MISSING, f"There is no model in {folder}. {again}")
     try:
