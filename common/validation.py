@@ -11,6 +11,6 @@ def problems(error: ValidationError) -> str:
     for problem in error.errors(include_url=False):
         name = str(problem["loc"][0]) if problem["loc"] else ""
         # A union reports a problem for each of its types.
-        value = f" (it is {problem['input']!r})" if name else ""
+        value = f" (it is {problem['input']!r})" if name and problem["type"] != "missing" else ""
         lines.setdefault(name, f"{name}: {problem['msg']}{value}".removeprefix(": "))
     return "; ".join(lines.values())

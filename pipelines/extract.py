@@ -22,6 +22,7 @@ if __name__ == "__main__":
 from arena import sample
 from arena.reader import BattleFile, open_battles
 from common.run_dir import SPLITS, RunDir
+from embeddings.backbone.quantization import QUANTIZATIONS
 from embeddings.backbone.runtime import AUTO, ENGINES, TORCH
 from pipelines import cli
 from tiebreak.extraction import RAY, Extraction, ExtractionOptions, extract_run, plan_lines
@@ -82,7 +83,7 @@ def command(argv: list[str] | None = None) -> int:
         metavar="B",
         help=f"name in configs/, YAML file or model folder (the run's own, or {DEFAULT_BACKBONE})",
     )
-    p.add_argument("--quantization", choices=("none", "nf4", "int8"), help="overrides the YAML")
+    p.add_argument("--quantization", choices=tuple(QUANTIZATIONS), help="overrides the YAML")
     p.add_argument(
         "--engine",
         choices=(*ENGINES, AUTO, RAY),

@@ -40,6 +40,7 @@ from common.parallel import peak_mib
 from common.parquet import read_notes
 from common.run_dir import SPLITS, RunDir
 from embeddings.backbone.load import load_tokenizer
+from embeddings.backbone.quantization import QUANTIZATIONS
 from embeddings.cache.shards import settings_hash
 from embeddings.frozen.extract import warn_non_finite
 from embeddings.frozen.pair_states import VIEW as JOINT
@@ -239,7 +240,7 @@ def command(argv: list[str] | None = None) -> int:
     p.add_argument(
         "--backbone", metavar="B", help=f"as for extract.py (the run's own, or {DEFAULT_BACKBONE})"
     )
-    p.add_argument("--quantization", choices=("none", "nf4", "int8"), help="overrides the YAML")
+    p.add_argument("--quantization", choices=tuple(QUANTIZATIONS), help="overrides the YAML")
     p.add_argument("--view", metavar="NAME", help="name of the view (logits-<backbone>)")
     p.add_argument("--dry-run", action="store_true", help="print the plan and its cost, do nothing")
     p.add_argument(

@@ -40,8 +40,9 @@ from common.errors import Code, UserError
 from common.lock import run_lock
 from common.run_dir import RunDir
 from embeddings.backbone.config import BackboneConfig, finetune_entries, load_config
+from embeddings.backbone.quantization import QUANTIZATIONS
 from embeddings.cache.shards import settings_hash
-from embeddings.frozen.costs import estimate_reading
+from embeddings.frozen.costs import memory_lines
 from embeddings.frozen.extract import warn_non_finite
 from embeddings.frozen.plan import counting_tokenizer
 from embeddings.judge.config import JudgeConfig
@@ -162,7 +163,7 @@ def plan(tables: dict[str, pd.DataFrame], asked: VerdictOptions) -> list[str]:
             f"{asked.endpoint.concurrency} at a time, less those that are answered already"
         )
     elif view.config is not None:
-        lines += estimate_reading(total, longest, view.config)
+        lines += memory_lines(longest, view.config)
     return [*([note] if note else []), *lines]
 
 
@@ -257,7 +258,7 @@ def command(argv: list[str] | None = None) -> int:
         help=f"as for extract.py (the run's own, or {DEFAULT_BACKBONE}); with --endpoint: whose "
         "tokenizer and chat template the model there has (none: plain text)",
     )
-    p.add_argument("--quantization", choices=("none", "nf4", "int8"), help="overrides the YAML")
+    p.add_argument("--quantization", choices=tuple(QUANTIZATIONS), help="overrides the YAML")
     p.add_argument("--endpoint", metavar="URL", help="of the API, such as http://localhost:8000/v1")
     p.add_argument("--model", metavar="NAME", help="the model at the endpoint")
     p.add_argument("--view", metavar="NAME", help="name of the view (verdict-<backbone or model>)")

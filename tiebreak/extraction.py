@@ -26,7 +26,7 @@ from embeddings.backbone.config import BackboneConfig
 from embeddings.backbone.runtime import TORCH, choose
 from embeddings.cache.shards import settings_hash
 from embeddings.frozen.answer_reader import evidence_settings
-from embeddings.frozen.costs import estimate_reading
+from embeddings.frozen.costs import extraction_lines
 from embeddings.frozen.extract import Reader, extract
 from embeddings.frozen.language_model import LanguageModel
 from embeddings.frozen.plan import plan
@@ -155,11 +155,10 @@ def plan_lines(split: str, file: BattleFile, extraction: Extraction) -> list[str
             yield valid_rows(part)
 
     counts = plan(parts(), extraction.config)
-    tokens = int(counts.tokens.sum())
     return [
         f"{split}: {rows:,} rows of {file.source}, {rows - counts.battles:,} set aside",
         *counts.lines(),
-        *estimate_reading(tokens, counts.longest, extraction.config, extraction.engine),
+        *extraction_lines(counts, extraction.config, extraction.engine),
     ]
 
 

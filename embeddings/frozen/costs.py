@@ -1,88 +1,153 @@
-"""What reading with a backbone will cost, from stated formulas, before its weights are loaded."""
+"""What reading answers takes: memory and disk by formulas, time as measured on this machine."""
 
 from __future__ import annotations
 
+import os
 import time
 
 import torch
 
+from common.files import expanded
 from embeddings.backbone.config import BackboneConfig
+from embeddings.backbone.layers import layer_numbers
+from embeddings.backbone.load import PACKAGE
+from embeddings.backbone.quantization import bytes_per_weight
 from embeddings.backbone.runtime import TORCH
 from embeddings.backbone.shape import parameters_of, shape_of
-from embeddings.frozen.log_likelihood import GPU_ROWS, HEAD_ROWS
+from embeddings.frozen.answer_reader import AnswerReader
+from embeddings.frozen.log_likelihood import GPU_ROWS, HEAD_ROWS, QUANTITIES
+from embeddings.frozen.plan import ExtractionPlan
+from embeddings.frozen.pooling import POOLINGS
+from embeddings.inference import one_core, read_shards
 
-BYTES_A_WEIGHT = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "int8": 1.1, "nf4": 0.6}
-"""int8 and nf4 leave embeddings and norms in 16 bits and add scales."""
-
-CPU_MFU = {"float32": 0.78, "bfloat16": 0.55, "float16": 0.55, "nf4": 0.45, "int8": 0.23}
-"""Share of the GEMM speed in the compute dtype that extraction reached with SmolLM2-135M, one
-sequence at a time, on 2 cores with AVX512-BF16 (measured for this project, not float16)."""
-
-OPENVINO_MFU = 0.75
-"""The same of OpenVINO, in bfloat16 and float32 (``benchmarks/extraction.py``)."""
-
-A100_FLOPS = 312e12
-"""Dense bf16 peak of an A100 (NVIDIA data sheet)."""
-
-A100_MEMORY = 40e9
-
-A100_MFU = {"float32": 0.03, "bfloat16": 0.4, "float16": 0.4, "nf4": 0.25, "int8": 0.2}
-"""Assumed, not measured; float32 runs at 19.5 TFLOP/s there."""
+ENOUGH_SECONDS = 20.0
+"""After so long no longer answers are timed: they are taken to read as fast as those before."""
 
 
-def estimate_reading(
-    tokens: int, longest: int, config: BackboneConfig, engine: str = TORCH
+def extraction_lines(
+    plan: ExtractionPlan, config: BackboneConfig, engine: str = TORCH
 ) -> list[str]:
-    """Seconds and memory that reading will take, here and on an A100 40 GB, for people.
-
-    Time is 2 x parameters x tokens floating-point operations (Kaplan et al. 2020, forward pass)
-    over a share (MFU) of the device's matrix-product speed. Memory is parameters x bytes a weight,
-    plus activations (24 vectors of the hidden size a token of the largest batch, in 16 bits, and
-    three float32 copies of one chunk of logits), and where attention is not fused (Gemma-2's
-    soft-capping) 14 bytes a head for each token that a token sees, as ``costs.gpu_memory`` has it.
+    """Memory, disk and time that an extraction takes, for people.
 
     Args:
-        tokens: to be read in all.
-        longest: tokens of the longest sequence.
+        plan: what will be read.
         config: the backbone.
-        engine: what will run it on the CPU, ``torch`` or ``openvino``.
+        engine: what will run it on a CPU, ``torch`` or ``openvino``.
+
+    Raises:
+        UserError: the backbone is here and cannot be loaded.
     """
-    parameters = parameters_of(config)
-    if not parameters:
-        return ["  no estimate: `parameters` is not in the backbone's YAML"]
-    kind = config.dtype if config.quantization == "none" else config.quantization
-    operations = 2.0 * parameters * tokens
-    weights = parameters * BYTES_A_WEIGHT[kind]
+    if not parameters_of(config):
+        return memory_lines(plan.longest, config)
     shape = shape_of(config)
-    a_token = 24 * 2 * shape.width + shape.score_bytes(longest)
-    logits = 3 * 256_000 * 4.0
-    here = weights + longest * a_token + HEAD_ROWS * logits
-    there = weights + config.batch_tokens * a_token + GPU_ROWS * logits
-    speed = gemm_speed(torch.float32 if kind == "float32" else torch.bfloat16)
-    share = CPU_MFU[kind] if engine == TORCH else OPENVINO_MFU
+    slots = len(layer_numbers(config.layers, shape.layers)) * len(POOLINGS)
+    disk = len(plan.seen) * (2 * slots * shape.width + 4 * len(QUANTITIES) + 32)
     return [
-        f"  {config.name}: {parameters / 1e9:.2f} G parameters, {kind}; "
-        f"2 x parameters x tokens = {operations / 1e12:,.0f} TFLOP",
-        f"  this machine's CPU: {duration(operations / (share * speed))} at "
-        f"{share:.0%} of {speed / 1e9:,.0f} GFLOP/s (matrix products measured just now), "
-        f"{here / 2**30:.1f} GiB",
-        f"  A100 40 GB: {duration(operations / (A100_MFU[kind] * A100_FLOPS))} at "
-        f"{A100_MFU[kind]:.0%} of 312 TFLOP/s (assumed, not measured), {on_cards(there, config)}",
+        *memory_lines(plan.longest, config),
+        f"  disk: {disk / 2**30:,.2f} GiB of hidden states",
+        time_line(plan, config, engine),
     ]
 
 
-def on_cards(needed: float, config: BackboneConfig, advice: str = "") -> str:
-    """What a model needs of A100s, for people: two share the layers where its YAML spreads it.
+def memory_lines(longest: int, config: BackboneConfig) -> list[str]:
+    """Memory that reading takes, for people.
 
     Args:
-        needed: bytes in all.
+        longest: tokens of the longest sequence.
         config: the backbone.
-        advice: what to do where it does not fit.
+
+    Raises:
+        UserError: the backbone is here and damaged.
     """
-    cards = 2 if config.device_map == "auto" else 1
-    each = f", some {needed / cards / 2**30:.1f} GiB a card on {cards}" if cards > 1 else ""
-    fits = needed / cards <= A100_MEMORY
-    return f"{needed / 2**30:.1f} GiB{each}" + ("" if fits else f", which does not fit{advice}")
+    parameters = parameters_of(config)
+    if not parameters:
+        return ["  memory: not estimated, for the backbone's YAML lacks `parameters`"]
+    weights = f"{parameters / 1e9:.2f} G parameters, {config.dtype}, {config.quantization}"
+    cpu = reading_memory(longest, config, on_gpu=False) / 2**30
+    gpu = reading_memory(longest, config, on_gpu=True) / 2**30
+    return [
+        f"  memory of {config.name} ({weights}): {cpu:.1f} GiB on a CPU, {gpu:.1f} GiB on a GPU in "
+        f"batches of {config.batch_tokens:,} tokens"
+        + (f", {gpu / 2:.1f} GiB each on two" if config.device_map == "auto" else "")
+    ]
+
+
+def reading_memory(longest: int, config: BackboneConfig, *, on_gpu: bool) -> float:
+    """Bytes that reading takes.
+
+    Parameters x bytes a weight, plus activations: 24 vectors of the hidden size a token of the
+    largest batch, in 16 bits, and three float32 copies of the logits (of a vocabulary of 256,000)
+    that are computed at once; and where attention is not fused (Gemma-2's soft-capping) 14 bytes a
+    head for each token that a token sees.
+
+    Args:
+        longest: tokens of the longest sequence; on a CPU each is a batch.
+        config: the backbone.
+        on_gpu: whether a GPU reads.
+    """
+    shape = shape_of(config)
+    weights = parameters_of(config) * bytes_per_weight(config.quantization, config.dtype)
+    bytes_per_token = 24 * 2 * shape.width + shape.score_bytes(longest)
+    tokens, rows = (config.batch_tokens, GPU_ROWS) if on_gpu else (longest, HEAD_ROWS)
+    return weights + tokens * bytes_per_token + rows * 3 * 256_000 * 4.0
+
+
+def time_line(plan: ExtractionPlan, config: BackboneConfig, engine: str) -> str:
+    """How long the reading takes on this machine, for people: measured where the model is here.
+
+    Args:
+        plan: what will be read.
+        config: the backbone.
+        engine: what will run it on a CPU.
+
+    Raises:
+        UserError: the backbone cannot be loaded.
+    """
+    if not plan.samples:
+        return "  time: nothing is to be read"
+    if config.source != PACKAGE and not expanded(config.source).is_dir():
+        return "  time: not measured, for the weights are not on this machine"
+    on_gpu = torch.cuda.is_available()
+    if reading_memory(plan.longest, config, on_gpu=on_gpu) > _memory_here():
+        return "  time: not measured, for this machine has too little memory"
+    seconds, answers = measured_seconds(plan, config, engine)
+    tokens = int(plan.tokens.sum())
+    return (
+        f"  time on this machine: {duration(seconds)}, {tokens / max(seconds, 1e-9):,.0f} tokens a "
+        f"second (measured just now on {answers} answers)"
+    )
+
+
+def measured_seconds(
+    plan: ExtractionPlan, config: BackboneConfig, engine: str
+) -> tuple[float, int]:
+    """Seconds that the reading takes by those of some answers of each length, and their number.
+
+    Args:
+        plan: what will be read.
+        config: the backbone.
+        engine: what will run it on a CPU.
+
+    Raises:
+        UserError: the backbone cannot be loaded.
+    """
+    reader = AnswerReader(config, plan.end_token, plan.shared_prefix, engine)
+    at_once = None if reader.budget.tokens else max(2, torch.get_num_threads())
+    # The first pass is slower than all others.
+    with one_core():
+        reader.read(plan.samples[min(plan.samples)][:1])
+    total, spent, count, seconds_per_token = 0.0, 0.0, 0, 0.0
+    for length, answers in sorted(plan.samples.items()):
+        if spent < ENOUGH_SECONDS:
+            timed = answers[:at_once]
+            start = time.perf_counter()
+            for _ in read_shards(timed, reader.read, reader.budget):
+                pass
+            seconds = time.perf_counter() - start
+            seconds_per_token = seconds / sum(answer.tokens for answer in timed)
+            spent, count = spent + seconds, count + len(timed)
+        total += seconds_per_token * plan.tokens_by_length[length]
+    return total, count
 
 
 def duration(seconds: float) -> str:
@@ -94,13 +159,8 @@ def duration(seconds: float) -> str:
     return f"{seconds / 3600:,.1f} h"
 
 
-def gemm_speed(dtype: torch.dtype) -> float:
-    """Floating-point operations per second of matrix products of a small model's shapes."""
-    x, w = torch.randn(512, 576).to(dtype), torch.randn(576, 1536).to(dtype)
-    best = float("inf")
-    for _ in range(5):
-        start = time.perf_counter()
-        for _ in range(10):
-            x @ w
-        best = min(best, time.perf_counter() - start)
-    return 10 * 2 * 512 * 576 * 1536 / best
+def _memory_here() -> float:
+    """Bytes of the GPU's memory, else of this machine's."""
+    if torch.cuda.is_available():
+        return float(torch.cuda.get_device_properties(0).total_memory)
+    return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))

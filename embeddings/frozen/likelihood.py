@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, Self
 
 import pandas as pd
@@ -13,7 +12,7 @@ from common.errors import Code, UserError
 from common.files import expanded
 from common.parquet import read_notes
 from common.run_dir import RunDir
-from embeddings.backbone.config import BackboneConfig, load_config
+from embeddings.backbone.config import BackboneConfig, load_config, valid_config
 from embeddings.backbone.runtime import TORCH
 from embeddings.frozen.language_model import LanguageModel
 from embeddings.view_kinds import LIKELIHOOD
@@ -101,13 +100,6 @@ def recorded_config(record: dict[str, Any]) -> BackboneConfig:
     Raises:
         UserError: its settings cannot be had or are not valid.
     """
-    entries = record.get("config")
-    if entries is None:
-        return replace(load_config(record["asked"]), quantization=record["quantization"])
-    try:
-        return BackboneConfig(**{**entries, "layers": tuple(entries["layers"])})
-    except (KeyError, TypeError) as error:
-        raise UserError(
-            Code.RUN_FILE_DAMAGED,
-            "The backbone in run.json is damaged. Rerun `python pipelines/extract.py`.",
-        ) from error
+    if "config" in record:
+        return valid_config(record["config"], "The backbone in run.json")
+    return load_config(record["asked"], record["quantization"])

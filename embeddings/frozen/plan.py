@@ -14,7 +14,10 @@ from common.errors import UserError
 from embeddings.backbone.config import BackboneConfig, load_config
 from embeddings.backbone.load import load_tokenizer
 from embeddings.frozen.chunks import in_chunks
-from embeddings.prompts.answers import PackedBattles, pack_battles
+from embeddings.prompts.answers import PackedAnswer, PackedBattles, pack_battles
+
+SAMPLES = 64
+"""Answers of each length that a plan keeps."""
 
 EDGES = (0, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
 
@@ -32,6 +35,9 @@ class ExtractionPlan:
         seen: the distinct answers, by the first 16 bytes of their keys.
         lengths: how many of these have as many tokens as each of ``EDGES`` or more, and fewer than
             the next; int64 (len(EDGES),).
+        tokens_by_length: tokens read of these; int64 (len(EDGES),).
+        samples: some of these answers, by position in ``EDGES``: what an estimate may time.
+        end_token, shared_prefix: as ``PackedBattles`` has them.
         tokens: tokens read of them, with the prompt and without it; int64 (2,).
         longest: tokens of the longest.
     """
@@ -43,6 +49,10 @@ class ExtractionPlan:
     cut: np.ndarray = field(default_factory=lambda: np.zeros(2, np.int64))
     seen: set[bytes] = field(default_factory=set, repr=False)
     lengths: np.ndarray = field(default_factory=lambda: np.zeros(len(EDGES), np.int64))
+    tokens_by_length: np.ndarray = field(default_factory=lambda: np.zeros(len(EDGES), np.int64))
+    samples: dict[int, list[PackedAnswer]] = field(default_factory=dict, repr=False)
+    end_token: int = 0
+    shared_prefix: np.ndarray = field(default_factory=lambda: np.empty(0, np.int32))
     tokens: np.ndarray = field(default_factory=lambda: np.zeros(2, np.int64))
     longest: int = 0
 
@@ -56,6 +66,14 @@ class ExtractionPlan:
         self.seen.update(item.key[:16] for item in new)
         lengths = np.array([len(item.ids) for item in new], dtype=np.int64)
         self.lengths += np.histogram(lengths, bins=[*EDGES, np.inf])[0]
+        for item, length in zip(
+            new, np.searchsorted(EDGES, lengths, side="right") - 1, strict=True
+        ):
+            self.tokens_by_length[length] += item.tokens
+            samples = self.samples.setdefault(int(length), [])
+            if len(samples) < SAMPLES:
+                samples.append(item)
+        self.end_token, self.shared_prefix = chunk.end_token, chunk.shared_prefix
         self.longest = int(lengths.max(initial=self.longest))
         conditional = lengths.sum() - len(chunk.shared_prefix) * len(new)
         self.tokens += (conditional, sum(item.tokens for item in new) - conditional)

@@ -7,8 +7,8 @@ checkpointing a second forward pass: 4 or 6 operations per weight and token. Lef
 not counted: the one is a look-up, the other is not used. All over a share (MFU) of the device's
 speed.
 
-Memory, on the GPU: weights, at the bytes of ``reading_costs.BYTES_A_WEIGHT``; LoRA at 14 bytes a
-parameter (float32 weights, their gradients, those of a micro-batch, two 8-bit moments); activations
+Memory, on the GPU: weights (``embeddings.backbone.quantization``); LoRA at 14 bytes a parameter
+(float32 weights, their gradients, those of a micro-batch, two 8-bit moments); activations
 per token and trained layer of 34 d bytes (Korthikanti et al. 2022, equation 2, without the
 attention matrices, which fused kernels do not store) and 3 (6 d + f) bytes for the inputs of LoRA
 (bf16 and a dropout mask, d the hidden and f the intermediate size); where attention is not fused
@@ -20,6 +20,7 @@ itself takes, one or two GiB, comes on top.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -28,21 +29,26 @@ import torch
 
 from embeddings.backbone.config import BackboneConfig
 from embeddings.backbone.layers import LayerRange
+from embeddings.backbone.quantization import bytes_per_weight
 from embeddings.backbone.shape import Shape, parameters_of, shape_of
-from embeddings.frozen.costs import (
-    A100_FLOPS,
-    A100_MFU,
-    BYTES_A_WEIGHT,
-    CPU_MFU,
-    duration,
-    gemm_speed,
-    on_cards,
-)
+from embeddings.frozen.costs import duration
 from embeddings.judge.config import JudgeConfig
 from embeddings.judge.head import states_of
 from embeddings.judge.probe import FOLDS
 from embeddings.judge.trainer import steps_of
 from embeddings.prompts.pairs import Pairs, distinct
+
+CPU_MFU = {"float32": 0.78, "bfloat16": 0.55, "float16": 0.55, "nf4": 0.45, "int8": 0.23}
+"""Share of the GEMM speed in the compute dtype that extraction reached with SmolLM2-135M, one
+sequence at a time, on 2 cores with AVX512-BF16 (measured for this project, not float16)."""
+
+A100_FLOPS = 312e12
+"""Dense bf16 peak of an A100 (NVIDIA data sheet)."""
+
+A100_MEMORY = 40e9
+
+A100_MFU = {"float32": 0.03, "bfloat16": 0.4, "float16": 0.4, "nf4": 0.25, "int8": 0.2}
+"""Assumed, not measured; float32 runs at 19.5 TFLOP/s there."""
 
 CPU_TRAINING = 0.7
 """Share of extraction's MFU that training reached on a CPU (SmolLM2-135M, bf16, 8 of 30 layers from
@@ -108,7 +114,9 @@ def gpu_memory(
     kind = config.dtype if config.quantization == "none" else config.quantization
     layer = 34 * shape.width + 3 * (6 * shape.width + shape.inner)
     layer += shape.score_bytes(longest)
-    weights = (parameters_of(config) or shape.weights) * BYTES_A_WEIGHT[kind]
+    weights = (parameters_of(config) or shape.weights) * bytes_per_weight(
+        config.quantization, config.dtype
+    )
     if recipe.epochs == 0:
         return weights + max(config.batch_tokens, longest) * layer
     tokens = max(recipe.batch_tokens, longest)
@@ -198,3 +206,29 @@ def estimate_finetuning(
             f"{tokens.lower * width / 2**30:,.1f} GiB"
         )
     return [*([f"  {shape.note}"] if shape.note else []), *lines]
+
+
+def on_cards(needed: float, config: BackboneConfig, advice: str = "") -> str:
+    """What a model needs of A100s, for people: two share the layers where its YAML spreads it.
+
+    Args:
+        needed: bytes in all.
+        config: the backbone.
+        advice: what to do where it does not fit.
+    """
+    cards = 2 if config.device_map == "auto" else 1
+    each = f", some {needed / cards / 2**30:.1f} GiB a card on {cards}" if cards > 1 else ""
+    fits = needed / cards <= A100_MEMORY
+    return f"{needed / 2**30:.1f} GiB{each}" + ("" if fits else f", which does not fit{advice}")
+
+
+def gemm_speed(dtype: torch.dtype) -> float:
+    """Floating-point operations per second of matrix products of a small model's shapes."""
+    x, w = torch.randn(512, 576).to(dtype), torch.randn(576, 1536).to(dtype)
+    best = float("inf")
+    for _ in range(5):
+        start = time.perf_counter()
+        for _ in range(10):
+            x @ w
+        best = min(best, time.perf_counter() - start)
+    return 10 * 2 * 512 * 576 * 1536 / best

@@ -253,7 +253,7 @@ def test_dry_run_prints_and_writes_nothing(tmp_path, model_folder, capsys):
     assert extract.command([*argv, "--backbone", str(model_folder)]) == 0
     out = capsys.readouterr().out
     assert not (tmp_path / "run").exists()
-    for word in ("rows", "turns", "tokens", "A100"):
+    for word in ("rows", "turns", "tokens", "memory", "time on this machine"):
         assert word in out
 
 

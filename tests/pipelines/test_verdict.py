@@ -212,7 +212,7 @@ def test_dry_run_prints_the_plan_asks_nothing_and_writes_nothing(run, where, cap
         assert server.keys == set()
     out = capsys.readouterr().out
     assert before == {p: p.stat().st_mtime_ns for p in run.rglob("*")}
-    words = ("A100", "tokens") if where == "here" else ("requests", "characters", "4 at a time")
+    words = ("memory", "tokens") if where == "here" else ("requests", "characters", "4 at a time")
     for word in ("distinct questions", "truncated", *words):
         assert word in out
 

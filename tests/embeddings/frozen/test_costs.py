@@ -1,77 +1,107 @@
-"""What a reading is said to cost: numbers worked out by hand, and the sizes of real models."""
+"""What an extraction is said to take: memory and disk worked out by hand, time as measured."""
 
+import re
 from dataclasses import replace
 
 import pytest
+import torch
 from transformers import AutoModelForCausalLM
 
 from embeddings.backbone.config import BackboneConfig
 from embeddings.backbone.shape import parameters_of
-from embeddings.frozen import costs as reading_costs
-from embeddings.frozen.costs import estimate_reading, on_cards
+from embeddings.frozen import costs
+from embeddings.frozen.costs import extraction_lines, measured_seconds, memory_lines, reading_memory
+from embeddings.frozen.plan import plan
+from tests.helpers.extracted import BATTLES
+from tests.helpers.tiny import tiny_battles
 
 CONFIG = BackboneConfig(name="toy", source="no/where")
 LOGITS = 3 * 256_000 * 4
 """Bytes of a token's logits."""
 
 
-@pytest.fixture(autouse=True)
-def speed(monkeypatch):
-    monkeypatch.setattr(reading_costs, "gemm_speed", lambda dtype: 1e12)
-
-
-def test_time_by_hand():
-    # 2 x parameters / (share x speed) are 4 seconds a token here.
-    config = replace(CONFIG, parameters=1_100_000_000_000)
-    first, here, there = estimate_reading(300, 100, config)
-    assert "toy: 1100.00 G parameters, bfloat16" in first
-    assert "= 660 TFLOP" in first
-    assert "20 min at 55% of 1,000 GFLOP/s" in here
-    # 660e12 / (0.4 * 312e12)
-    assert "A100 40 GB: 5 s at 40% of 312 TFLOP/s (assumed, not measured)" in there
-    assert there.endswith("which does not fit")
-    _, _, small = estimate_reading(300, 100, replace(config, parameters=10**9, quantization="nf4"))
-    assert not small.endswith("which does not fit")
-    assert "at 25% of 312" in small
+@pytest.fixture(scope="module")
+def config(configs):
+    return replace(configs["llama"], dtype="float32")
 
 
 @pytest.mark.parametrize(("architecture", "heads"), [("llama", 0), ("gemma2", 4)])
 def test_memory_by_hand(configs, architecture, heads):
     """A layer of width 64; Gemma-2's scores are stored, of 300 tokens that each of them sees."""
     config = replace(configs[architecture], dtype="float32", batch_tokens=100_000)
-    _, here, there = estimate_reading(10**6, 300, config)
     weights = 4 * parameters_of(config)
-    a_token = 48 * 64 + 14 * heads * 300
-    gpu = weights + 100_000 * a_token + reading_costs.GPU_ROWS * LOGITS
-    cpu = weights + 300 * a_token + reading_costs.HEAD_ROWS * LOGITS
-    assert there.endswith(f", {gpu / 2**30:.1f} GiB")
-    assert here.endswith(f", {cpu / 2**30:.1f} GiB")
+    bytes_per_token = 48 * 64 + 14 * heads * 300
+    cpu = weights + 300 * bytes_per_token + 128 * LOGITS
+    gpu = weights + 100_000 * bytes_per_token + 512 * LOGITS
+    assert reading_memory(300, config, on_gpu=False) == cpu
+    assert reading_memory(300, config, on_gpu=True) == gpu
+    (line,) = memory_lines(300, config)
+    assert f"{cpu / 2**30:.1f} GiB on a CPU, {gpu / 2**30:.1f} GiB on a GPU" in line
 
 
-@pytest.mark.parametrize(
-    ("gib", "device_map", "told"),
-    [
-        (30, "", "30.0 GiB"),
-        (50, "", "50.0 GiB, which does not fit: less"),
-        (50, "auto", "50.0 GiB, some 25.0 GiB a card on 2"),
-        (90, "auto", "90.0 GiB, some 45.0 GiB a card on 2, which does not fit: less"),
-    ],
-)
-def test_a_model_that_is_spread_is_two_cards_work(gib, device_map, told):
-    assert on_cards(gib * 2**30, replace(CONFIG, device_map=device_map), ": less") == told
+def test_a_model_that_is_spread_takes_half_of_two_cards():
+    config = replace(CONFIG, parameters=10**10, device_map="auto")
+    (line,) = memory_lines(100, config)
+    whole, half = map(
+        float, re.search(r"([\d.]+) GiB on a GPU .* ([\d.]+) GiB each", line).groups()
+    )
+    assert half == pytest.approx(whole / 2, abs=0.1)
 
 
 def test_the_parameters_of_a_folder_are_counted(folders, configs):
     model = AutoModelForCausalLM.from_pretrained(folders["llama"])
     assert parameters_of(configs["llama"]) == sum(w.numel() for w in model.parameters())
-    assert len(estimate_reading(100, 10, configs["llama"])) == 3
 
 
-def test_nothing_to_read_costs_nothing():
-    _, here, _ = estimate_reading(0, 0, replace(CONFIG, parameters=10**9))
-    assert "this machine's CPU: 0 s" in here
+def test_the_disk_is_that_of_the_stored_states(config):
+    answers = plan([BATTLES], config)
+    # 20 answers of 4 layers x 3 poolings x 64 numbers in float16, 9 quantities, and a key.
+    size = 20 * (2 * 12 * 64 + 4 * 9 + 32)
+    (disk,) = (line for line in extraction_lines(answers, config) if "disk" in line)
+    assert f"{size / 2**30:.2f} GiB" in disk
 
 
-def test_without_parameters_there_is_no_estimate():
-    (line,) = estimate_reading(100, 10, CONFIG)
-    assert "no estimate: `parameters` is not in the backbone's YAML" in line
+def test_time_is_measured_where_the_model_is_here(config):
+    answers = plan([BATTLES], config)
+    seconds, timed = measured_seconds(answers, config, "torch")
+    assert 0 < seconds < 60
+    lengths = len(answers.samples)
+    assert lengths <= timed <= max(2, torch.get_num_threads()) * lengths
+    assert "time on this machine" in extraction_lines(answers, config)[-1]
+
+
+def test_time_grows_with_what_is_to_be_read(config, monkeypatch):
+    clock = iter(range(1000))
+    monkeypatch.setattr(costs.time, "perf_counter", lambda: next(clock))
+    answers = plan([BATTLES], config)
+    seconds, _ = measured_seconds(answers, config, "torch")
+    answers.tokens_by_length *= 10
+    assert measured_seconds(answers, config, "torch")[0] == pytest.approx(10 * seconds)
+
+
+def test_slow_models_are_timed_on_short_answers_only(config, monkeypatch):
+    answers = plan([BATTLES, tiny_battles(("Why?", "the cat " * 60, "Because."))], config)
+    every = measured_seconds(answers, config, "torch")[1]
+    assert len(answers.samples) > 1
+    monkeypatch.setattr(costs, "ENOUGH_SECONDS", 1e-9)
+    shortest = answers.samples[min(answers.samples)]
+    seconds, timed = measured_seconds(answers, config, "torch")
+    assert seconds > 0
+    assert timed == min(len(shortest), max(2, torch.get_num_threads())) < every
+
+
+def test_a_model_that_is_elsewhere_or_too_large_is_not_timed(config, monkeypatch):
+    answers = plan([BATTLES], config)
+    elsewhere = replace(CONFIG, parameters=10**9)
+    assert "not on this machine" in extraction_lines(answers, elsewhere)[-1]
+    monkeypatch.setattr(costs, "_memory_here", lambda: 1000.0)
+    assert "too little memory" in extraction_lines(answers, config)[-1]
+
+
+def test_nothing_to_read_takes_no_time(config):
+    assert "nothing" in extraction_lines(plan([BATTLES[:0]], config), config)[-1]
+
+
+def test_without_parameters_memory_is_not_estimated(config):
+    (line,) = extraction_lines(plan([BATTLES], config), CONFIG)
+    assert "lacks `parameters`" in line

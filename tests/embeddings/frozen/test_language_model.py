@@ -160,7 +160,7 @@ def test_a_model_folder_that_is_gone_is_named(run, tmp_path, config, keep_settin
 
 def test_damaged_settings_in_the_record_are_refused(run):
     run.update_record(backbone={"config": {"layers": 3}})
-    with raises(Code.RUN_FILE_DAMAGED, match=r"run\.json"):
+    with raises(Code.BACKBONE_CONFIG_INVALID, match=r"run\.json"):
         language_model_of(run, {})
 
 

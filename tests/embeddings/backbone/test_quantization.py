@@ -1,0 +1,44 @@
+"""A quantization is one entry: its name is taken everywhere, and its loader loads."""
+
+import pytest
+
+from common.errors import Code
+from embeddings.backbone.config import load_config
+from embeddings.backbone.load import load_backbone
+from embeddings.backbone.quantization import NONE, QUANTIZATIONS, Quantization, bytes_per_weight
+from pipelines import extract
+from tests.helpers.errors import raises
+
+
+def test_bytes_of_a_weight_by_hand():
+    assert bytes_per_weight("none", "float32") == 4
+    assert bytes_per_weight("none", "bfloat16") == bytes_per_weight("none", "float16") == 2
+    assert bytes_per_weight("nf4", "bfloat16") == 0.6
+    assert bytes_per_weight("int8", "float32") == 1.1
+
+
+@pytest.fixture
+def halved(monkeypatch):
+    """A quantization that nobody has, and that changes nothing."""
+    monkeypatch.setitem(QUANTIZATIONS, "halved", Quantization("halved", dict, 2.0))
+
+
+@pytest.mark.usefixtures("halved")
+def test_a_new_entry_is_taken_by_configuration_and_command_line(configs, tmp_path, capsys):
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"source: {configs['llama'].source}\nquantization: halved\n")
+    assert load_config(str(path)).quantization == "halved"
+    argv = ["--backbone", configs["llama"].source, "--quantization", "halved", "--dry-run"]
+    assert extract.command(argv) == 0
+    capsys.readouterr()
+
+
+def test_unknown_ones_are_named_with_the_known(configs):
+    with raises(Code.BACKBONE_CONFIG_INVALID, match="none, nf4, int8"):
+        load_config(configs["llama"].source, "int3")
+
+
+@pytest.mark.parametrize("name", QUANTIZATIONS)
+def test_every_quantization_loads(configs, name):
+    model = load_backbone(load_config(configs["llama"].source, name)).model
+    assert bool(getattr(model, "is_quantized", False)) == (name != NONE)
