@@ -85,9 +85,9 @@ def excess(n: int, distortion: Distortion, seed: int) -> tuple[float, float, str
     z, fresh = logits(n, rng, real), logits(FRESH, rng, real)
     labels = (z + rng.gumbel(size=z.shape)).argmax(axis=1)
     chosen, _ = select_calibrator(distortion.of(z), labels, rng.integers(0, FOLDS, n))
-    p, said = np.exp(fresh), distortion.of(fresh)
-    after = (p * (fresh - np.log(chosen(said)))).sum(axis=1).mean()
-    before = (p * (fresh - log_softmax(said, axis=1))).sum(axis=1).mean()
+    p, forecast = np.exp(fresh), distortion.of(fresh)
+    after = (p * (fresh - np.log(chosen(forecast)))).sum(axis=1).mean()
+    before = (p * (fresh - log_softmax(forecast, axis=1))).sum(axis=1).mean()
     return float(before), float(after), chosen.name
 
 
@@ -103,8 +103,8 @@ def main(arguments: argparse.Namespace) -> None:
     )
     for n in sizes:
         for distortion in DISTORTIONS:
-            found = [excess(n, distortion, seed) for seed in range(files)]
-            before, after, kept = zip(*found, strict=True)
+            results = [excess(n, distortion, seed) for seed in range(files)]
+            before, after, kept = zip(*results, strict=True)
             demand = DEMANDS.get(distortion.name, RECOVERED)
             k = max(distortion.parameters, 1)
             theory = (k / (2 * n), chi2.ppf(0.98, k) / (2 * n)) if distortion.parameters else (0, 0)

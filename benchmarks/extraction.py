@@ -170,8 +170,8 @@ def main(arguments: argparse.Namespace) -> None:
     work = Work(backbone.model)
     ceiling = work.ceiling(int(np.median(lengths)), threads)
     entries = ours(Scorer(backbone, packed.end_token, packed.shared_prefix), items, work)
-    found, note = choose("auto", config)
-    if found == OPENVINO:
+    engine, note = choose("auto", config)
+    if engine == OPENVINO:
         scorer = Scorer(backbone, packed.end_token, packed.shared_prefix, OPENVINO)
         entries = ours(scorer, items, work) + entries
     else:

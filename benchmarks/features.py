@@ -67,18 +67,23 @@ def our_readability(battles: pd.DataFrame) -> pd.DataFrame:
     """The same columns by our functions, which share what they count."""
     texts = {name: [Text(turns) for turns in battles[name]] for name in ANSWERS}
     prompt = Text([])
-    found = {
+    values = {
         f"{f}.{name}": [signals.ANSWER[f](answer, prompt) for answer in texts[name]]
         for f in FORMULAS
         for name in ANSWERS
     }
-    return pd.DataFrame(found, index=battles.index)
+    return pd.DataFrame(values, index=battles.index)
 
 
 @functools.cache
 def phrases_of(lexicon: Lexicon) -> list[tuple[str, str, str]]:
     """A lexicon's phrases, each with its two longest words."""
-    entries = [entry for of in (VOCABULARY, PAIRS) for found in of.values() for entry in found]
+    entries = [
+        entry
+        for by_word in (VOCABULARY, PAIRS)
+        for entries in by_word.values()
+        for entry in entries
+    ]
     phrases = [phrase for of, phrase in entries if of is lexicon]
     longest = [sorted(phrase.split(), key=len, reverse=True) for phrase in phrases]
     return [
@@ -133,11 +138,11 @@ def compare(
     times: int,
 ) -> None:
     """Run both in turn on fresh rows each time and print medians and their ratio."""
-    found = []
+    rates = []
     for i in range(times):
         first, second = (table(rows, (2 * i + k) * rows) for k in range(2))
-        found.append((rate(mine, first), rate(rival, second)))
-    a, b = np.median(found, axis=0)
+        rates.append((rate(mine, first), rate(rival, second)))
+    a, b = np.median(rates, axis=0)
     print(f"{name:9} ours {a:8.1f} rows/s   rival {b:8.1f} rows/s   {a / b:5.1f} times", flush=True)
 
 
@@ -145,18 +150,18 @@ def check(battles: pd.DataFrame) -> None:
     """Hold our readability to textstat's own, where plain ASCII is all that we read."""
 
     def plain(turns: list[str | None]) -> bool:
-        said = text(turns)
-        longest = max(map(len, said.split()), default=0)
-        return said.isascii() and said == clip(said) and longest <= LONGEST_WORD
+        answer = text(turns)
+        longest = max(map(len, answer.split()), default=0)
+        return answer.isascii() and answer == clip(answer) and longest <= LONGEST_WORD
 
     battles = battles[battles[list(ANSWERS)].map(plain).all(axis=1)]
     mine, theirs = our_readability(battles), by_textstat(battles)
     # Ours is NaN where a text has no words.
-    sound = mine.notna().to_numpy()
+    defined = mine.notna().to_numpy()
     np.testing.assert_allclose(
-        mine.to_numpy()[sound], theirs.to_numpy()[sound], rtol=1e-9, atol=1e-9
+        mine.to_numpy()[defined], theirs.to_numpy()[defined], rtol=1e-9, atol=1e-9
     )
-    print(f"readability: {int(sound.sum()):,} values are textstat's own")
+    print(f"readability: {int(defined.sum()):,} values are textstat's own")
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
     python benchmarks/fuzz.py --inputs 1000000
     python benchmarks/fuzz.py --inputs 2000 --only battles --only packing
 
-Atheris (libFuzzer) changes sound files of every layout, guided by the lines of our code that they
+Atheris (libFuzzer) changes valid files of every layout, guided by the lines of our code that they
 reach. An exception other than UserError, a crash, or 60 seconds for one input is a finding: it is
 printed once a place in the code, and the input that led there is kept in --keep. The same seed and
 number of inputs give the same inputs.
@@ -67,11 +67,11 @@ def child(name: str, inputs: int, seed: int, folder: Path, keep: Path) -> None:
     corpus.mkdir()
     for number, content in enumerate(seeds):
         (corpus / f"{number:03}").write_bytes(content)
-    found: dict[str, list[str]] = {}
+    findings: dict[str, list[str]] = {}
     done = 0
 
     def report() -> None:
-        text = json.dumps({"inputs": done, "findings": found})
+        text = json.dumps({"inputs": done, "findings": findings})
         (folder / "report.json").write_text(text)
 
     def one(data: bytes) -> None:
@@ -82,10 +82,10 @@ def child(name: str, inputs: int, seed: int, folder: Path, keep: Path) -> None:
             pass
         except Exception as error:
             where = place(error)
-            if where not in found:
+            if where not in findings:
                 path = keep / f"{name}-{sha256(where.encode()).hexdigest()[:8]}"
                 path.write_bytes(data)
-                found[where] = [str(error)[:200], str(path)]
+                findings[where] = [str(error)[:200], str(path)]
         done += 1
         if done % EVERY == 0 or done >= inputs:
             report()
@@ -111,10 +111,12 @@ def fuzz(name: str, inputs: int, seed: int, keep: Path) -> tuple[int, dict[str, 
             cwd=ROOT,
         )
         report = folder / "report.json"
-        told = json.loads(report.read_text()) if report.exists() else {"inputs": 0, "findings": {}}
+        result = (
+            json.loads(report.read_text()) if report.exists() else {"inputs": 0, "findings": {}}
+        )
         if ended.returncode:
-            told["findings"][f"exit code {ended.returncode}"] = [ended.stderr[-1500:], str(keep)]
-        return told["inputs"], told["findings"]
+            result["findings"][f"exit code {ended.returncode}"] = [ended.stderr[-1500:], str(keep)]
+        return result["inputs"], result["findings"]
 
 
 def main() -> int:
@@ -140,11 +142,11 @@ def main() -> int:
     for number, name in enumerate(names):
         inputs = -(-arguments.inputs * shares[name] // sum(shares.values()))
         begin = time.monotonic()
-        done, found = fuzz(name, inputs, arguments.seed + number, keep)
+        done, new = fuzz(name, inputs, arguments.seed + number, keep)
         seconds = time.monotonic() - begin
-        print(f"{name:14}{done:>10,} inputs{len(found):>4} findings{seconds:>8,.0f} s", flush=True)
+        print(f"{name:14}{done:>10,} inputs{len(new):>4} findings{seconds:>8,.0f} s", flush=True)
         total += done
-        findings |= {f"{name}: {where}": what for where, what in found.items()}
+        findings |= {f"{name}: {where}": what for where, what in new.items()}
     for where, (message, path) in findings.items():
         print(f"\n{where}\n  {message}\n  {path}")
     seconds = time.monotonic() - start

@@ -93,10 +93,10 @@ def battles(folder: Path) -> tuple[Target, list[bytes]]:
     """Votes in every layout, as training and as test file."""
 
     def target(data: bytes) -> None:
-        found = read_battles(put(data[1:]), labelled=bool(data[:1] > b"m"))
+        battles = read_battles(put(data[1:]), labelled=bool(data[:1] > b"m"))
         path = folder / "battles.parquet"
-        tables.write_battles(path, found)
-        assert tables.read_battles_table(path)["id"].tolist() == found["id"].tolist()
+        tables.write_battles(path, battles)
+        assert tables.read_battles_table(path)["id"].tolist() == battles["id"].tolist()
 
     rows = [content for row in BATTLES.values() for content in files_of(row)]
     return target, [mark + content for content in rows for mark in (b"a", b"z")]
@@ -193,15 +193,15 @@ def store(folder: Path) -> tuple[Target, list[bytes]]:
     writer = ShardWriter(place)
     writer.add(keys, {"states": np.ones((2, 3, 4), np.float16)})
     (path,) = place.glob("*.safetensors")
-    sound = path.read_bytes()
+    valid = path.read_bytes()
     wanted = np.frombuffer(b"".join(keys), np.uint8).reshape(2, 32)
 
     def target(data: bytes) -> None:
         path.write_bytes(data)
-        found = ShardStore(place)
-        found.rows(found.require(wanted), "states")
+        store = ShardStore(place)
+        store.rows(store.require(wanted), "states")
 
-    return target, [sound]
+    return target, [valid]
 
 
 def views(folder: Path) -> tuple[Target, list[bytes]]:
@@ -213,14 +213,14 @@ def views(folder: Path) -> tuple[Target, list[bytes]]:
         "c": Column("paired", "x", "b"),
     }
     FeatureTable(["1", "2"], np.ones((2, 3)), columns).write(path)
-    sound = path.read_bytes()
+    valid = path.read_bytes()
     tables.write_battles(path, read_battles(put(next(files_of(BATTLES["lmsys"]))), labelled=False))
 
     def target(data: bytes) -> None:
         path.write_bytes(data[1:])
         (FeatureTable.read if data[:1] > b"m" else tables.read_battles_table)(path)
 
-    return target, [b"z" + sound, b"a" + path.read_bytes()]
+    return target, [b"z" + valid, b"a" + path.read_bytes()]
 
 
 def model(folder: Path) -> tuple[Target, list[bytes]]:
@@ -254,8 +254,8 @@ def model(folder: Path) -> tuple[Target, list[bytes]]:
                 write(json.loads(data))
             except (ValueError, RecursionError):
                 (place / "bundle.json").write_bytes(data)
-        found = bundle.load(place).stackers.get("meta")
-        for loaded in found.boosters if found else []:
+        stacker = bundle.load(place).stackers.get("meta")
+        for loaded in stacker.boosters if stacker else []:
             for how in ({}, {"pred_contrib": True}):
                 loaded.predict(np.zeros((2, 1)), num_threads=1, **how)
 
@@ -284,9 +284,9 @@ def packing(_: Path) -> tuple[Target, list[bytes]]:
         prompt, answer = pieces[0::2] or [""], pieces[1::2] or [""]
         for packer, special in packers:
             budget = packer.smallest_budget() + len(data) % 300
-            found = packer.pack(prompt, [answer], budget)
-            assert len(found.ids) <= budget
-            texts = found.ids[found.owner >= 0]
+            packed = packer.pack(prompt, [answer], budget)
+            assert len(packed.ids) <= budget
+            texts = packed.ids[packed.owner >= 0]
             assert not special & set(texts.tolist()), "a text became a special token"
 
     return target, [f"{mark}a\x00b{mark}\x00{mark}\x00".encode() for mark in marks]

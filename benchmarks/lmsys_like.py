@@ -65,12 +65,12 @@ def rare_word(draw: random.Random) -> str:
 
 def sentence(draw: random.Random) -> str:
     """One sentence; in every third a word is replaced by a rare one."""
-    found = draw.choice(sentences())
+    sentence = draw.choice(sentences())
     if draw.random() < 0.33:
-        words = found.split(" ")
+        words = sentence.split(" ")
         words[draw.randrange(len(words))] = rare_word(draw)
         return " ".join(words)
-    return found
+    return sentence
 
 
 def block(draw: random.Random) -> str:
@@ -122,8 +122,8 @@ def table(count: int, first: int = 0) -> pd.DataFrame:
     for number, (prompt, a, b, _) in enumerate(rows(count, first), start=first):
         key = digest([prompt, a, b])
         records.append((str(number), number, prompt, a, b, UNKNOWN, "", "", "", key, key))
-    found = pd.DataFrame(records, columns=list(COLUMNS))
-    return found.astype({"row": np.int64, "label": np.int8})
+    battles = pd.DataFrame(records, columns=list(COLUMNS))
+    return battles.astype({"row": np.int64, "label": np.int8})
 
 
 def write_csv(path: Path, count: int) -> None:

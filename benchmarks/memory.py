@@ -102,9 +102,9 @@ def look(folder: Path, rows: int, width: int) -> None:
     store = ShardStore(folder / "store")
     for first in range(0, rows, GROUP):
         count = min(GROUP, rows - first)
-        found = store.rows(store.require(as_keys(keys(first, count))), "states")
-        assert found.shape == (count, width)
-        assert np.all(found == 0.5)
+        states = store.rows(store.require(as_keys(keys(first, count))), "states")
+        assert states.shape == (count, width)
+        assert np.all(states == 0.5)
 
 
 STEPS = {

@@ -105,14 +105,14 @@ def main(arguments: argparse.Namespace) -> None:
         )
     scorer = Path(__file__).with_name("pairjudge_scorer.py")
     seconds["score"] = rival(arguments.python, str(scorer), str(judge / "merged"), str(out))
-    found = read_json(out / "scores.json")
+    scores = read_json(out / "scores.json")
     prior = np.bincount(train["label"], minlength=3) / len(train)
     prior[:2] = prior[:2].mean()
     result = {"rows": len(labels), "train_rows": len(train), "seconds": seconds, "log_loss": {}}
     for name in ("one order", "both orders"):
-        p = np.array([row or prior for row in found[name]], dtype=np.float64)
+        p = np.array([row or prior for row in scores[name]], dtype=np.float64)
         result["log_loss"][f"pairjudge, {name}"] = log_loss(p, labels)
-    result["unusable"] = sum(row is None for row in found["one order"])
+    result["unusable"] = sum(row is None for row in scores["one order"])
     write_json(out / "result.json", result)
     print(f"{len(labels):,} test battles, {result['unusable']} of which pairjudge cannot pack")
     figures = dict(result["log_loss"])

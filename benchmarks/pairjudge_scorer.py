@@ -24,11 +24,11 @@ def main(bundle: str, out: Path) -> None:
         )
     ]
     one, other = (judge.predict_proba(x[usable], batch_size=1) for x in (battles, swapped))
-    found = {}
+    scores = {}
     for name, values in (("one order", one), ("both orders", swap_average(one, other))):
         rows = iter(values.tolist())
-        found[name] = [next(rows) if known else None for known in usable]
-    (out / "scores.json").write_text(json.dumps(found))
+        scores[name] = [next(rows) if known else None for known in usable]
+    (out / "scores.json").write_text(json.dumps(scores))
 
 
 if __name__ == "__main__":

@@ -49,17 +49,17 @@ def seconds(work: Callable[[Path], pd.DataFrame], path: Path) -> tuple[float, fl
 
 
 def compare(path: Path, times: int) -> None:
-    """Read in turn, check that both found the same texts, print."""
+    """Read in turn, check that both read the same texts, print."""
     mine, theirs = ours(path), plainly(path)
-    sound = (mine["reason"] == "").to_numpy()
+    valid = (mine["reason"] == "").to_numpy()
     for name in TEXTS:
-        assert mine[name][sound].tolist() == theirs[name][sound].tolist(), name
+        assert mine[name][valid].tolist() == theirs[name][valid].tolist(), name
     megabytes = path.stat().st_size / 1e6
-    print(f"{len(mine):,} rows, {megabytes:.0f} MB, {int((~sound).sum())} set aside", flush=True)
+    print(f"{len(mine):,} rows, {megabytes:.0f} MB, {int((~valid).sum())} set aside", flush=True)
     del mine, theirs
-    found = [[seconds(ours, path), seconds(plainly, path)] for _ in range(times)]
+    times_taken = [[seconds(ours, path), seconds(plainly, path)] for _ in range(times)]
     for i, what in enumerate(("wall", "processor")):
-        a, b = np.median(np.array(found)[:, :, i], axis=0)
+        a, b = np.median(np.array(times_taken)[:, :, i], axis=0)
         print(f"{what:9} ours {a:6.2f} s   pandas and json {b:6.2f} s   {a / b:4.2f} times")
 
 

@@ -109,15 +109,15 @@ def forecasts(
         part = replace(part, battles=part.battles.assign(label=labels))
         scored, training = np.arange(len(held)), np.arange(len(held), len(rows))
         nulls = Baselines.fit(part.battles.iloc[training], labels[training])
-        found = nulls.predict(part.battles.iloc[scored])
+        predictions = nulls.predict(part.battles.iloc[scored])
         with tempfile.TemporaryDirectory() as folder:
             cv = CrossValidation(part, folds[rows], RunDir(Path(folder)))
             sets = {"meta": evidence.names}
             for name, fusion, views in cv.train_stackers(int(k), sets, lambda _: settings):
                 design = fusion.design(views)
-                found[name] = fusion.predict(design)
-                found["uncalibrated"] = fusion.uncalibrated(design)
-        yield held, len(training), found
+                predictions[name] = fusion.predict(design)
+                predictions["uncalibrated"] = fusion.uncalibrated(design)
+        yield held, len(training), predictions
 
 
 def measure(run: RunDir, arguments: argparse.Namespace) -> None:
@@ -138,9 +138,9 @@ def measure(run: RunDir, arguments: argparse.Namespace) -> None:
         total: dict[str, np.ndarray] = {}
         sizes = []
         for of_draw in votes:
-            for held, size, found in forecasts(evidence, folds, of_draw, factor, settings):
+            for held, size, predictions in forecasts(evidence, folds, of_draw, factor, settings):
                 sizes.append(size)
-                for name, q in found.items():
+                for name, q in predictions.items():
                     losses = total.setdefault(name, np.zeros(len(truth)))
                     losses[held] += regrets(truth[held], q) / len(votes)
         c = paired_bootstrap(total["meta"], np.zeros(len(truth)), groups)

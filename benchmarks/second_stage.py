@@ -100,17 +100,17 @@ def rival(
         arrays = {"train": train[0].values, "labels": train[1], "held": held[0].values}
         np.savez(data, **arrays)
         for limit in limits:
-            out = Path(name) / "found.npy"
+            out = Path(name) / "probabilities.npy"
             command = [python, RIVAL, data, out, str(limit), str(os.cpu_count()), preset]
             done = subprocess.run(command, check=False, capture_output=True, text=True)
             if done.returncode:
                 reason = (done.stderr.strip() or "no word").splitlines()[-1]
                 print(f"AutoGluon {preset}, {limit} s: no model ({reason})", flush=True)
                 continue
-            said = json.loads(done.stdout.splitlines()[-1])
+            result = json.loads(done.stdout.splitlines()[-1])
             loss = log_loss(np.load(out), held[1])
-            what = f"AutoGluon {said['version']} {preset}, {limit} s ({said['best']})"
-            report(what, said["seconds"], loss)
+            what = f"AutoGluon {result['version']} {preset}, {limit} s ({result['best']})"
+            report(what, result["seconds"], loss)
             if loss <= goal:
                 return
     print("AutoGluon did not reach our log loss within these limits")

@@ -16,8 +16,8 @@ from autogluon.tabular import TabularPredictor
 
 def main(design: str, out: str, limit: int, threads: int, preset: str) -> None:
     """Train within ``limit`` seconds, write the held-out probabilities, print seconds as JSON."""
-    with np.load(design) as found:
-        train, labels, held = (found[name] for name in ("train", "labels", "held"))
+    with np.load(design) as arrays:
+        train, labels, held = (arrays[name] for name in ("train", "labels", "held"))
     names = [f"c{i}" for i in range(train.shape[1])]
     table = pd.DataFrame(train, columns=names).assign(label=labels)
     start = time.perf_counter()

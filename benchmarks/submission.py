@@ -39,9 +39,11 @@ SUBMIT = Path(__file__).resolve().parents[1] / "pipelines" / "submit.py"
 
 def repeat(table: pa.Table, rows: int) -> pa.Table:
     """The rows of a table again and again, each time under other ids."""
-    found = table.take(pa.array(np.arange(rows) % len(table)))
-    ids = [f"{name}-{i}" for i, name in enumerate(found.column("id").to_pylist())]
-    return found.set_column(found.schema.get_field_index("id"), "id", pa.array(ids, pa.string()))
+    repeated = table.take(pa.array(np.arange(rows) % len(table)))
+    ids = [f"{name}-{i}" for i, name in enumerate(repeated.column("id").to_pylist())]
+    return repeated.set_column(
+        repeated.schema.get_field_index("id"), "id", pa.array(ids, pa.string())
+    )
 
 
 def enlarge(run: RunDir, folder: Path, rows: int) -> None:
