@@ -306,7 +306,7 @@ def _hub_folder(config: BackboneConfig, weights: bool) -> Path:
         raise UserError(
             Code.HUB_ID_UNKNOWN, f"{where} is not on the Hub, or is private. Check `source`."
         ) from error
-    # Whatever else goes wrong in a download is nothing that this code could mend.
+    # Whatever else goes wrong in a download is nothing that this code could fix.
     except Exception as error:
         raise UserError(
             Code.HUB_UNREACHABLE,

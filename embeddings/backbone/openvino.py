@@ -81,7 +81,7 @@ class OpenVinoEngine:
         dtype = source.backbone.config.dtype
         try:
             self._model = _compile(_convert(source), PRECISION[dtype])
-        # Whatever goes wrong in a tracer or a compiler is nothing that this code could mend.
+        # Whatever goes wrong in a tracer or a compiler is nothing that this code could fix.
         except Exception as error:
             first = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise UserError(
