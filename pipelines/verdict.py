@@ -49,8 +49,8 @@ from embeddings.judge.config import JudgeConfig
 from embeddings.prompts.pairs import distinct
 from embeddings.view_kinds import VERDICT
 from embeddings.zero_shot.endpoint import Endpoint
+from embeddings.zero_shot.http_client import API_KEY, one_line
 from embeddings.zero_shot.judge import verdict_view
-from embeddings.zero_shot.retries import API_KEY, one_line
 from embeddings.zero_shot.view import ZeroShotVerdict
 from meta.metrics.scores import log_loss
 from pipelines.finetune import read_sound

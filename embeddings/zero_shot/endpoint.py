@@ -9,7 +9,7 @@ import asyncio
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import httpx2
@@ -17,16 +17,13 @@ import numpy as np
 
 from common.errors import Code, UserError
 from common.progress import Progress
-from embeddings.cache.responses import Answers
+from embeddings.cache.responses import ResponseCache
 from embeddings.prompts.pairs import PackedPair
+from embeddings.zero_shot.http_client import API_KEY, one_line, open_client, request_json
 from embeddings.zero_shot.prompt import LETTERS, as_text, from_top
-from embeddings.zero_shot.retries import (
-    API_KEY,
-    PassingError,
-    client,
-    one_line,
-    request_with_retries,
-)
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
 
 LEAST = -50.0
 """Log-probabilities below it are raised to it: servers write "impossible" in many ways."""
@@ -102,35 +99,37 @@ class Endpoint:
         """
         return asyncio.run(self._identify(probe))
 
-    def ask(self, todo: Sequence[PackedPair], answers: Answers, *, text: bool) -> None:
-        """Ask every question and keep each answer as it comes.
+    def query(self, questions: Sequence[PackedPair], cache: ResponseCache, *, text: bool) -> None:
+        """Send every question and keep each answer as it comes.
 
         Args:
-            todo: questions that have no answer yet.
-            answers: where to.
+            questions: those that have no answer yet.
+            cache: where answers are kept.
             text: whether the questions are code points of plain text, and not token ids.
 
         Raises:
             UserError: the endpoint never gave logprobs, refuses, or fails too often.
         """
         try:
-            asyncio.run(self._ask(todo, answers, text))
+            asyncio.run(self._query(questions, cache, text))
         except ExceptionGroup as group:
             mistakes = group.subgroup(UserError)
             raise (mistakes or group).exceptions[0] from None
 
-    async def _ask(self, todo: Sequence[PackedPair], answers: Answers, text: bool) -> None:
-        waiting = iter(todo)
+    async def _query(
+        self, questions: Sequence[PackedPair], cache: ResponseCache, text: bool
+    ) -> None:
+        waiting = iter(questions)
 
         def keep(question: PackedPair, top: dict[str, float]) -> None:
-            found = from_top(top) if top else (np.full(len(LETTERS), SILENT), len(LETTERS))
-            answers.add(question.key, *found)
+            letters = from_top(top) if top else (np.full(len(LETTERS), SILENT), len(LETTERS))
+            cache.add(question.key, *letters)
             progress.update()
 
-        async def first() -> None:
+        async def find_logprobs() -> None:
             silent: list[PackedPair] = []
             for question in waiting:
-                top = await self._likeliest(web, question, text)
+                top = await self._likeliest(client, question, text)
                 if top:
                     keep(question, top)
                     for other in silent:
@@ -141,25 +140,25 @@ class Endpoint:
                     break
             raise UserError(
                 Code.ENDPOINT_LACKS_LOGPROBS,
-                f"{self.url} answers without logprobs. Serve the model with a server that "
-                "gives them on /completions, such as vLLM or llama.cpp's llama-server.",
+                f"{self.url} answers without logprobs. Serve the model with a server that gives "
+                "them on /completions, such as vLLM or llama.cpp's llama-server.",
             )
 
         async def work() -> None:
             for question in waiting:
-                keep(question, await self._likeliest(web, question, text))
+                keep(question, await self._likeliest(client, question, text))
 
-        with Progress(f"{self.model} answers", len(todo), unit="questions") as progress:
-            async with self._client() as web:
+        with Progress(f"{self.model} answers", len(questions), unit="questions") as progress:
+            async with self._client() as client:
                 # One at a time, until an answer shows that this server has logprobs.
-                if not answers.begun:
-                    await first()
+                if not cache.begun:
+                    await find_logprobs()
                 async with asyncio.TaskGroup() as group:
                     for _ in range(self.concurrency):
                         group.create_task(work())
 
     async def _likeliest(
-        self, web: httpx2.AsyncClient, question: PackedPair, text: bool
+        self, client: AsyncOpenAI, question: PackedPair, text: bool
     ) -> dict[str, float]:
         """The likeliest next tokens; empty where the answer has no logprobs."""
         body = {
@@ -169,82 +168,75 @@ class Endpoint:
             "temperature": 0,
             "logprobs": self.top_logprobs,
         }
-        return await request_with_retries(web, self.url + "/completions", body, _top, self.attempts)
+        answer = await request_json(client, "/completions", body)
+        try:
+            return top_tokens(answer)
+        except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
+            raise UserError(
+                Code.ENDPOINT_FAILED,
+                f"{self.url}/completions answers what is no completion: {one_line(repr(answer))}.",
+            ) from error
 
     async def _identify(self, probe: Sequence[int] | None) -> dict[str, object]:
-        async with self._client() as web:
-            try:
-                await web.get(self.url + "/models")
-            except httpx2.ConnectError as error:
-                raise UserError(
-                    Code.ENDPOINT_UNREACHABLE,
-                    f"{self.url} cannot be reached ({one_line(str(error))}). Start the server, or "
-                    "fix --endpoint.",
-                ) from error
-            except httpx2.RequestError:
-                # It is there, and what it has may take patience.
-                pass
-            found = await request_with_retries(
-                web, self.url + "/models", None, _models, self.attempts
-            )
-            if found and self.model not in found:
-                names = ", ".join(map(one_line, found))
+        async with self._client() as client:
+            once = client.with_options(max_retries=0)
+            models = model_facts(await request_json(once, "/models"))
+            if models and self.model not in models:
+                names = ", ".join(map(one_line, models))
                 raise UserError(
                     Code.ENDPOINT_LACKS_MODEL,
                     f"{self.url} has no model {self.model}. It serves {names}.",
                 )
             if probe is not None:
-                await self._compare_tokenizers(web, list(probe))
-        return found.get(self.model, {})
+                await self._compare_tokenizers(once, list(probe))
+        return models.get(self.model, {})
 
-    async def _compare_tokenizers(self, web: httpx2.AsyncClient, probe: list[int]) -> None:
+    async def _compare_tokenizers(self, client: AsyncOpenAI, probe: list[int]) -> None:
         body = {
             "model": self.model,
             # What vLLM and llama.cpp call the text, and the tokens that it shall not add.
             **{"prompt": PROBE, "add_special_tokens": False},
             **{"content": PROBE, "add_special": False},
         }
-        url = self.url.removesuffix("/v1") + "/tokenize"
+        root = self.url.removesuffix("/v1")
         try:
-            found = (await web.post(url, json=body)).json().get("tokens")
-        except (httpx2.HTTPError, ValueError, AttributeError):
-            found = None
-        if not isinstance(found, list):
-            print(f"{url} does not answer: that the server has this tokenizer is not checked")
-        elif found != probe:
+            answer = await request_json(client.with_options(base_url=root), "/tokenize", body)
+        except UserError:
+            answer = None
+        tokens = answer.get("tokens") if isinstance(answer, dict) else None
+        if not isinstance(tokens, list):
+            print(f"{root}/tokenize does not answer: the server's tokenizer is not checked")
+        elif tokens != probe:
             raise UserError(
                 Code.ENDPOINT_TOKENIZER_DIFFERS,
                 f"The model at {self.url} has another tokenizer than --backbone. Name its own (a "
-                "YAML, or a folder with its config.json and tokenizer), or none to send text.",
+                "YAML, or a folder with its config.json and tokenizer), or none to send plain "
+                "text.",
             )
 
-    def _client(self) -> httpx2.AsyncClient:
-        return client(self.url, self.timeout, self.concurrency)
+    def _client(self) -> AsyncOpenAI:
+        return open_client(self.url, self.timeout, self.concurrency, self.attempts)
 
 
-def _top(found: Any) -> dict[str, float]:
+def top_tokens(answer: Any) -> dict[str, float]:
     """The likeliest tokens of an answer, as OpenAI and vLLM write them, or as llama.cpp does.
 
-    Empty where the answer has no logprobs, or only that of the token itself.
-
-    Raises:
-        PassingError: the answer is of neither shape.
+    Empty where the answer has no logprobs, or only that of the token itself. Whatever else an
+    answer may be raises ``KeyError``, ``IndexError``, ``TypeError``, ``AttributeError`` or
+    ``ValueError``.
     """
-    try:
-        logprobs = found["choices"][0].get("logprobs") or {}
-        if places := logprobs.get("content"):
-            entries = places[0].get("top_logprobs") or []
-            top = {entry["token"]: entry["logprob"] for entry in entries}
-        else:
-            top = (logprobs.get("top_logprobs") or [{}])[0] or {}
-        return {str(token): _sound(logs) for token, logs in top.items()}
-    except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
-        raise PassingError(f"an answer that is none ({one_line(repr(found))})") from error
+    logprobs = answer["choices"][0].get("logprobs") or {}
+    if places := logprobs.get("content"):
+        entries = places[0].get("top_logprobs") or []
+        top = {entry["token"]: entry["logprob"] for entry in entries}
+    else:
+        top = (logprobs.get("top_logprobs") or [{}])[0] or {}
+    return {str(token): _log_prob(value) for token, value in top.items()}
 
 
-def _models(found: Any) -> dict[str, dict[str, object]]:
+def model_facts(answer: Any) -> dict[str, dict[str, object]]:
     """What a server's list says of each of its models, by each name; empty without a list."""
-    entries = found.get("data") if isinstance(found, dict) else None
+    entries = answer.get("data") if isinstance(answer, dict) else None
     named: dict[str, dict[str, object]] = {}
     for entry in entries if isinstance(entries, list) else []:
         if isinstance(entry, dict):
@@ -255,9 +247,9 @@ def _models(found: Any) -> dict[str, dict[str, object]]:
     return named
 
 
-def _sound(logs: Any) -> float:
+def _log_prob(value: Any) -> float:
     """A log-probability, at least ``LEAST`` and at most 0; ``ValueError`` for what is none."""
-    value = LEAST if logs is None else float(logs)
-    if math.isnan(value) or value > 0.01:
-        raise ValueError(f"{value} is no log-probability")
-    return min(max(value, LEAST), 0.0)
+    number = LEAST if value is None else float(value)
+    if math.isnan(number) or number > 0.01:
+        raise ValueError(f"{number} is not a log-probability")
+    return min(max(number, LEAST), 0.0)

@@ -18,7 +18,7 @@ from embeddings.backbone.config import BackboneConfig
 from embeddings.backbone.load import Backbone, load_backbone, load_tokenizer
 from embeddings.both_orders import columns, view_values
 from embeddings.cache.memory import MemoryStore, Store, kept
-from embeddings.cache.responses import Answers
+from embeddings.cache.responses import ResponseCache
 from embeddings.cache.shards import ShardWriter, as_keys, ragged, settings_hash
 from embeddings.frozen.extract import NAMED
 from embeddings.frozen.pair_states import backbone_settings
@@ -146,17 +146,17 @@ def query_endpoint(
         "top_logprobs": endpoint.top_logprobs,
         "text": tokenizer is None,
     }
-    with Answers(folder / settings_hash(settings), settings) as answers:
-        todo = answers.lacking(distinct(*tables))
-        if todo:
-            endpoint.ask(todo, answers, text=tokenizer is None)
-        found = [answers.get(_both(table)) for table in tables]
-    unseen = np.concatenate([unseen for _, unseen in found])
-    silent = np.concatenate([said[:, 0] == SILENT for said, _ in found])
-    lacking = (unseen > 0) & ~silent
-    if lacking.any():
+    with ResponseCache(folder / settings_hash(settings), settings) as cache:
+        missing = cache.missing(distinct(*tables))
+        if missing:
+            endpoint.query(missing, cache, text=tokenizer is None)
+        answers = [cache.get(_both(table)) for table in tables]
+    unseen = np.concatenate([unseen for _, unseen in answers])
+    silent = np.concatenate([log_probs[:, 0] == SILENT for log_probs, _ in answers])
+    incomplete = (unseen > 0) & ~silent
+    if incomplete.any():
         print(
-            f"{lacking.mean():.1%} of the answers lack a letter among the "
+            f"{incomplete.mean():.1%} of the answers lack a letter among the "
             f"{endpoint.top_logprobs} likeliest tokens: it takes the smallest probability seen"
         )
     if silent.any():
@@ -167,7 +167,7 @@ def query_endpoint(
             f"{int(silent.sum()):,} of the answers came without logprobs and say nothing: "
             f"id {', '.join(names[:NAMED])}{more}"
         )
-    return [said for said, _ in found]
+    return [log_probs for log_probs, _ in answers]
 
 
 def verdict_view(asked: Pairs, said: np.ndarray) -> FeatureTable:

@@ -22,8 +22,8 @@ from embeddings.frozen.pair_states import with_room
 from embeddings.prompts.pairs import Pairs, pack_with
 from embeddings.view_kinds import VERDICT
 from embeddings.zero_shot.endpoint import Endpoint
+from embeddings.zero_shot.http_client import API_KEY
 from embeddings.zero_shot.judge import packing, query_backbone, query_endpoint, verdict_view
-from embeddings.zero_shot.retries import API_KEY
 
 
 class ZeroShotVerdict(View):

@@ -56,6 +56,7 @@ class FakeServer:
         prompts: of every completion that was answered.
         bodies: of every completion that was asked, in order.
         keys: the Authorization headers that came.
+        headers: names of all headers that came.
         busiest: most completions under way at any moment.
         seconds: what an answer takes.
     """
@@ -64,6 +65,7 @@ class FakeServer:
         self.models, self.answer, self.tokenize = models, answer, tokenize
         self.url = ""
         self.faults, self.prompts, self.bodies, self.keys = deque(), [], [], set()
+        self.headers = set()
         self.busy = self.busiest = 0
         self.seconds = 0.0
         self.lock = threading.Lock()
@@ -113,6 +115,7 @@ def serve(**how):
                 self.say(200, {"data": [{"id": name} for name in fake.models]})
 
         def do_POST(self):
+            fake.headers.update(self.headers)
             fake.keys.add(self.headers.get("Authorization"))
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             if self.path == "/tokenize" and fake.tokenize:

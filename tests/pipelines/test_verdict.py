@@ -11,7 +11,7 @@ import pytest
 from arena.feature_table import FeatureTable, join
 from common.errors import Code
 from common.run_dir import RunDir
-from embeddings.zero_shot import retries as transport
+from embeddings.zero_shot.http_client import API_KEY
 from meta.stack.dataset import read_dataset
 from pipelines import extract, finetune, train_meta, verdict
 from tests.helpers.battle_files import lmsys
@@ -37,8 +37,8 @@ def run(tmp_path_factory, model_folder):
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch):
-    monkeypatch.delenv(transport.API_KEY, raising=False)
-    monkeypatch.setattr(transport, "FIRST_WAIT", 0.001)
+    monkeypatch.delenv(API_KEY, raising=False)
+    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.001)
 
 
 def ids(run, split):
@@ -155,7 +155,7 @@ def test_a_key_goes_to_no_endpoint_that_only_the_run_names(run, monkeypatch, cap
     with serve(models=("keyed",)) as server:
         argv = ["--run", str(run), "--endpoint", server.url, "--model", "keyed"]
         assert verdict.command(argv) == 0
-        monkeypatch.setenv(transport.API_KEY, "secret")
+        monkeypatch.setenv(API_KEY, "secret")
         server.keys.clear()
         capsys.readouterr()
         assert verdict.command(["--run", str(run), "--view", "verdict-keyed"]) == 2

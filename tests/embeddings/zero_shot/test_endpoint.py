@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from common.errors import Code
-from embeddings.cache.responses import Answers
+from embeddings.cache.responses import ResponseCache
 from embeddings.prompts.pairs import PackedPair
-from embeddings.zero_shot import retries as transport
 from embeddings.zero_shot.endpoint import LEAST, MOST_SILENT, SILENT, Endpoint
+from embeddings.zero_shot.http_client import API_KEY, SENT_HEADERS
 from tests.helpers.errors import raises
 from tests.helpers.fake_server import break_off, hang_up, llama_cpp, openai, serve, status
 
@@ -26,13 +26,13 @@ SAID = [log(0.5), log(0.2), log(0.2)]
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch):
-    monkeypatch.setattr(transport, "FIRST_WAIT", 0.001)
-    monkeypatch.delenv(transport.API_KEY, raising=False)
+    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.001)
+    monkeypatch.delenv(API_KEY, raising=False)
 
 
 @pytest.fixture
 def answers(tmp_path):
-    with Answers(tmp_path / "answers", {}) as found:
+    with ResponseCache(tmp_path / "answers", {}) as found:
         yield found
 
 
@@ -52,7 +52,7 @@ def endpoint(server, **how):
 def test_every_question_is_asked_once_and_its_letters_are_kept(shape, answers):
     asked = questions(5)
     with serve(answer=lambda _: shape()) as server:
-        endpoint(server).ask(asked, answers, text=False)
+        endpoint(server).query(asked, answers, text=False)
     assert sorted(server.prompts) == [[i, 7] for i in range(5)]
     body = server.bodies[0]
     assert (body["model"], body["max_tokens"], body["temperature"]) == ("toy", 1, 0)
@@ -61,13 +61,13 @@ def test_every_question_is_asked_once_and_its_letters_are_kept(shape, answers):
     # " B" counts as B, and C is said with and without a space.
     assert logs == pytest.approx(np.tile(SAID, (5, 1)))
     assert unseen.tolist() == [0] * 5
-    assert answers.lacking(asked) == []
+    assert answers.missing(asked) == []
 
 
 def test_plain_text_is_sent_as_a_string(answers):
     codes = np.array(list(map(ord, "Is it «so»?\n")), dtype=np.int32)
     with serve() as server:
-        endpoint(server).ask(
+        endpoint(server).query(
             [PackedPair(b"k" * 32, codes, np.zeros(len(codes), dtype=np.int8))], answers, text=True
         )
     assert server.prompts == ["Is it «so»?\n"]
@@ -79,13 +79,6 @@ def test_plain_text_is_sent_as_a_string(answers):
         status(500, b"out of memory"),
         status(503, {"error": {"message": "Loading model"}}),
         status(429),
-        status(200, b"<html>Bad gateway</html>"),
-        status(200, b"[" * 100_000),
-        status(200, {"choices": []}),
-        status(200, ["choices"]),
-        status(200, openai({"A": "likely"})),
-        status(200, openai({"A": float("nan")})),
-        status(200, openai({"A": 3.0})),
         hang_up,
         break_off,
     ],
@@ -94,7 +87,7 @@ def test_what_passes_is_asked_again(fault, answers):
     asked = questions(3)
     with serve() as server:
         server.faults += [fault, fault]
-        endpoint(server).ask(asked, answers, text=False)
+        endpoint(server).query(asked, answers, text=False)
     assert len(server.bodies) == 5
     assert answers.get(asked)[0] == pytest.approx(np.tile(SAID, (3, 1)))
 
@@ -103,47 +96,49 @@ def test_retry_after_is_waited_for(answers):
     with serve() as server:
         server.faults.append(status(429, Retry_After="0.4"))
         start = time.monotonic()
-        endpoint(server).ask(questions(1), answers, text=False)
+        endpoint(server).query(questions(1), answers, text=False)
     assert 0.4 <= time.monotonic() - start < 5
     assert len(server.bodies) == 2
-
-
-@pytest.mark.parametrize(
-    ("said", "seconds"),
-    [
-        ("7", 7),
-        ("", 0),
-        ("soon", 0),
-        ("-3", 0),
-        ("nan", 0),
-        ("1e9", transport.LONGEST_WAIT),
-        ("Wed, 21 Oct 2015 07:28:00 GMT", 0),
-        ("Wed, 21 Oct 2895 07:28:00 GMT", transport.LONGEST_WAIT),
-    ],
-)
-def test_retry_after_as_number_and_date(said, seconds):
-    response = transport.httpx2.Response(429, headers={"Retry-After": said})
-    assert transport._retry_after(response) == seconds
 
 
 def complaint(server, answers, code, asked=None, **how):
     """The line, of this code, that a failing run ends with."""
     with raises(code) as error:
-        endpoint(server, **how).ask(asked or questions(1), answers, text=False)
+        endpoint(server, **how).query(asked or questions(1), answers, text=False)
     return error.value.message
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        status(200, b"<html>Bad gateway</html>"),
+        status(200, b"[" * 100_000),
+        status(200, {"choices": []}),
+        status(200, ["choices"]),
+        status(200, openai({"A": "likely"})),
+        status(200, openai({"A": float("nan")})),
+        status(200, openai({"A": 3.0})),
+    ],
+)
+def test_an_answer_that_is_no_completion_ends_the_run(fault, answers):
+    with serve() as server:
+        server.faults.append(fault)
+        complaint(server, answers, Code.ENDPOINT_FAILED)
+    assert len(server.bodies) == 1
+    assert not answers.begun
 
 
 def test_what_does_not_pass_ends_the_run_and_loses_nothing(answers):
     asked = questions(4)
     with serve() as server:
-        endpoint(server).ask(asked[:2], answers, text=False)
+        endpoint(server).query(asked[:2], answers, text=False)
         server.faults += [status(500, b"\x1b[31mCUDA\nerror")] * 3
         said = complaint(server, answers, Code.ENDPOINT_FAILED, asked[2:3])
         assert "3 times" in said
         assert "HTTP 500: [31mCUDA error" in said
-        assert answers.lacking(asked) == asked[2:]
-        endpoint(server).ask(answers.lacking(asked), answers, text=False)
-        assert answers.lacking(asked) == []
+        assert answers.missing(asked) == asked[2:]
+        endpoint(server).query(answers.missing(asked), answers, text=False)
+        assert answers.missing(asked) == []
         assert len(server.bodies) == 2 + 3 + 2
 
 
@@ -176,9 +171,9 @@ def test_an_answer_without_logprobs_is_kept_where_others_have_them(body, answers
 
     with serve(answer=answer) as server:
         # The first two come before anything shows that the server has logprobs.
-        endpoint(server, concurrency=4).ask(asked[:10], answers, text=False)
-        endpoint(server).ask(asked[11:], answers, text=False)
-        endpoint(server).ask(answers.lacking(asked), answers, text=False)
+        endpoint(server, concurrency=4).query(asked[:10], answers, text=False)
+        endpoint(server).query(asked[11:], answers, text=False)
+        endpoint(server).query(answers.missing(asked), answers, text=False)
     assert len(server.bodies) == 12
     logs, unseen = answers.get(asked)
     assert logs[silent].tolist() == [[SILENT] * 3] * 4
@@ -193,7 +188,6 @@ def test_an_answer_without_logprobs_is_kept_where_others_have_them(body, answers
         (status(404, {"message": "The model `toy` does not exist."}), "does not exist"),
         (status(422, {"detail": "logprobs is too large"}), "logprobs is too large"),
         (status(400, [1]), "HTTP 400: [1]"),
-        (status(501), "HTTP 501"),
         (status(302, Location="http://127.0.0.1:1/"), "HTTP 302"),
     ],
 )
@@ -206,22 +200,29 @@ def test_a_refusal_is_final_and_in_the_servers_words(fault, said, answers):
 
 def test_the_key_comes_from_the_environment_and_is_never_shown(answers, monkeypatch):
     with serve() as server:
-        endpoint(server).ask(questions(1), answers, text=False)
+        endpoint(server).query(questions(1), answers, text=False)
         assert server.keys == {None}
-        monkeypatch.setenv(transport.API_KEY, "secret\n")
-        endpoint(server).ask(questions(1), answers, text=False)
+        # Neither goes a key for OpenAI that happens to be set, nor a header for elsewhere.
+        monkeypatch.setenv("OPENAI_API_KEY", "for-openai")
+        monkeypatch.setenv("OPENAI_ORG_ID", "of-mine")
+        monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "X-Secret: elsewhere\nAuthorization: elsewhere")
+        endpoint(server).query(questions(1), answers, text=False)
+        assert server.keys == {None}
+        assert {name.lower() for name in server.headers} <= SENT_HEADERS
+        monkeypatch.setenv(API_KEY, "secret\n")
+        endpoint(server).query(questions(1), answers, text=False)
         assert server.keys == {None, "Bearer secret"}
         server.faults.append(status(401, b"no such key"))
         said = complaint(server, answers, Code.API_KEY_INVALID)
-        assert transport.API_KEY in said
-        monkeypatch.setenv(transport.API_KEY, "secr\x07et")
+        assert API_KEY in said
+        monkeypatch.setenv(API_KEY, "secr\x07et")
         assert "secr" not in said + complaint(server, answers, Code.API_KEY_INVALID)
 
 
 def test_no_more_requests_than_allowed_are_under_way(answers):
     with serve() as server:
         server.seconds = 0.02
-        endpoint(server, concurrency=3).ask(questions(20), answers, text=False)
+        endpoint(server, concurrency=3).query(questions(20), answers, text=False)
     assert server.busiest == 3
 
 
@@ -236,7 +237,7 @@ def test_a_request_without_an_answer_is_given_up(answers):
 def test_letters_that_are_not_among_the_likeliest_get_the_smallest_probability(answers):
     top = {" A": log(0.6), "The": log(0.3), "I": log(0.05), "a": float("-inf")}
     with serve(answer=lambda _: openai(top)) as server:
-        endpoint(server).ask(questions(1), answers, text=False)
+        endpoint(server).query(questions(1), answers, text=False)
     logs, unseen = answers.get(questions(1))
     assert logs[0] == pytest.approx([log(0.6), LEAST, LEAST])
     assert unseen.tolist() == [2]
@@ -290,19 +291,19 @@ WORK = """
 import sys
 import numpy as np
 from pathlib import Path
-from embeddings.cache.responses import Answers
+from embeddings.cache.responses import ResponseCache
 from embeddings.zero_shot.endpoint import Endpoint
-from test_endpoint import PATIENT, questions
-with Answers(Path(sys.argv[2]), {}) as answers:
-    todo = answers.lacking(questions(40))
-    Endpoint.of(sys.argv[1], "toy", **PATIENT).ask(todo, answers, text=False)
+from tests.embeddings.zero_shot.test_endpoint import PATIENT, questions
+with ResponseCache(Path(sys.argv[2]), {}) as answers:
+    todo = answers.missing(questions(40))
+    Endpoint.of(sys.argv[1], "toy", **PATIENT).query(todo, answers, text=False)
 """
 
 
 def start(server, folder):
-    path = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "embeddings")]
     return subprocess.Popen(
-        [sys.executable, "-c", f"import sys; sys.path[:0] = {path!r}\n{WORK}", server.url, folder],
+        [sys.executable, "-c", WORK, server.url, folder],
+        cwd=ROOT,
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -323,8 +324,8 @@ def test_killed_and_started_again_nothing_is_asked_twice(tmp_path):
         process.kill()
         process.communicate()
         time.sleep(0.1)
-        with Answers(tmp_path, {}) as answers:
-            lacking = answers.lacking(questions(40))
+        with ResponseCache(tmp_path, {}) as answers:
+            lacking = answers.missing(questions(40))
         before = len(server.bodies)
         assert 20 < len(lacking) < 40
         process = start(server, tmp_path)
@@ -348,5 +349,5 @@ def test_ctrl_c_stops_at_once_and_keeps_what_was_answered(tmp_path):
         err = process.communicate()[1]
         assert time.monotonic() - begin < 5
         assert "KeyboardInterrupt" in err
-        with Answers(tmp_path, {}) as answers:
-            assert len(answers.lacking(questions(40))) == 40 - len(server.prompts)
+        with ResponseCache(tmp_path, {}) as answers:
+            assert len(answers.missing(questions(40))) == 40 - len(server.prompts)

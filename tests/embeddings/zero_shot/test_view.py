@@ -10,7 +10,7 @@ from common.errors import Code
 from common.parquet import read_notes
 from common.run_dir import RunDir
 from embeddings.zero_shot import judge
-from embeddings.zero_shot.retries import API_KEY
+from embeddings.zero_shot.http_client import API_KEY
 from embeddings.zero_shot.view import ZeroShotVerdict
 from pipelines import verdict
 from tests.helpers.errors import raises
