@@ -24,9 +24,9 @@ def battles_of(rows):
     columns = {name: list(values.get(name, [])) for name in COLUMNS}
     types = dict.fromkeys(COLUMNS, "str") | {"row": "int64", "label": "int8"}
     types |= dict.fromkeys(("prompt", "response_a", "response_b"), "object")
-    found = pd.DataFrame({name: pd.Series(columns[name], dtype=types[name]) for name in COLUMNS})
-    texts = zip(found["prompt"], found["response_a"], found["response_b"], strict=True)
-    return found.assign(key=pd.Series([digest(turns) for turns in texts], dtype="str"))
+    battles = pd.DataFrame({name: pd.Series(columns[name], dtype=types[name]) for name in COLUMNS})
+    texts = zip(battles["prompt"], battles["response_a"], battles["response_b"], strict=True)
+    return battles.assign(key=pd.Series([digest(turns) for turns in texts], dtype="str"))
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -35,10 +35,10 @@ def test_parquet_gives_the_table_back_and_the_same_bytes(tmp_path, rows):
     battles = battles_of(rows)
     one, other = tmp_path / "one.parquet", tmp_path / "other.parquet"
     write_battles(one, battles)
-    found = read_battles_table(one)
-    pd.testing.assert_frame_equal(found, battles)
-    assert all(type(turns) is list for turns in found["prompt"])
-    write_battles(other, found)
+    table = read_battles_table(one)
+    pd.testing.assert_frame_equal(table, battles)
+    assert all(type(turns) is list for turns in table["prompt"])
+    write_battles(other, table)
     assert one.read_bytes() == other.read_bytes()
 
 

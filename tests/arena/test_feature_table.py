@@ -39,19 +39,19 @@ def test_parts_are_written_as_one_view(tmp_path):
     whole = view([[1, 2, 3, 4], [5, 6, 7, 8], [9, 10, np.nan, 12]])
     parts = [whole.take(np.array(rows, dtype=int)) for rows in ([0], [], [1, 2])]
     write_feature_tables(tmp_path / "x.parquet", iter(parts))
-    found = FeatureTable.read(tmp_path / "x.parquet")
-    assert (found.ids, found.columns) == (whole.ids, COLUMNS)
-    np.testing.assert_array_equal(found.values, whole.values)
+    table = FeatureTable.read(tmp_path / "x.parquet")
+    assert (table.ids, table.columns) == (whole.ids, COLUMNS)
+    np.testing.assert_array_equal(table.values, whole.values)
 
 
 def test_parquet_gives_values_ids_and_parity_back(tmp_path):
     before = view([[0.1, np.nan, np.inf, -0.0]] * 3)
     before.write(tmp_path / "one.parquet")
-    found = FeatureTable.read(tmp_path / "one.parquet")
-    assert found.ids == ["x", "y", "z"]
-    assert found.columns == COLUMNS
-    assert found.values.tobytes() == before.values.tobytes()
-    found.write(tmp_path / "other.parquet")
+    table = FeatureTable.read(tmp_path / "one.parquet")
+    assert table.ids == ["x", "y", "z"]
+    assert table.columns == COLUMNS
+    assert table.values.tobytes() == before.values.tobytes()
+    table.write(tmp_path / "other.parquet")
     assert (tmp_path / "one.parquet").read_bytes() == (tmp_path / "other.parquet").read_bytes()
 
 
@@ -98,11 +98,11 @@ def test_a_changed_byte_is_noticed_or_changes_nothing(tmp_path_factory, data):
     content[data.draw(st.integers(0, len(content) - 1))] ^= data.draw(st.integers(1, 255))
     (folder / "changed.parquet").write_bytes(content)
     try:
-        found = FeatureTable.read(folder / "changed.parquet")
+        table = FeatureTable.read(folder / "changed.parquet")
     except UserError:
         return
-    assert (found.ids, found.columns) == (before.ids, before.columns)
-    np.testing.assert_array_equal(found.values, before.values)
+    assert (table.ids, table.columns) == (before.ids, before.columns)
+    np.testing.assert_array_equal(table.values, before.values)
 
 
 def test_values_that_parquet_does_not_tell_apart_are_no_damage(tmp_path):

@@ -28,16 +28,16 @@ from tests.helpers.errors import raises
 def test_bytes_that_are_not_utf8_set_their_row_aside(tmp_path):
     content = as_csv([cells(i, a="é" if i == 1 else "yes") for i in range(4)])
     content = content.replace("\\u00e9", "é").encode("latin-1")
-    found = read_battles(save(tmp_path, content), labelled=True)
-    assert reasons(found) == {1: "response_a holds bytes that are not UTF-8"}
-    assert found["id"].tolist() == ["0", "1", "2", "3"]
+    battles = read_battles(save(tmp_path, content), labelled=True)
+    assert reasons(battles) == {1: "response_a holds bytes that are not UTF-8"}
+    assert battles["id"].tolist() == ["0", "1", "2", "3"]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
 def test_byte_order_marks_are_obeyed(tmp_path, encoding):
     content = as_csv([["1", "Où?", "là", "ici"]], NAMES).encode(encoding)
-    found = read_battles(save(tmp_path, content), labelled=False)
-    assert found.loc[0, ["id", "prompt"]].tolist() == ["1", ["Où?"]]
+    battles = read_battles(save(tmp_path, content), labelled=False)
+    assert battles.loc[0, ["id", "prompt"]].tolist() == ["1", ["Où?"]]
 
 
 @pytest.mark.parametrize(
@@ -48,9 +48,9 @@ def test_a_stray_quote_costs_its_own_row_only(tmp_path, broken, rest_of_line):
     lines = as_csv([cells(i) for i in range(50)]).splitlines()
     line = '9,"[""p""]","[""a""]",' + broken
     lines[10] = line if rest_of_line is None else f"{line},{rest_of_line}"
-    found = read_battles(save(tmp_path, "\n".join(lines)), labelled=True)
-    assert found["id"].tolist() == [str(i) for i in range(50)]
-    assert list(reasons(found)) == [9]
+    battles = read_battles(save(tmp_path, "\n".join(lines)), labelled=True)
+    assert battles["id"].tolist() == [str(i) for i in range(50)]
+    assert list(reasons(battles)) == [9]
 
 
 def test_an_unclosed_quote_among_cells_of_many_lines(tmp_path):
@@ -59,16 +59,16 @@ def test_an_unclosed_quote_among_cells_of_many_lines(tmp_path):
     # Four lines a row after the header; the answer of row 9 ends without its quote.
     assert lines[1 + 4 * 9 + 3] == 'so",no'
     lines[1 + 4 * 9 + 3] = "so,no"
-    found = read_battles(save(tmp_path, "\n".join(lines)), labelled=False)
-    assert found["id"].tolist() == [str(i) for i in range(50)]
-    assert list(reasons(found)) == [9]
+    battles = read_battles(save(tmp_path, "\n".join(lines)), labelled=False)
+    assert battles["id"].tolist() == [str(i) for i in range(50)]
+    assert list(reasons(battles)) == [9]
 
 
 def test_rows_that_would_close_each_others_quotes_stay_apart(tmp_path):
     lines = [",".join(NAMES), "1,p,a,b", '2,p,a,"b', '3,p,a,"b', "4,p,a,b"]
-    found = read_battles(save(tmp_path, "\n".join(lines)), labelled=False)
-    assert found["id"].tolist() == ["1", "2", "3", "4"]
-    assert list(reasons(found)) == [1, 2]
+    battles = read_battles(save(tmp_path, "\n".join(lines)), labelled=False)
+    assert battles["id"].tolist() == ["1", "2", "3", "4"]
+    assert list(reasons(battles)) == [1, 2]
 
 
 @WITH_FILES
@@ -133,18 +133,18 @@ def test_huge_cells_are_set_aside_fast(tmp_path):
     rows = [cells(0), cells(1, a="x" * 50_000_000), cells(2)]
     path = save(tmp_path, as_csv(rows))
     start = time.monotonic()
-    found = read_battles(path, labelled=True)
+    battles = read_battles(path, labelled=True)
     assert time.monotonic() - start < 20
-    assert reasons(found) == {1: "response_a has 50,000,004 characters, more than 2,000,000"}
+    assert reasons(battles) == {1: "response_a has 50,000,004 characters, more than 2,000,000"}
 
 
 def test_nul_and_newlines_in_cells_are_text(tmp_path):
     rows = [["1", "a\0b\r\nc", "x\x0by\u2028z", "\x1a"], ["2", "p", "q", "r"]]
-    found = read_battles(save(tmp_path, as_csv(rows, NAMES)), labelled=False)
-    assert found.loc[0, ["prompt", "response_a", "response_b"]].tolist() == [
+    battles = read_battles(save(tmp_path, as_csv(rows, NAMES)), labelled=False)
+    assert battles.loc[0, ["prompt", "response_a", "response_b"]].tolist() == [
         [c] for c in rows[0][1:]
     ]
-    assert found["id"].tolist() == ["1", "2"]
+    assert battles["id"].tolist() == ["1", "2"]
 
 
 def records(n=5):
@@ -189,16 +189,16 @@ def test_limit_keeps_the_first_rows(tmp_path, name):
         "x.csv": lambda path: frame.to_csv(path, index=False),
     }
     writers[name](tmp_path / name)
-    found = read_battles(str(tmp_path / name), labelled=True, limit=3)
-    assert found["id"].tolist() == ["0", "1", "2"]
+    battles = read_battles(str(tmp_path / name), labelled=True, limit=3)
+    assert battles["id"].tolist() == ["0", "1", "2"]
 
 
 def test_damaged_lines_of_jsonl_keep_their_place(tmp_path):
     sound = '{"id": "%s", "prompt": "p", "response_a": "a", "response_b": "b"}'
     lines = [sound % "u", "oops", "[1]", '{"id": "v", "prompt": "p"}', sound % "w"]
-    found = read_battles(save(tmp_path, "\n".join(lines), "x.jsonl"), labelled=False)
-    assert found["id"].tolist() == ["u", "1", "2", "v", "w"]
-    assert reasons(found) == {
+    battles = read_battles(save(tmp_path, "\n".join(lines), "x.jsonl"), labelled=False)
+    assert battles["id"].tolist() == ["u", "1", "2", "v", "w"]
+    assert reasons(battles) == {
         1: "the line is not JSON",
         2: "the line is not a JSON object",
         3: "response_a is missing",
@@ -212,9 +212,9 @@ def test_strings_of_parquet_that_are_not_utf8(tmp_path):
         name: pa.StringArray.from_buffers(3, *column.buffers()[1:]) for name, column in rows.items()
     }
     pq.write_table(pa.table(text), tmp_path / "x.parquet")
-    found = read_battles(str(tmp_path / "x.parquet"), labelled=False)
-    assert found["id"].tolist() == ["x0", "x1", "x2"]
-    assert reasons(found) == {1: "prompt holds bytes that are not UTF-8"}
+    battles = read_battles(str(tmp_path / "x.parquet"), labelled=False)
+    assert battles["id"].tolist() == ["x0", "x1", "x2"]
+    assert reasons(battles) == {1: "prompt holds bytes that are not UTF-8"}
 
 
 def test_a_web_address_is_read(tmp_path):
@@ -253,8 +253,8 @@ def test_a_file_made_to_fill_the_memory_is_one_line(tmp_path, monkeypatch):
     # Members that follow each other are one file, as gunzip reads them.
     lines = as_csv([cells(i) for i in range(3)]).encode().splitlines(keepends=True)
     members = b"".join(map(gzip.compress, lines))
-    found = read_battles(save(tmp_path, members, "x.csv.gz"), labelled=True)
-    assert len(found) == 3
+    battles = read_battles(save(tmp_path, members, "x.csv.gz"), labelled=True)
+    assert len(battles) == 3
 
 
 def test_text_that_packs_well_is_read_whole(tmp_path, monkeypatch):

@@ -109,10 +109,10 @@ def test_groups_do_not_depend_on_the_order_of_rows(rows, random):
 
 
 def test_folds_are_a_pure_function_of_the_name():
-    found = fold_of(["0000000000000000", "000000000000000b", "ffffffffffffffff"], 5)
+    folds = fold_of(["0000000000000000", "000000000000000b", "ffffffffffffffff"], 5)
     # 2**64 - 1 = 5 * 3689348814741910323, so it falls into fold 0.
-    assert found.tolist() == [0, 1, 0]
-    assert found.dtype == np.int64
+    assert folds.tolist() == [0, 1, 0]
+    assert folds.dtype == np.int64
 
 
 def test_folds_are_even():

@@ -37,14 +37,14 @@ def test_arena_release(tmp_path):
             said("Hi", "x", system="S"), said("Hi", "y", system="S"), "model_b", question_id="q3"
         ),
     ]
-    found = read(tmp_path, rows)
-    assert rejected_rows(found).empty
-    assert found["id"].tolist() == ["q1", "q2", "q3"]
-    assert found["label"].tolist() == [A, TIE, B]
-    assert found["prompt"].tolist() == [["Hi", "Go"], ["Hi"], ["S\n\nHi"]]
-    assert found["response_a"].tolist() == [["x", "y"], ["x"], ["x"]]
-    assert found["response_b"].tolist() == [["v", "w"], ["y"], ["y"]]
-    assert found["model_a"].tolist() == ["m", "", ""]
+    battles = read(tmp_path, rows)
+    assert rejected_rows(battles).empty
+    assert battles["id"].tolist() == ["q1", "q2", "q3"]
+    assert battles["label"].tolist() == [A, TIE, B]
+    assert battles["prompt"].tolist() == [["Hi", "Go"], ["Hi"], ["S\n\nHi"]]
+    assert battles["response_a"].tolist() == [["x", "y"], ["x"], ["x"]]
+    assert battles["response_b"].tolist() == [["v", "w"], ["y"], ["y"]]
+    assert battles["model_a"].tolist() == ["m", "", ""]
 
 
 def parts(*texts):
@@ -67,8 +67,8 @@ def test_arena_parquet_with_parts_and_integer_ids(tmp_path):
         )
     ]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "x.parquet")
-    found = read_battles(str(tmp_path / "x.parquet"), labelled=True)
-    assert found.loc[0, ["id", "prompt", "response_a", "response_b", "label"]].tolist() == [
+    battles = read_battles(str(tmp_path / "x.parquet"), labelled=True)
+    assert battles.loc[0, ["id", "prompt", "response_a", "response_b", "label"]].tolist() == [
         "12345678901234567",
         ["Hi"],
         ["x\ny"],
@@ -82,10 +82,10 @@ def test_conversations_as_json_in_a_csv_without_ids(tmp_path):
         out = csv.writer(file)
         out.writerow(["conversation_a", "conversation_b"])
         out.writerows([[json.dumps(said("Hi", "x")), json.dumps(said("Hi", "y"))]] * 2)
-    found = read_battles(str(tmp_path / "x.csv"), labelled=False)
-    assert found["id"].tolist() == ["0", "1"]
-    assert found["label"].tolist() == [UNKNOWN] * 2
-    assert found["response_b"].tolist() == [["y"]] * 2
+    battles = read_battles(str(tmp_path / "x.csv"), labelled=False)
+    assert battles["id"].tolist() == ["0", "1"]
+    assert battles["label"].tolist() == [UNKNOWN] * 2
+    assert battles["response_b"].tolist() == [["y"]] * 2
 
 
 @pytest.mark.parametrize(
@@ -106,13 +106,13 @@ def test_conversations_as_json_in_a_csv_without_ids(tmp_path):
 )
 def test_damaged_conversations(tmp_path, broken, reason):
     sound = arena(said("Hi", "x"), said("Hi", "y"))
-    found = read(tmp_path, [sound, arena(said("Hi", "x"), broken)])
-    assert rejected_rows(found)["reason"].tolist() == [reason]
+    battles = read(tmp_path, [sound, arena(said("Hi", "x"), broken)])
+    assert rejected_rows(battles)["reason"].tolist() == [reason]
 
 
-def winners(found):
+def winners(battles):
     """The winning and the losing answer of each row."""
-    pairs = zip(found["response_a"], found["response_b"], found["label"], strict=True)
+    pairs = zip(battles["response_a"], battles["response_b"], battles["label"], strict=True)
     return [(a, b) if label == A else (b, a) for a, b, label in pairs]
 
 
@@ -152,21 +152,21 @@ HH = "\n\nHuman: %s\n\nAssistant: %s"
     ],
 )
 def test_forms_of_pairs(tmp_path, pair, prompt, answers):
-    found = read(tmp_path, [pair])
-    assert found["prompt"].tolist() == [prompt]
-    assert winners(found) == [answers]
+    battles = read(tmp_path, [pair])
+    assert battles["prompt"].tolist() == [prompt]
+    assert winners(battles) == [answers]
 
 
 def test_side_of_the_chosen_answer_follows_the_content(tmp_path):
     pairs = [{"prompt": f"p{i}", "chosen": "x", "rejected": "y"} for i in range(200)]
-    found = read(tmp_path, pairs)
+    battles = read(tmp_path, pairs)
     # 200 fair coins: 60 to 140 heads but for one file in 10^8.
-    assert 60 < (found["label"] == A).sum() < 140
+    assert 60 < (battles["label"] == A).sum() < 140
     turned = [{**pair, "chosen": pair["rejected"], "rejected": pair["chosen"]} for pair in pairs]
     again = read(tmp_path, turned)
     # The vote decides the label and not which text is shown as A.
-    assert again["response_a"].tolist() == found["response_a"].tolist()
-    assert (again["label"] == 1 - found["label"]).all()
+    assert again["response_a"].tolist() == battles["response_a"].tolist()
+    assert (again["label"] == 1 - battles["label"]).all()
 
 
 def test_pairs_that_cannot_be_used(tmp_path):

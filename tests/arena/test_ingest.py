@@ -38,24 +38,24 @@ def groups_of(rows, monkeypatch):
         monkeypatch.setattr(f"{module}.GROUP", rows)
 
 
-def taken(source, path, labelled=False):
+def ingested(source, path, labelled=False):
     with open_battles(source, labelled=labelled) as file:
         return ingest_file(file, path)
 
 
 @WITH_FILES
 @given(ROWS)
-def test_what_is_taken_in_by_parts_is_the_table_as_a_whole(tmp_path, rows):
+def test_a_file_ingested_by_parts_gives_the_table_of_the_whole_file(tmp_path, rows):
     rows += [cells(i) for i in range(10, 18)]
     source = save(tmp_path, as_csv(rows).encode("utf-8", "surrogateescape"))
     by_parts, whole = tmp_path / "parts.parquet", tmp_path / "whole.parquet"
     table = read_battles(source, labelled=False)
-    found = taken(source, by_parts)
+    summary = ingested(source, by_parts)
     write_battles(whole, table)
     assert by_parts.read_bytes() == whole.read_bytes()
-    assert found.rows == len(rows)
-    assert found.texts == texts_hash(valid_rows(table))
-    assert found.rejected.to_dict("records") == rejected_rows(table).to_dict("records")
+    assert summary.rows == len(rows)
+    assert summary.texts == texts_hash(valid_rows(table))
+    assert summary.rejected.to_dict("records") == rejected_rows(table).to_dict("records")
 
 
 def test_the_content_is_that_of_ids_texts_votes_and_damage(tmp_path):
@@ -69,15 +69,15 @@ def test_the_content_is_that_of_ids_texts_votes_and_damage(tmp_path):
         rows[:4],
     ]
     files = [save(tmp_path, as_csv(part), f"{i}.csv") for i, part in enumerate([rows, *changed])]
-    found = [taken(file, tmp_path / "x.parquet", labelled=True).content for file in files]
-    assert len(set(found)) == len(files)
-    assert found[0] == taken(files[0], tmp_path / "y.parquet", labelled=True).content
+    contents = [ingested(file, tmp_path / "x.parquet", labelled=True).content for file in files]
+    assert len(set(contents)) == len(files)
+    assert contents[0] == ingested(files[0], tmp_path / "y.parquet", labelled=True).content
 
 
 def test_ids_and_groups_are_seen_across_parts(tmp_path):
     rows = [cells(i) for i in range(9)]
     rows[8][0], rows[7][1] = "0", '["Question 1"]'
-    taken(save(tmp_path, as_csv(rows)), tmp_path / "x.parquet")
+    ingested(save(tmp_path, as_csv(rows)), tmp_path / "x.parquet")
     table = read_battles_table(tmp_path / "x.parquet")
     assert rejected_rows(table)["row"].tolist() == [8]
     assert table.loc[8, "reason"] == "id is that of an earlier row"
@@ -88,7 +88,7 @@ def test_ids_and_groups_are_seen_across_parts(tmp_path):
 def test_a_file_of_damaged_rows_leaves_nothing(tmp_path):
     source = save(tmp_path, as_csv([cells(i, vote=(1, 1, 0)) for i in range(5)]))
     with raises(Code.ALL_ROWS_DAMAGED, match="two winners"):
-        taken(source, tmp_path / "new" / "x.parquet", labelled=True)
+        ingested(source, tmp_path / "new" / "x.parquet", labelled=True)
     assert list((tmp_path / "new").iterdir()) == []
 
 
@@ -96,7 +96,7 @@ def test_lists_are_told_by_all_rows_not_by_those_of_a_part(tmp_path):
     # Seven of nine cells are lists, so the text of the first part is damaged.
     rows = [cells(i) for i in range(9)]
     rows[0][2] = rows[1][2] = "yes"
-    taken(save(tmp_path, as_csv(rows)), tmp_path / "x.parquet")
+    ingested(save(tmp_path, as_csv(rows)), tmp_path / "x.parquet")
     table = read_battles_table(tmp_path / "x.parquet")
     assert table["reason"].tolist() == ["response_a is not JSON"] * 2 + [""] * 7
 
@@ -117,9 +117,9 @@ def test_memory_does_not_hold_the_file(tmp_path, monkeypatch, extension):
         as_text.assign(prompt="p", response_b="b").to_csv(path, index=False)
     tracemalloc.start()
     try:
-        found = taken(str(path), tmp_path / "x.parquet")
+        summary = ingested(str(path), tmp_path / "x.parquet")
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert found.rows == 2_000
+    assert summary.rows == 2_000
     assert peak < 8e6 < 2_000 * 10_000

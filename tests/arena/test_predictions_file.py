@@ -33,8 +33,8 @@ def write(path, frame):
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
 def test_triples_come_in_the_order_of_the_ids(tmp_path, suffix):
     path = write(tmp_path / f"p{suffix}", table())
-    found = read_probabilities(str(path), ["007", "7"], logits=False)
-    assert found == pytest.approx(TRIPLES[[2, 0]])
+    probabilities = read_probabilities(str(path), ["007", "7"], logits=False)
+    assert probabilities == pytest.approx(TRIPLES[[2, 0]])
 
 
 def test_logits_are_for_a_teacher_only(tmp_path):
@@ -77,8 +77,8 @@ def test_a_logits_view_is_a_teacher(tmp_path):
     FeatureTable(["a", "b"], np.stack([side, tie], axis=1), columns).write(
         tmp_path / "train.parquet"
     )
-    found = read_probabilities(str(tmp_path / "train.parquet"), ["b", "a"], logits=True)
-    assert found == pytest.approx(np.exp(logits[::-1]), abs=1e-6)
+    probabilities = read_probabilities(str(tmp_path / "train.parquet"), ["b", "a"], logits=True)
+    assert probabilities == pytest.approx(np.exp(logits[::-1]), abs=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -22,16 +22,22 @@ def test_lmsys_row_is_read_as_it_stands(tmp_path):
         ["7", '["Hi", null]', '["a", ""]', '["b", null]', "0", "0", "1"],
         cells(8, vote=(0, 1, 0)),
     ]
-    found = read_battles(save(tmp_path, as_csv(rows)), labelled=True)
-    assert list(found.columns) == list(COLUMNS)
-    assert found.loc[0, ["id", "row", "label", "reason", "model_a"]].tolist() == ["7", 0, 2, "", ""]
-    assert found.loc[0, "prompt"] == ["Hi", None]
-    assert found.loc[0, "response_a"] == ["a", ""]
-    assert found.loc[0, "response_b"] == ["b", None]
-    assert found.loc[0, "key"] == digest([["Hi", None], ["a", ""], ["b", None]])
-    assert found["label"].dtype == np.int8
-    assert found["row"].dtype == np.int64
-    assert found.loc[1, "label"] == 1
+    battles = read_battles(save(tmp_path, as_csv(rows)), labelled=True)
+    assert list(battles.columns) == list(COLUMNS)
+    assert battles.loc[0, ["id", "row", "label", "reason", "model_a"]].tolist() == [
+        "7",
+        0,
+        2,
+        "",
+        "",
+    ]
+    assert battles.loc[0, "prompt"] == ["Hi", None]
+    assert battles.loc[0, "response_a"] == ["a", ""]
+    assert battles.loc[0, "response_b"] == ["b", None]
+    assert battles.loc[0, "key"] == digest([["Hi", None], ["a", ""], ["b", None]])
+    assert battles["label"].dtype == np.int8
+    assert battles["row"].dtype == np.int64
+    assert battles.loc[1, "label"] == 1
 
 
 @WITH_FILES
@@ -47,8 +53,8 @@ def test_lmsys_row_is_read_as_it_stands(tmp_path):
 def test_any_text_comes_back_from_an_lmsys_csv(tmp_path, battles):
     rows = [[i, "", "", *map(json.dumps, texts)] for i, texts in enumerate(battles)]
     header = ["id", "model_a", "model_b", "prompt", "response_a", "response_b"]
-    found = read_battles(save(tmp_path, as_csv(rows, header)), labelled=False)
-    for texts, row in zip(battles, found.itertuples(), strict=True):
+    table = read_battles(save(tmp_path, as_csv(rows, header)), labelled=False)
+    for texts, row in zip(battles, table.itertuples(), strict=True):
         if not any(turn for turns in texts for turn in turns):
             assert row.reason == "prompt and answers are empty"
             continue
@@ -68,8 +74,8 @@ def test_any_text_comes_back_from_an_lmsys_csv(tmp_path, battles):
 
 def test_lone_surrogate_becomes_the_replacement_character(tmp_path):
     row = ["1", '["\\ud83d\\ude00 \\ud83d!"]', '["a"]', '["b"]', "1", "0", "0"]
-    found = read_battles(save(tmp_path, as_csv([row])), labelled=True)
-    assert found.loc[0, "prompt"] == ["\U0001f600 \ufffd!"]
+    battles = read_battles(save(tmp_path, as_csv([row])), labelled=True)
+    assert battles.loc[0, "prompt"] == ["\U0001f600 \ufffd!"]
 
 
 @pytest.mark.parametrize(
@@ -88,8 +94,8 @@ def test_one_winner_column(tmp_path, column, told, label):
 @pytest.mark.parametrize("told", ["a1", "tie3", "aé", "model c"])
 def test_no_winner_is_guessed_from_some_of_the_letters(tmp_path, told):
     rows = [["1", "Why?", "so", "thus", told], ["2", "How?", "so", "thus", "a"]]
-    found = read_battles(save(tmp_path, as_csv(rows, [*NAMES, "winner"])), labelled=True)
-    assert reasons(found) == {0: f"winner is {told!r}, not a, b or tie"}
+    battles = read_battles(save(tmp_path, as_csv(rows, [*NAMES, "winner"])), labelled=True)
+    assert reasons(battles) == {0: f"winner is {told!r}, not a, b or tie"}
 
 
 def test_plain_text_cells_are_literal_turns(tmp_path):
@@ -99,17 +105,17 @@ def test_plain_text_cells_are_literal_turns(tmp_path):
         ["3", "null", "", "", "tie"],
         ["4", "How?", "", "thus", "tie"],
     ]
-    found = read_battles(save(tmp_path, as_csv(rows, [*NAMES, "winner_model"])), labelled=True)
-    assert reasons(found) == {}
+    battles = read_battles(save(tmp_path, as_csv(rows, [*NAMES, "winner_model"])), labelled=True)
+    assert reasons(battles) == {}
     for column, name in enumerate(NAMES):
-        assert found[name].tolist() == [row[0] if name == "id" else [row[column]] for row in rows]
+        assert battles[name].tolist() == [row[0] if name == "id" else [row[column]] for row in rows]
 
 
 def test_each_column_is_judged_apart(tmp_path):
     rows = [["1", "Why?", '["so"]', '["no"]', "a"], ["2", "How?", "thus", '["no"]', "a"]]
-    found = read_battles(save(tmp_path, as_csv(rows, [*NAMES, "winner"])), labelled=True)
-    assert found["prompt"].tolist() == [["Why?"], []]
-    assert reasons(found) == {1: "response_a is not JSON"}
+    battles = read_battles(save(tmp_path, as_csv(rows, [*NAMES, "winner"])), labelled=True)
+    assert battles["prompt"].tolist() == [["Why?"], []]
+    assert reasons(battles) == {1: "response_a is not JSON"}
 
 
 DAMAGE = {
@@ -144,20 +150,20 @@ DAMAGE = {
 def test_a_damaged_row_is_set_aside_with_its_reason_and_no_other(tmp_path, reason):
     rows = [cells(i) for i in range(4)]
     rows[2] = DAMAGE[reason](rows[2])
-    found = read_battles(save(tmp_path, as_csv(rows)), labelled=True)
-    assert found["row"].tolist() == [0, 1, 2, 3]
-    assert reasons(found) == {2: reason}
-    assert found["label"].tolist() == [0, 0, -1, 0]
-    assert found.loc[2, "prompt"] == []
-    assert found.loc[2, "id"] == (rows[2][0] or "2")
+    battles = read_battles(save(tmp_path, as_csv(rows)), labelled=True)
+    assert battles["row"].tolist() == [0, 1, 2, 3]
+    assert reasons(battles) == {2: reason}
+    assert battles["label"].tolist() == [0, 0, -1, 0]
+    assert battles.loc[2, "prompt"] == []
+    assert battles.loc[2, "id"] == (rows[2][0] or "2")
 
 
 def test_a_vote_that_cannot_be_read_does_not_spoil_a_test_row(tmp_path):
     votes = [(1, 0, 0), (1, 1, 0), (0, 0, 0), ("?", 0, 0)]
     content = as_csv([cells(i, vote=vote) for i, vote in enumerate(votes)])
-    found = read_battles(save(tmp_path, content), labelled=False)
-    assert reasons(found) == {}
-    assert found["label"].tolist() == [0, -1, -1, -1]
+    battles = read_battles(save(tmp_path, content), labelled=False)
+    assert reasons(battles) == {}
+    assert battles["label"].tolist() == [0, -1, -1, -1]
 
 
 @WITH_FILES
@@ -171,9 +177,9 @@ def test_no_row_is_lost_under_random_damage(tmp_path, data):
         # Anything but line ends: those make rows, or hide them.
         line[place] = data.draw(st.integers(0, 255).filter(lambda byte: byte not in b"\r\n"))
     lines[hit] = bytes(line)
-    found = read_battles(save(tmp_path, b"\n".join(lines)), labelled=True)
-    assert len(found) == 8
-    others = found[found["row"] != hit - 1]
+    battles = read_battles(save(tmp_path, b"\n".join(lines)), labelled=True)
+    assert len(battles) == 8
+    others = battles[battles["row"] != hit - 1]
     assert set(others["reason"]) <= {"", "id is that of an earlier row"}
     assert others["id"].tolist() == [str(i) for i in range(8) if i != hit - 1]
 

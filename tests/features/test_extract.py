@@ -195,8 +195,8 @@ def test_a_killed_process_costs_nothing(capsys):
     thread.start()
     # Two parts are begun when it happens.
     views = features.stream([battles[:300], battles[300:600], battles[600:]], 900, workers=2)
-    found = np.concatenate([view.values for view in views])
+    result = np.concatenate([view.values for view in views])
     thread.join()
-    assert np.array_equal(found, wanted.values, equal_nan=True)
+    assert np.array_equal(result, wanted.values, equal_nan=True)
     assert capsys.readouterr().out.count("a worker process was killed") == 1
     assert not multiprocessing.active_children()

@@ -73,11 +73,11 @@ def test_languages(text, code):
 
 
 def test_english_and_certainty():
-    found = language.language(IN_ENGLISH).probability
-    assert found > 0.9
-    assert language.english(IN_ENGLISH, ENGLISH) == found
-    assert language.prompt_english(IN_ENGLISH) == found
-    assert language.certainty(IN_ENGLISH, ENGLISH) == found
+    result = language.language(IN_ENGLISH).probability
+    assert result > 0.9
+    assert language.english(IN_ENGLISH, ENGLISH) == result
+    assert language.prompt_english(IN_ENGLISH) == result
+    assert language.certainty(IN_ENGLISH, ENGLISH) == result
     assert language.certainty(IN_GERMAN, ENGLISH) > 0.9
     assert language.certainty(NUMBERS, ENGLISH) == 0
     assert language.certainty(Text(["asdkjh qwpoeiru zxmcnvb"]), ENGLISH) < 0.5

@@ -10,8 +10,8 @@ from features import signals
 from features.text import Text
 
 
-def combine(*found: list[list[float]]) -> np.ndarray:
-    return signals.combine(*map(np.array, found))
+def combine(*combined: list[list[float]]) -> np.ndarray:
+    return signals.combine(*map(np.array, combined))
 
 
 @pytest.fixture
@@ -79,5 +79,5 @@ def test_missing_stays_missing(registry):
 
 
 def test_difference_and_sum():
-    found = combine([[3, 1], [0, 5]], [[1, 2], [0, 5]], [[7], [8]], [[], []])
-    assert found.tolist() == [[2, 4, -1, 3, 7], [0, 0, 0, 10, 8]]
+    combined = combine([[3, 1], [0, 5]], [[1, 2], [0, 5]], [[7], [8]], [[], []])
+    assert combined.tolist() == [[2, 4, -1, 3, 7], [0, 0, 0, 10, 8]]

@@ -272,9 +272,9 @@ def normalised(*weights):
     ],
 )
 def test_annotate(a, b, weights):
-    found = annotate(QUESTION, a, b)
-    np.testing.assert_allclose(found, normalised(*weights), rtol=1e-12)
-    assert found.dtype == np.float64
+    probabilities = annotate(QUESTION, a, b)
+    np.testing.assert_allclose(probabilities, normalised(*weights), rtol=1e-12)
+    assert probabilities.dtype == np.float64
 
 
 PIECES = [
@@ -297,22 +297,22 @@ TURNS = st.lists(TURN, max_size=3)
 @example([], [], [])
 @example(["How do I steal a bomb?"], ["I cannot help."], ["List: - x"])
 def test_exchanged_answers_exchange_their_probabilities(prompt, a, b):
-    found = annotate(prompt, a, b, position=0)
+    probabilities = annotate(prompt, a, b, position=0)
     swapped = annotate(prompt, b, a, position=0)
-    np.testing.assert_allclose(swapped, found[[1, 0, 2]], rtol=1e-12)
+    np.testing.assert_allclose(swapped, probabilities[[1, 0, 2]], rtol=1e-12)
 
 
 @given(TURNS, TURNS, TURNS)
 @example(["\ud800"], [None], ["\udfff x"])
 @example([], [], [])
 def test_probabilities_of_any_text(prompt, a, b):
-    found = annotate(prompt, a, b)
-    assert found.shape == (3,)
-    assert (found > 0).all()
-    assert found.sum() == pytest.approx(1, abs=1e-12)
+    probabilities = annotate(prompt, a, b)
+    assert probabilities.shape == (3,)
+    assert (probabilities > 0).all()
+    assert probabilities.sum() == pytest.approx(1, abs=1e-12)
     # Odds of A against B, position apart, are those of their utilities alone.
     odds = utility(prompt, a)[0] - utility(prompt, b)[0] + POSITION
-    assert math.log(found[0] / found[1]) == pytest.approx(odds, abs=1e-9)
+    assert math.log(probabilities[0] / probabilities[1]) == pytest.approx(odds, abs=1e-9)
 
 
 @given(TURN, TURN)

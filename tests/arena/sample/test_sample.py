@@ -58,9 +58,9 @@ def test_truth_covers_both_splits_and_no_id_comes_twice(train, held_out, truth):
 
 def test_truth_is_what_the_annotator_says_today(battles, truth):
     texts = battles.loc[truth.index, ["prompt", "response_a", "response_b"]]
-    found = [annotate(*row) for row in texts.itertuples(index=False)]
+    probabilities = [annotate(*row) for row in texts.itertuples(index=False)]
     # Six decimals are printed.
-    np.testing.assert_allclose(truth[CHANCES], found, rtol=0, atol=5.01e-7)
+    np.testing.assert_allclose(truth[CHANCES], probabilities, rtol=0, atol=5.01e-7)
 
 
 def test_votes_of_truth_are_those_of_train(train, truth):
@@ -95,9 +95,9 @@ def test_prompts_have_ids_of_their_own_and_every_battle_has_one_of_them(battles)
 
 def test_truth_comes_in_the_order_asked_for(truth):
     ids = truth.index[[5, 900, 3, 5]]
-    found = sample.truth(pd.Series(ids, index=[7, 7, 1, 0]))
-    assert found.dtype == np.float64
-    assert found.tolist() == [truth.loc[i, CHANCES].tolist() for i in ids]
+    probabilities = sample.truth(pd.Series(ids, index=[7, 7, 1, 0]))
+    assert probabilities.dtype == np.float64
+    assert probabilities.tolist() == [truth.loc[i, CHANCES].tolist() for i in ids]
     assert sample.truth(pd.Series([], dtype="str")).shape == (0, 3)
 
 
@@ -167,9 +167,9 @@ def test_every_setting_answered(train):
 
 
 def test_figures_of_the_readme_are_those_that_its_commands_print():
-    found = doctest.testfile(str(FOLDER / "README.md"), module_relative=False)
-    assert found.attempted > 10
-    assert found.failed == 0
+    results = doctest.testfile(str(FOLDER / "README.md"), module_relative=False)
+    assert results.attempted > 10
+    assert results.failed == 0
 
 
 def test_readme_names_the_settings():
