@@ -74,6 +74,7 @@ def test_views_can_be_chosen_and_a_wrong_name_says_which_there_are(trained, tmp_
     assert train_meta.command([*argv, "style,hidden"]) == 0
     assert json.loads((run / "model" / "bundle.json").read_text())["learned"] == {"hidden": 5}
     assert submit.command(["--run", str(run)]) == 0
+    capsys.readouterr()
     assert train_meta.command([*argv, "style,smell"]) == 2
     assert "smell" in error_line(capsys, Code.VIEW_MISSING)
 
@@ -148,7 +149,7 @@ def test_architectures_are_compared_on_training_and_test_battles(trained, tmp_pa
     for changed in ({"model": {"hash": "other"}}, {"inputs": {**found["inputs"], "train": "x"}}):
         drawn = page(**changed)
         assert "Right alone" not in drawn
-        assert "What compare.py found is of other battles or of another model" in drawn
+        assert "Results of compare.py are left out" in drawn
     (trained / "comparison.json").unlink()
 
 
@@ -229,7 +230,7 @@ def test_evaluate_scores_known_votes_and_slices(trained, tmp_path, capsys):
     assert report.command(["--run", str(trained)]) == 0
     drawn = (trained / "report.html").read_text()
     assert "40 test battles" not in drawn
-    assert "What evaluate.py found is of other battles or of another model" in drawn
+    assert "Results of evaluate.py are left out" in drawn
     capsys.readouterr()
     assert evaluate.command(["--run", str(trained)]) == 2
     assert "--labels" in error_line(capsys, Code.VOTES_MISSING)

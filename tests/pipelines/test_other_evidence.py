@@ -18,6 +18,7 @@ from embeddings.frozen.extract import evidence_settings
 from pipelines import extract, submit
 from tests.helpers.battle_files import lmsys
 from tests.helpers.errors import error_line
+from tiebreak import extraction
 
 
 def test_another_backbone_for_the_test_set_alone_is_refused(trained, tmp_path, capsys):
@@ -78,7 +79,7 @@ def test_another_engine_for_the_test_set_alone_is_refused_and_the_own_one_is_kep
     record = json.loads((run / "run.json").read_text())
     assert record["backbone"].pop("engine") == "torch"
     (run / "run.json").write_text(json.dumps(record))
-    monkeypatch.setattr(extract, "choose", lambda asked, _: (asked, ""))
+    monkeypatch.setattr(extraction, "choose", lambda asked, _: (asked, ""))
     assert extract.command([*argv, "--engine", "openvino"]) == 2
     error_line(capsys, Code.BACKBONE_DIFFERS)
     record["backbone"]["engine"] = "openvino"
@@ -89,8 +90,12 @@ def test_another_engine_for_the_test_set_alone_is_refused_and_the_own_one_is_kep
     write_table(path, read_table(path).replace_schema_metadata(notes))
     (run / "run.json").write_text(json.dumps(record))
     asked = []
-    monkeypatch.setattr(extract, "choose", lambda name, _: (asked.append(name) or name, ""))
-    monkeypatch.setattr(extract, "extract", lambda *arguments: asked.append(arguments[5]))
+    monkeypatch.setattr(extraction, "choose", lambda name, _: (asked.append(name) or name, ""))
+    monkeypatch.setattr(
+        extraction,
+        "_write_views",
+        lambda run, split, summary, model, same: asked.append(model.engine),
+    )
     assert extract.command(argv) == 0
     assert asked == ["openvino", "openvino"]
     assert extract.command([*argv, "--engine", "torch"]) == 2
