@@ -37,7 +37,7 @@ from arena.reader import read_battles
 from benchmarks import extraction_rivals as rivals
 from embeddings.backbone.config import load_config
 from embeddings.backbone.load import load_backbone
-from embeddings.backbone.runtime import OPENVINO, choose
+from embeddings.backbone.runtime import OPENVINO, select_engine
 from embeddings.frozen.scoring import Scorer
 from embeddings.inference import BatchBudget, read_shards
 from embeddings.prompts.answers import PackedAnswer, PackedBattles, pack_battles
@@ -170,7 +170,7 @@ def main(arguments: argparse.Namespace) -> None:
     work = Work(backbone.model)
     ceiling = work.ceiling(int(np.median(lengths)), threads)
     entries = ours(Scorer(backbone, packed.end_token, packed.shared_prefix), items, work)
-    engine, note = choose("auto", config)
+    engine, note = select_engine("auto", config)
     if engine == OPENVINO:
         scorer = Scorer(backbone, packed.end_token, packed.shared_prefix, OPENVINO)
         entries = ours(scorer, items, work) + entries

@@ -48,8 +48,8 @@ def view_values(forward: np.ndarray, swapped: np.ndarray) -> np.ndarray:
     side1, tie1 = _log_odds(forward)
     side2, tie2 = _log_odds(swapped)
     side, tie, position = (side1 - side2) / 2, (tie1 + tie2) / 2, (side1 + side2) / 2
-    found = [side, tie, np.abs(side), position, np.abs(position), np.abs(tie1 - tie2)]
-    return np.stack(found, axis=1).astype(np.float32)
+    values = [side, tie, np.abs(side), position, np.abs(position), np.abs(tie1 - tie2)]
+    return np.stack(values, axis=1).astype(np.float32)
 
 
 def _log_odds(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -23,7 +23,7 @@ from common.parallel import peak_mib
 from common.parquet import read_notes
 from common.run_dir import RunDir
 from embeddings.backbone.config import BackboneConfig
-from embeddings.backbone.runtime import TORCH, choose
+from embeddings.backbone.runtime import TORCH, select_engine
 from embeddings.cache.shards import settings_hash
 from embeddings.frozen.answer_reader import evidence_settings
 from embeddings.frozen.costs import extraction_lines
@@ -78,7 +78,7 @@ class Extraction:
         last = own.get("engine", TORCH) if as_json(config) == own.get("config") else TORCH
         # Ray's actors read with torch, to the same bytes.
         named = TORCH if options.engine == RAY else options.engine
-        engine, note = choose(named or last, config)
+        engine, note = select_engine(named or last, config)
         if note:
             print(note)
         return cls(backbone, config, engine, options)

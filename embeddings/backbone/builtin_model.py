@@ -66,7 +66,7 @@ def package_folder() -> Path:
         cache.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=cache))
     except OSError as error:
-        folder = _fleeting() / folder.name
+        folder = _temporary_folder() / folder.name
         if folder.is_dir():
             return folder
         temporary = Path(tempfile.mkdtemp(dir=folder.parent))
@@ -99,7 +99,7 @@ def package_folder() -> Path:
 
 
 @lru_cache
-def _fleeting() -> Path:
+def _temporary_folder() -> Path:
     """A folder that goes when the process ends."""
     folder = tempfile.mkdtemp(prefix="tiebreak.")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)

@@ -16,7 +16,7 @@ import torch
 from common.errors import Code, UserError
 from embeddings.backbone.load import Backbone
 
-Given = TypeVar("Given")
+Output = TypeVar("Output")
 
 
 def layer_numbers(fractions: Sequence[float], layers: int) -> list[int]:
@@ -105,14 +105,14 @@ class HiddenStateHooks:
         for depth in depths:
             decoder.layers[depth - 1].register_forward_hook(self._keep(depth))
 
-    def during(self, run: Callable[[], Given]) -> tuple[Given, dict[int, torch.Tensor]]:
+    def during(self, run: Callable[[], Output]) -> tuple[Output, dict[int, torch.Tensor]]:
         """What ``run`` gives, and the states (n, tokens, d) by depth of the pass that it makes.
 
         Nothing of them is kept, of a pass for which memory did not suffice neither.
         """
         try:
-            given = run()
-            return given, {int(depth): states for depth, states in vars(self._seen).items()}
+            output = run()
+            return output, {int(depth): states for depth, states in vars(self._seen).items()}
         finally:
             vars(self._seen).clear()
 

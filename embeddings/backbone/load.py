@@ -73,10 +73,10 @@ class Backbone:
         """
         head = self.model.lm_head
         # bitsandbytes leaves the head as it is.
-        found = states.float() @ head.weight[list(tokens)].float().T
+        logits = states.float() @ head.weight[list(tokens)].float().T
         if head.bias is not None:
-            found = found + head.bias[list(tokens)].float()
-        return self._after_head(found)
+            logits = logits + head.bias[list(tokens)].float()
+        return self._after_head(logits)
 
     def check_head(self) -> None:
         """Compare logits of two tokens with those that the whole model gives.

@@ -105,9 +105,9 @@ class OpenVinoEngine:
         if not hasattr(self._own, "request"):
             self._own.request = self._model.create_infer_request()
         before = len(self.source.shared_prefix)
-        found = self._own.request.infer([sequence[None, before:].astype(np.int64)])
+        outputs = self._own.request.infer([sequence[None, before:].astype(np.int64)])
         # The next sequence is read into the same memory.
-        rest = [torch.from_numpy(found[i].copy()) for i in range(len(found))]
+        rest = [torch.from_numpy(outputs[i].copy()) for i in range(len(outputs))]
         return self.source.with_prefix(rest) if before else rest
 
 

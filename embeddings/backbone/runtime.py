@@ -119,7 +119,7 @@ class TorchEngine:
             cache: what stands before.
         """
         decoder = self.backbone.decoder
-        given, between = self._between.during(
+        outputs, between = self._between.during(
             lambda: decoder(
                 input_ids=ids,
                 attention_mask=mask,
@@ -127,37 +127,37 @@ class TorchEngine:
                 use_cache=cache is not None,
             )
         )
-        final = given.last_hidden_state
+        final = outputs.last_hidden_state
         states = {**between, len(decoder.layers): final}
         return [*(states[n] for n in self.numbers), final]
 
 
-def choose(asked: str, config: BackboneConfig) -> tuple[str, str]:
-    """The engine that will run a backbone here, and why it is not OpenVINO where that was asked.
+def select_engine(requested: str, config: BackboneConfig) -> tuple[str, str]:
+    """The engine that will run a backbone here, and why it is not OpenVINO.
 
     Args:
-        asked: ``torch``, ``openvino`` or ``auto``: OpenVINO wherever it can run.
+        requested: ``torch``, ``openvino`` or ``auto``: OpenVINO wherever it can run.
         config: the backbone.
 
     Returns:
         ``torch`` or ``openvino``, and one line for people; empty unless ``auto`` fell back.
 
     Raises:
-        UserError: ``openvino`` was asked for and cannot run.
+        UserError: ``openvino`` was requested and cannot run.
     """
-    if asked == TORCH:
+    if requested == TORCH:
         return TORCH, ""
-    hindrance = _hindrance(config)
-    if not hindrance:
+    obstacle = _openvino_obstacle(config)
+    if not obstacle:
         return OPENVINO, ""
-    if asked == OPENVINO:
+    if requested == OPENVINO:
         raise UserError(
-            Code.OPENVINO_UNAVAILABLE, f"--engine openvino: {hindrance}. Take --engine torch."
+            Code.OPENVINO_UNAVAILABLE, f"--engine openvino: {obstacle}. Take --engine torch."
         )
-    return TORCH, f"engine torch and not openvino: {hindrance}"
+    return TORCH, f"engine torch and not openvino: {obstacle}"
 
 
-def _hindrance(config: BackboneConfig) -> str:
+def _openvino_obstacle(config: BackboneConfig) -> str:
     """Why OpenVINO cannot run a backbone here; empty if it can."""
     if config.quantization != NONE:
         return f"it does not read {config.quantization} weights of bitsandbytes"
@@ -174,7 +174,7 @@ def _hindrance(config: BackboneConfig) -> str:
     return ""
 
 
-def engine(
+def make_engine(
     name: str, backbone: Backbone, numbers: Sequence[int], shared_prefix: np.ndarray
 ) -> Engine:
     """Make an engine; the arguments are ``TorchEngine``'s.

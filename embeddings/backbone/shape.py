@@ -42,9 +42,9 @@ def shape_of(config: BackboneConfig) -> Shape:
     """
     try:
         folder = model_folder(config, weights=False)
-        # Without the word, transformers asks on the terminal whether code may run.
-        found = AutoConfig.from_pretrained(folder, trust_remote_code=False)  # nosec B615 -- a folder
-        return _told(found.get_text_config())
+        # Without the argument, transformers asks on the terminal whether code may run.
+        config_file = AutoConfig.from_pretrained(folder, trust_remote_code=False)  # nosec B615 -- a folder
+        return _from_config(config_file.get_text_config())
     # Other architectures have other names for their sizes.
     except (UserError, OSError, ValueError, AttributeError) as error:
         parameters = parameters_of(config)
@@ -60,7 +60,7 @@ def shape_of(config: BackboneConfig) -> Shape:
         return Shape(33, width, 4 * width, 20 * width, 0.95 * parameters, 0, note)
 
 
-def _told(c: PretrainedConfig) -> Shape:
+def _from_config(c: PretrainedConfig) -> Shape:
     """Sizes as a configuration has them; AttributeError where it has not."""
     head = getattr(c, "head_dim", None) or c.hidden_size // c.num_attention_heads
     queries = c.num_attention_heads * head

@@ -13,7 +13,7 @@ from common.files import read_json, write_json
 from embeddings.backbone.builtin_model import cache_folder
 
 REMEMBERED = 2**26
-"""Bytes from which on a hash is remembered; less is read in the blink of an eye."""
+"""Bytes from which on a hash is remembered; less is hashed at once."""
 
 SLOW = 2**30
 """Bytes from which on people are told what takes so long."""
@@ -40,17 +40,17 @@ def content_hash(path: Path) -> str:
                     return known
     if before[0] >= SLOW:
         print(f"hashing {path.name}, {before[0] / 2**30:.1f} GiB, once", flush=True)
-    found = _hash(path)
+    sha256 = _hash(path)
     if _state(path) == before:
-        _known[name] = {"state": before, "sha256": found}
+        _known[name] = {"state": before, "sha256": sha256}
         _write()
-    return found
+    return sha256
 
 
 def _state(path: Path) -> list[int]:
     """Size, and the times of the last change of content and of anything, in ns."""
-    found = path.stat()
-    return [found.st_size, found.st_mtime_ns, found.st_ctime_ns]
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
 
 
 def _hash(path: Path) -> str:
@@ -61,13 +61,13 @@ def _hash(path: Path) -> str:
 def _read() -> dict[str, Any]:
     """What is written down; nothing where that cannot be read."""
     try:
-        found = read_json(cache_folder() / "hashes.json")
+        entries = read_json(cache_folder() / "hashes.json")
     except (OSError, ValueError, RecursionError, UserError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return entries if isinstance(entries, dict) else {}
 
 
 def _write() -> None:
-    """Write down what this process found; a cache that may only be read stays as it is."""
+    """Write down what this process hashed; a read-only cache stays as it is."""
     with suppress(OSError, UserError):
         write_json(cache_folder() / "hashes.json", {**_read(), **_known})

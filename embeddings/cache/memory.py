@@ -19,7 +19,7 @@ Model = TypeVar("Model")
 class Store(Protocol):
     """Items by content address: ``embeddings.cache.shards.ShardWriter``, or the same in memory."""
 
-    def lacking(self, items: Sequence[K]) -> list[K]:
+    def missing(self, items: Sequence[K]) -> list[K]:
         """The items that are not there, in their order."""
 
     def add(self, keys: Sequence[bytes], arrays: Mapping[str, torch.Tensor]) -> None:
@@ -43,7 +43,7 @@ class MemoryStore:
         self._most_items = most_items
         self._items: dict[bytes, dict[str, torch.Tensor]] = {}
 
-    def lacking(self, items: Sequence[K]) -> list[K]:
+    def missing(self, items: Sequence[K]) -> list[K]:
         """The items that are not there, in their order.
 
         Where they would be too many together, those that are not among ``items`` are dropped.
@@ -82,8 +82,8 @@ class MemoryStore:
         """
         items = list(self._items.values())
         rows = [items[place][name] for place in places]
-        found = torch.stack([row if column is None else row[column] for row in rows])
-        return found.numpy()
+        values = torch.stack([row if column is None else row[column] for row in rows])
+        return values.numpy()
 
     def get(self, key: bytes) -> torch.Tensor:
         """The rows of one item of a store of different lengths; ``KeyError`` without it."""

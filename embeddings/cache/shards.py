@@ -53,7 +53,7 @@ class Keyed(Protocol):
 K = TypeVar("K", bound=Keyed)
 
 Identity = tuple[Path, int, int, int]
-_sound: set[Identity] = set()
+_checked: set[Identity] = set()
 """Shards whose hash this process has seen to fit."""
 
 
@@ -96,15 +96,15 @@ def check(path: Path) -> None:
         DamagedError: it is cut short, changed, or no shard at all.
     """
     identity = _identity(path)
-    if identity in _sound:
+    if identity in _checked:
         return
     items = len(read_keys(path))
-    if not _fit(read_tensors(path)[0], items):
+    if not _has_rows_of_all(read_tensors(path)[0], items):
         raise DamagedError("its arrays are no items' arrays")
-    _sound.add(identity)
+    _checked.add(identity)
 
 
-def _fit(arrays: Mapping[str, torch.Tensor], items: int) -> bool:
+def _has_rows_of_all(arrays: Mapping[str, torch.Tensor], items: int) -> bool:
     """Whether each of so many items has its rows in every array of a shard."""
     if any(array.ndim != NDIM.get(name) for name, array in arrays.items()):
         return False
@@ -118,10 +118,10 @@ def _fit(arrays: Mapping[str, torch.Tensor], items: int) -> bool:
 
 def _identity(path: Path) -> Identity:
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError as error:
         raise DamagedError(str(error)) from error
-    return path.absolute(), found.st_ino, found.st_size, found.st_mtime_ns
+    return path.absolute(), status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _file_name(keys: np.ndarray) -> str:
@@ -136,23 +136,23 @@ def _is_shard(path: Path) -> bool:
 class ShardStore:
     """The shards of one folder, to be read."""
 
-    def __init__(self, folder: Path, again: str = EXTRACT) -> None:
+    def __init__(self, folder: Path, rerun_command: str = EXTRACT) -> None:
         """Find out what is there.
 
         Args:
             folder: where the shards lie.
-            again: the command that makes what is missing or damaged, for people.
+            rerun_command: the command that makes what is missing or damaged, for people.
 
         Raises:
             UserError: a shard is damaged.
         """
-        self.folder, self.again = folder, again
+        self.folder, self.rerun_command = folder, rerun_command
         self._paths: list[Path] = []
         # One growing block: thousands of small ones would keep freed memory from being used again.
         self._keys = bytearray()
         self._sizes: list[int] = []
         self._index: _Index | None = None
-        # Of an item that is asked for again and again, the shard stays open.
+        # The shard of an item that is read again and again stays open.
         self._file = lru_cache(OPEN_SHARDS)(self._open)
         for path in sorted(filter(_is_shard, folder.glob("*.safetensors"))):
             try:
@@ -168,7 +168,7 @@ class ShardStore:
         """
         return self._indexed().find(keys)
 
-    def lacking(self, items: Sequence[K]) -> list[K]:
+    def missing(self, items: Sequence[K]) -> list[K]:
         """The items that are not there, in their order."""
         places = self.find(as_keys([item.key for item in items]))
         return [item for item, place in zip(items, places, strict=True) if place < 0]
@@ -184,8 +184,8 @@ class ShardStore:
         if missing:
             raise UserError(
                 Code.STATES_INCOMPLETE,
-                f"{self.folder} lacks the numbers of {missing:,} answers. Rerun `{self.again}` "
-                "with the same files.",
+                f"{self.folder} lacks the numbers of {missing:,} answers. Rerun "
+                f"`{self.rerun_command}` with the same files.",
             )
         return places
 
@@ -203,17 +203,17 @@ class ShardStore:
         Raises:
             UserError: a shard is damaged.
         """
-        found: np.ndarray | None = None
+        values: np.ndarray | None = None
         for number, which, rows in self._indexed().by_shard(places):
             try:
                 array = self._file(number).get_slice(name)
                 array = (array[:] if column is None else array[:, column]).numpy()
-                if found is None:
-                    found = np.empty((len(places), *array.shape[1:]), dtype=array.dtype)
-                found[which] = array[rows]
+                if values is None:
+                    values = np.empty((len(places), *array.shape[1:]), dtype=array.dtype)
+                values[which] = array[rows]
             except (SafetensorError, LookupError, TypeError, ValueError) as error:
                 raise self._damaged(self._paths[number], error) from error
-        return np.empty(0) if found is None else found
+        return np.empty(0) if values is None else values
 
     def get(self, key: bytes) -> torch.Tensor:
         """The rows of one item of a store of different lengths, mapped: they must not be changed.
@@ -259,7 +259,7 @@ class ShardStore:
     def _damaged(self, path: Path, error: Exception) -> UserError:
         return UserError(
             Code.RUN_FILE_DAMAGED,
-            f"{path} is damaged ({error}). Rerun `{self.again}` with the same files.",
+            f"{path} is damaged ({error}). Rerun `{self.rerun_command}` with the same files.",
         )
 
 
@@ -301,14 +301,14 @@ class ShardWriter(ShardStore):
         self,
         folder: Path,
         settings: Mapping[str, object] | None = None,
-        again: str = EXTRACT,
+        rerun_command: str = EXTRACT,
     ) -> None:
         """Open or begin the store; remove what a crash left, and shards that are damaged.
 
         Args:
             folder: where the shards lie; it belongs to one settings hash.
             settings: what that is the hash of, kept beside the shards for people.
-            again: the command that writes it, for people.
+            rerun_command: the command that writes it, for people.
 
         Raises:
             UserError: the folder is a link to another place.
@@ -323,7 +323,7 @@ class ShardWriter(ShardStore):
         remove_unfinished(folder)
         if settings is not None and not (folder / "settings.json").exists():
             write_json(folder / "settings.json", dict(settings))
-        super().__init__(folder, again)
+        super().__init__(folder, rerun_command)
 
     def add(self, keys: Sequence[bytes], arrays: Mapping[str, torch.Tensor | np.ndarray]) -> None:
         """Write a shard of these items, atomically.
@@ -335,7 +335,7 @@ class ShardWriter(ShardStore):
         names = as_keys(keys).copy()
         path = self.folder / _file_name(names)
         write_tensors(path, {"keys": names, **arrays})
-        _sound.add(_identity(path))
+        _checked.add(_identity(path))
         self._remember(path, names)
 
     def _take(self, path: Path) -> None:

@@ -43,13 +43,15 @@ def write_tensors(
     Raises:
         OSError: the disk is full or cannot be written.
     """
-    found = {n: torch.from_numpy(t) if isinstance(t, np.ndarray) else t for n, t in tensors.items()}
-    said = "" if notes is None else json.dumps(notes)
+    as_torch = {
+        n: torch.from_numpy(t) if isinstance(t, np.ndarray) else t for n, t in tensors.items()
+    }
+    notes_json = "" if notes is None else json.dumps(notes)
     # Several entries would be written in no fixed order.
-    entry = checksum(found, said) + said
+    entry = checksum(as_torch, notes_json) + notes_json
     with atomic(path) as temporary:
         try:
-            save_file(found, temporary, metadata={"sha256": entry})
+            save_file(as_torch, temporary, metadata={"sha256": entry})
         except SafetensorError as error:
             raise OSError(f"{path} cannot be written: {error}") from error
 
@@ -76,7 +78,7 @@ def read_tensors(path: Path, unsigned: bool = False) -> tuple[dict[str, torch.Te
     if unsigned and not metadata:
         return tensors, None
     entry = (metadata or {}).get("sha256", "")
-    said = entry[64:]
-    if entry[:64] != checksum(tensors, said):
+    notes_json = entry[64:]
+    if entry[:64] != checksum(tensors, notes_json):
         raise DamagedError("its checksum does not fit")
-    return tensors, json.loads(said) if said else None
+    return tensors, json.loads(notes_json) if notes_json else None

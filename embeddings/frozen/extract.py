@@ -79,7 +79,7 @@ def extract(
     with chunks.packed_ahead(parts, pack) as packed_chunks:
         store = ShardWriter(folder / "hidden" / source, settings)
         for chunk in packed_chunks:
-            missing = store.lacking(chunk.items)
+            missing = store.missing(chunk.items)
             _announce(split, chunk, missing, done, rows)
             if missing:
                 model.read_into(store, missing, chunk)

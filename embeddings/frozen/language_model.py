@@ -15,7 +15,7 @@ import torch
 from arena.feature_table import FeatureTable
 from embeddings.backbone.config import BackboneConfig
 from embeddings.backbone.load import load_tokenizer
-from embeddings.backbone.runtime import TORCH, choose
+from embeddings.backbone.runtime import TORCH, select_engine
 from embeddings.cache.memory import MemoryStore, Store
 from embeddings.cache.shards import ShardStore, as_keys, settings_hash
 from embeddings.frozen.answer_reader import (
@@ -91,7 +91,7 @@ class LanguageModel:
         slots = self._settings["slots"]
         with self._lock:
             chunk = pack_battles(battles, self.config, self._tokenizer, self.source)
-            missing = self._recall(self._memory.lacking(chunk.items))
+            missing = self._recall(self._memory.missing(chunk.items))
             if missing:
                 self._read_into(self._memory, missing, chunk)
             a, b = (self._numbers(keys) for keys in (chunk.key_a, chunk.key_b))
@@ -144,7 +144,7 @@ class LanguageModel:
         self, store: Store, answers: Sequence[PackedAnswer], chunk: PackedBattles
     ) -> None:
         if self._reader is None:
-            choose(self.engine, self.config)
+            select_engine(self.engine, self.config)
             self._reader = AnswerReader(
                 self.config, chunk.end_token, chunk.shared_prefix, self.engine
             )

@@ -155,7 +155,7 @@ class PairStates:
         Raises:
             UserError: the backbone cannot be loaded, or memory does not suffice.
         """
-        todo = self.store.lacking(sequences)
+        todo = self.store.missing(sequences)
         if todo:
             self.fill_lower(todo)
             self._read(todo)
@@ -167,7 +167,7 @@ class PairStates:
         Raises:
             UserError: the disk has no room, or the backbone cannot be loaded.
         """
-        todo = self.lower.lacking(sequences) if self.lower is not None else []
+        todo = self.lower.missing(sequences) if self.lower is not None else []
         if self.lower is not None and todo:
             self._read_lower(self.lower, todo)
             free_gpu()
@@ -214,7 +214,7 @@ class PairStates:
     def _open(self, kind: str, **settings: object) -> tuple[str, Store]:
         name = f"{kind}-{settings_hash({**self._settings, **settings})}"
         if self._folder is not None:
-            return name, ShardWriter(self._folder / name, again=AGAIN)
+            return name, ShardWriter(self._folder / name, rerun_command=AGAIN)
         return name, kept(self.shared, name, MemoryStore)
 
 

@@ -147,7 +147,7 @@ def shares(nodes: Sequence[dict[str, Any]], actors: int) -> tuple[int, dict[str,
 
     Args:
         nodes: as ``ray.nodes`` gives them.
-        actors: as many as asked for; 0: as suits the machines.
+        actors: their number; 0: as suits the machines.
 
     Raises:
         UserError: the machines are too small for so many.

@@ -13,8 +13,7 @@ import torch
 
 from embeddings.backbone.layers import layer_numbers
 from embeddings.backbone.load import Backbone
-from embeddings.backbone.runtime import TORCH
-from embeddings.backbone.runtime import engine as make_engine
+from embeddings.backbone.runtime import TORCH, make_engine
 from embeddings.frozen.log_likelihood import (
     QUANTITIES,
     conditional_quantities,

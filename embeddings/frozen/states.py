@@ -83,7 +83,7 @@ class Index(NamedTuple):
     keys: list[np.ndarray]
 
 
-def read_index(path: Path, keys: Sequence[str], note: str, store: str, again: str) -> Index:
+def read_index(path: Path, keys: Sequence[str], note: str, store: str, rerun_command: str) -> Index:
     """Read a table of battles and of the states that a store has of them.
 
     Args:
@@ -91,7 +91,7 @@ def read_index(path: Path, keys: Sequence[str], note: str, store: str, again: st
         keys: its columns of content addresses.
         note: what of its metadata lists the states.
         store: pattern of a store's name.
-        again: the command that makes it, for people.
+        rerun_command: the command that makes it, for people.
 
     Raises:
         UserError: it is damaged.
@@ -103,7 +103,9 @@ def read_index(path: Path, keys: Sequence[str], note: str, store: str, again: st
         columns = [table.column(name) for name in keys]
         if not re.fullmatch(store, source) or any(c.type != pa.binary(32) for c in columns):
             raise ValueError(source)
-        found = [as_keys(column.to_pylist()) for column in columns]
-        return Index(table.column("id").to_pylist(), source, listed, found)
+        addresses = [as_keys(column.to_pylist()) for column in columns]
+        return Index(table.column("id").to_pylist(), source, listed, addresses)
     except (LookupError, TypeError, ValueError) as error:
-        raise UserError(Code.RUN_FILE_DAMAGED, f"{path} is damaged. Rerun `{again}`.") from error
+        raise UserError(
+            Code.RUN_FILE_DAMAGED, f"{path} is damaged. Rerun `{rerun_command}`."
+        ) from error

@@ -156,7 +156,7 @@ class Judges:
         """
         said = self._said(folder)
         sequences = distinct(table)
-        todo = said.lacking(sequences)
+        todo = said.missing(sequences)
         if todo and self.recipe.epochs:
             self.frozen.fill_lower(todo)
             self._read(folder, said, todo, what)
@@ -173,7 +173,7 @@ class Judges:
     def _said(self, folder: Path) -> Store:
         """Where the logits of a judge are kept."""
         if self.shared is None:
-            return ShardWriter(folder / "logits", again=AGAIN)
+            return ShardWriter(folder / "logits", rerun_command=AGAIN)
         return kept(self.shared, ("logits", folder), MemoryStore)
 
     def _read(self, folder: Path, said: Store, todo: Sequence[PackedPair], what: str) -> None:

@@ -190,7 +190,7 @@ def _written(tokenizer: Any) -> str:
 
 
 def _render(tokenizer: Any) -> list[str] | None:
-    """The pieces of the chat template around two rounds, or ``None`` where there is no sound one.
+    """The pieces of the chat template around two rounds, or ``None`` where there is no valid one.
 
     The date is fixed: some templates write today's, and the same input must give the same tokens
     tomorrow.
@@ -220,8 +220,8 @@ def _render(tokenizer: Any) -> list[str] | None:
         ) from error
     pieces = []
     for mark in marks:
-        before, found, text = text.partition(mark)
-        if not found or mark in text:
+        before, separator, text = text.partition(mark)
+        if not separator or mark in text:
             return None
         pieces.append(before)
     opening, middle, between, _ = pieces

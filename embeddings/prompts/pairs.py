@@ -90,8 +90,8 @@ class Pairs:
 
 def distinct(*tables: Pairs) -> list[PackedPair]:
     """Every sequence of these battles in both orders, each once, longest first, then by key."""
-    found = {s.key: s for table in tables for s in (*table.forward, *table.swapped)}
-    return sorted(found.values(), key=lambda s: (-len(s.ids), s.key))
+    by_key = {s.key: s for table in tables for s in (*table.forward, *table.swapped)}
+    return sorted(by_key.values(), key=lambda s: (-len(s.ids), s.key))
 
 
 def pack_pairs(battles: pd.DataFrame, tokenizer: Any, max_tokens: int) -> Pairs:

@@ -81,7 +81,7 @@ def query_backbone(
         if folder
         else kept(shared, ("verdict", name), MemoryStore)
     )
-    todo = said.lacking(distinct(*tables))
+    todo = said.missing(distinct(*tables))
     if todo:
         backbone = kept(shared, ("zero-shot backbone", config), lambda: _loaded(config))
 

@@ -62,7 +62,7 @@ def test_what_is_stored_is_found_again(tmp_path, budget):
     read_into_store(ShardWriter(tmp_path), todo, double, "reading", BatchBudget(budget), ragged)
     assert len(list(tmp_path.glob("*.safetensors"))) == 2
     store = ShardWriter(tmp_path)
-    assert store.lacking([*todo, sequence(3)])[0].key == sequence(3).key
+    assert store.missing([*todo, sequence(3)])[0].key == sequence(3).key
     for s in todo:
         assert store.get(s.key).dtype == torch.bfloat16
         assert torch.equal(store.get(s.key), double([s])[0])
@@ -78,10 +78,10 @@ def test_a_crash_costs_one_shard(tmp_path):
 
     with pytest.raises(RuntimeError):
         read_into_store(ShardWriter(tmp_path), todo, dies, "reading", BatchBudget(0), ragged)
-    left = ShardWriter(tmp_path).lacking(todo)
+    left = ShardWriter(tmp_path).missing(todo)
     assert len(left) == 150 - 128
     read_into_store(ShardWriter(tmp_path), left, double, "reading", BatchBudget(0), ragged)
-    assert ShardWriter(tmp_path).lacking(todo) == []
+    assert ShardWriter(tmp_path).missing(todo) == []
 
 
 def with_memory_for(tokens, read):

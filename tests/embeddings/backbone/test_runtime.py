@@ -12,7 +12,7 @@ import torch
 from common.errors import Code
 from embeddings.backbone.config import load_config
 from embeddings.backbone.load import load_backbone
-from embeddings.backbone.runtime import OPENVINO, TORCH, choose, engine
+from embeddings.backbone.runtime import OPENVINO, TORCH, engine, select_engine
 from embeddings.frozen.extract import extract
 from embeddings.frozen.language_model import LanguageModel
 from embeddings.frozen.scoring import Scorer
@@ -106,27 +106,27 @@ def test_a_sequence_has_one_answer_whatever_is_read_beside_it(configs):
 
 def test_the_engine_is_chosen(configs, monkeypatch):
     config = configs["llama"]
-    assert choose(TORCH, replace(config, quantization="nf4")) == (TORCH, "")
+    assert select_engine(TORCH, replace(config, quantization="nf4")) == (TORCH, "")
     if installed():
-        assert choose("auto", config) == choose(OPENVINO, config) == (OPENVINO, "")
+        assert select_engine("auto", config) == select_engine(OPENVINO, config) == (OPENVINO, "")
     for changes, reason in [({"quantization": "int8"}, "int8"), ({"dtype": "float16"}, "float16")]:
-        found, note = choose("auto", replace(config, **changes))
+        found, note = select_engine("auto", replace(config, **changes))
         assert found == TORCH
         assert reason in note
         assert "\n" not in note
         with raises(Code.OPENVINO_UNAVAILABLE, match=reason):
-            choose(OPENVINO, replace(config, **changes))
+            select_engine(OPENVINO, replace(config, **changes))
     with monkeypatch.context() as patch:
         patch.setattr(torch.cuda, "is_available", lambda: True)
-        assert "GPU" in choose("auto", config)[1]
+        assert "GPU" in select_engine("auto", config)[1]
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert "pip install openvino" in choose("auto", config)[1]
+    assert "pip install openvino" in select_engine("auto", config)[1]
 
 
 @needs_openvino
 def test_what_openvino_is_not_tested_with_is_left_to_torch(tmp_path):
     folder = save_tiny_model(tmp_path / "m", "llama", rope_parameters=DYNAMIC)
-    assert choose("auto", load_config(str(folder)))[0] == TORCH
+    assert select_engine("auto", load_config(str(folder)))[0] == TORCH
 
 
 DYNAMIC = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0}
@@ -163,4 +163,4 @@ def test_openvino_reads_the_embedded_model_as_well_as_torch():
 def test_every_architecture_that_is_tested_may_be_chosen(configs):
     if not installed():
         pytest.skip("openvino is optional")
-    assert {choose("auto", configs[name])[0] for name in ARCHITECTURES} == {OPENVINO}
+    assert {select_engine("auto", configs[name])[0] for name in ARCHITECTURES} == {OPENVINO}

@@ -76,7 +76,7 @@ def test_who_reads_is_told_of_a_damaged_shard_and_removes_nothing(folder, damage
 
 def test_a_shard_is_hashed_once_in_a_process(folder, monkeypatch):
     calls = []
-    monkeypatch.setattr(module, "_sound", set())
+    monkeypatch.setattr(module, "_checked", set())
     read = module.read_tensors
     monkeypatch.setattr(module, "read_tensors", lambda path: calls.append(path) or read(path))
     # Who reads a few items does not wait for all shards.
