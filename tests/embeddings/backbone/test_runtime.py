@@ -12,7 +12,7 @@ import torch
 from common.errors import Code
 from embeddings.backbone.config import load_config
 from embeddings.backbone.load import load_backbone
-from embeddings.backbone.runtime import OPENVINO, TORCH, engine, select_engine
+from embeddings.backbone.runtime import OPENVINO, TORCH, make_engine, select_engine
 from embeddings.frozen.extract import extract
 from embeddings.frozen.language_model import LanguageModel
 from embeddings.frozen.scoring import Scorer
@@ -91,7 +91,7 @@ def test_a_sequence_has_one_answer_whatever_is_read_beside_it(configs):
     ]
     torch.set_num_threads(2)
     try:
-        runner = engine(OPENVINO, backbone, [2, 4], opening)
+        runner = make_engine(OPENVINO, backbone, [2, 4], opening)
     finally:
         torch.set_num_threads(1)
     alone = [runner.states([s]) for s in sequences]
