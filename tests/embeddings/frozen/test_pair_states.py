@@ -66,7 +66,7 @@ def test_exchanged_answers_exchange_the_states_and_the_view(config, tmp_path):
         assert np.array_equal(swapped.slot(number)[0], b)
         assert np.array_equal(swapped.slot(number)[1], a)
     rows, labels = np.arange(12), BATTLES["label"].to_numpy()
-    probes, others = (PairProbe.read(r, "train", BATTLES, {}) for r in (run, other))
+    probes, others = (PairProbe.of_split(r, "train", BATTLES, {}) for r in (run, other))
     model = probes.fit(rows, labels)
     values, back = probes.values(model, rows), others.values(model, rows)
     assert probes.columns["layer1.last.side"].parity == "anti"
@@ -79,11 +79,11 @@ def test_exchanged_answers_exchange_the_states_and_the_view(config, tmp_path):
 def test_a_model_refuses_the_states_of_other_settings(config, tmp_path):
     run, _, _ = joint(BATTLES, config, tmp_path)
     rows = np.arange(12)
-    probes = PairProbe.read(run, "train", BATTLES, {})
+    probes = PairProbe.of_split(run, "train", BATTLES, {})
     model = probes.fit(rows, BATTLES["label"].to_numpy())
     assert len(probes.unseen([model]).ids) == 12
     run, _, _ = joint(BATTLES, replace(config, dtype="bfloat16"), tmp_path)
-    other = PairProbe.read(run, "train", BATTLES, {})
+    other = PairProbe.of_split(run, "train", BATTLES, {})
     assert other.states.slots == probes.states.slots
     with raises(Code.VIEW_DIFFERS, match="joint"):
         other.values(model, rows)
@@ -94,8 +94,8 @@ def test_a_model_refuses_the_states_of_other_settings(config, tmp_path):
 
 
 def test_a_run_without_them_has_no_view_and_a_damaged_one_is_one_line(config, tmp_path):
-    assert PairProbe.read(RunDir(tmp_path / "none"), "train", BATTLES, {}) is None
+    assert PairProbe.of_split(RunDir(tmp_path / "none"), "train", BATTLES, {}) is None
     run, table, _ = joint(BATTLES, config, tmp_path)
     write_joint(run.views, "train", table, "", "../elsewhere", (1, 2))
     with raises(Code.RUN_FILE_DAMAGED, match="joint"):
-        PairProbe.read(run, "train", BATTLES, {})
+        PairProbe.of_split(run, "train", BATTLES, {})
