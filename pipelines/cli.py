@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Callable
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from common.errors import Code, UserError
 
@@ -75,6 +75,11 @@ def names(text: str) -> list[str]:
     if not found:
         raise argparse.ArgumentTypeError(f"{text!r} names nothing: part names by commas")
     return found
+
+
+def named(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The arguments that were named on the command line, or have a default."""
+    return {name: value for name, value in vars(arguments).items() if value is not None}
 
 
 def run(command: Callable[[argparse.Namespace], None], arguments: argparse.Namespace) -> int:

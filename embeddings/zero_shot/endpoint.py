@@ -42,6 +42,10 @@ PROBE = "The capital of France is Paris. 12 naïve cats can't read 你好, howev
 """A text by whose token ids a server's tokenizer is told from another."""
 
 
+LIMITS = {"top_logprobs": 20, "concurrency": 4, "timeout": 300, "attempts": 8}
+"""How an endpoint is queried where nothing else is said."""
+
+
 @dataclass(frozen=True)
 class Endpoint:
     """An endpoint and how it is asked."""

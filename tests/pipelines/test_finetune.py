@@ -28,6 +28,7 @@ from pipelines import extract, finetune
 from tests.helpers.battle_files import lmsys
 from tests.helpers.errors import error_line, raises
 from tests.helpers.tuned_runs import QUICK, extracted
+from tiebreak import finetuning
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -96,7 +97,7 @@ def test_changed_settings_and_a_second_view_train_anew(tuned, trainings):
 )
 def test_a_value_that_failed_is_not_gone_on_with(tuned, bad, capsys, monkeypatch):
     if bad[0] == "--folds":
-        monkeypatch.setattr(finetune, "held_out", lambda *_: held_out(["0" * 16] * 24, 1))
+        monkeypatch.setattr(finetuning, "held_out", lambda *_: held_out(["0" * 16] * 24, 1))
     argv = ["--run", str(tuned)]
     record = RunDir(tuned).read_record()
     assert finetune.command([*argv, *bad]) == 2
@@ -117,14 +118,14 @@ def test_another_backbone_has_its_own_recipe(tuned, toy_folder, tmp_path, monkey
     )
     shutil.copytree(tuned / "battles", tmp_path / "run" / "battles")
     found = []
-    monkeypatch.setattr(finetune, "plan", lambda _, asked: found.append(asked) or [])
+    monkeypatch.setattr(finetune, "plan_lines", lambda _, options: found.append(options) or [])
     same, other = ["--backbone", str(toy_folder)], ["--backbone", str(yaml), "--batch", "3"]
     for argv in ([], same, other):
         argv = ["--run", str(tmp_path / "run"), "--view", "logits-b", "--dry-run", *argv]
         assert finetune.command(argv) == 0
-    assert [asked.recipe.rank for asked in found] == [4, 4, 5]
-    assert found[2].recipe == JudgeConfig(epochs=3, rank=5, batch=3)
-    assert [asked.folds for asked in found] == [7, 7, 7]
+    assert [options.training.rank for options in found] == [4, 4, 5]
+    assert found[2].training == JudgeConfig(epochs=3, rank=5, batch=3)
+    assert [options.folds for options in found] == [7, 7, 7]
 
 
 def test_one_fold_leaves_the_other_battles_without_logits(tuned, trainings):

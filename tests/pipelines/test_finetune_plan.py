@@ -15,6 +15,7 @@ from embeddings.judge import cross_fit
 from embeddings.judge.costs import Tokens
 from embeddings.judge.trainer import Trainer
 from pipelines import extract, finetune
+from tiebreak import finetuning
 
 
 def test_dry_run_prints_the_plan_and_writes_nothing(tuned, capsys):
@@ -43,7 +44,12 @@ def test_dry_run_prints_the_plan_and_writes_nothing(tuned, capsys):
 )
 def test_the_plan_counts_what_a_run_reads(tuned, extra, tmp_path, monkeypatch):
     read = dict.fromkeys(("learned", "frozen", "asked", "lower"), 0)
-    fill, step, sound, planned = reading.read_into_store, Trainer._step, finetune.read_sound, []
+    fill, step, sound, planned = (
+        reading.read_into_store,
+        Trainer._step,
+        finetuning.valid_battles,
+        [],
+    )
 
     def long_answers(run):
         tables = sound(run)
@@ -71,8 +77,8 @@ def test_the_plan_counts_what_a_run_reads(tuned, extra, tmp_path, monkeypatch):
     if "0" not in extra:
         settings += ["--rank", "2", "--batch", "8"]
     argv = ["--run", str(run), "--view", "logits-new", *settings, *extra]
-    monkeypatch.setattr(finetune, "read_sound", long_answers)
-    monkeypatch.setattr(finetune, "estimate_finetuning", counting)
+    monkeypatch.setattr(finetuning, "valid_battles", long_answers)
+    monkeypatch.setattr(finetuning, "estimate_finetuning", counting)
     assert finetune.command([*argv, "--dry-run"]) == 0
     monkeypatch.setattr(cross_fit, "read_into_store", filling)
     monkeypatch.setattr(pair_states, "read_into_store", filling)

@@ -18,6 +18,8 @@ from embeddings.judge.dataset import JudgeDataset
 from embeddings.judge.trainer import RECORD
 from pipelines import finetune, verdict
 from tests.helpers.tuned_runs import QUICK
+from tiebreak.finetuning import PackedSplits
+from tiebreak.last_options import valid_battles
 
 
 def seconds(run, key):
@@ -54,18 +56,18 @@ def test_the_test_gets_the_mean_of_the_judges_or_the_averaged_judge(tuned):
     record = RunDir(tuned).read_record()["finetune"]["logits-average-adapters"]
     config, recipe = load_config(record["backbone"]["asked"]), JudgeConfig(**record["recipe"])
     judges = Judges(config, recipe, RunDir(tuned).judges, 1)
-    battles = finetune.read_sound(RunDir(tuned))
-    train, _, test = finetune.pack(battles, load_tokenizer(config), recipe)
+    battles = valid_battles(RunDir(tuned))
+    packed = PackedSplits.of(battles, load_tokenizer(config), recipe)
     labels, groups = (battles["train"][c].tolist() for c in ("label", "group"))
-    learned = JudgeDataset(train, one_hot(np.array(labels)), groups)
+    learned = JudgeDataset(packed.train, one_hot(np.array(labels)), groups)
     folders = [
         judges.address(learned.take(np.flatnonzero(~out)))
         for out in held_out(groups, record["folds"])
     ]
-    each = [view_values(*judges.logits(folder, test, "")) for folder in folders]
+    each = [view_values(*judges.logits(folder, packed.test, "")) for folder in folders]
     assert len(each) == 2
     assert not np.allclose(*each, atol=1e-3)
     assert views["no-average-adapters"] == pytest.approx((each[0] + each[1]) / 2, abs=1e-6)
-    averaged = view_values(*judges.logits(judges.average(folders), test, ""))
+    averaged = view_values(*judges.logits(judges.average(folders), packed.test, ""))
     assert np.array_equal(views["average-adapters"], averaged)
     assert not np.array_equal(*views.values())

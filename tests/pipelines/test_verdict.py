@@ -11,6 +11,7 @@ import pytest
 from arena.feature_table import FeatureTable, join
 from common.errors import Code
 from common.run_dir import RunDir
+from embeddings.zero_shot.endpoint import LIMITS
 from embeddings.zero_shot.http_client import API_KEY
 from meta.stack.dataset import read_dataset
 from pipelines import extract, finetune, train_meta, verdict
@@ -96,7 +97,7 @@ def asked(run, *argv):
     """What a command line means on this run."""
     found = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(verdict, "plan", lambda _, asked: found.append(asked) or [])
+        patch.setattr(verdict, "plan_lines", lambda _, options: found.append(options) or [])
         assert verdict.command(["--run", str(run), "--dry-run", *argv]) == 0
     return found[0]
 
@@ -106,7 +107,7 @@ def test_the_views_last_verdict_speaks_without_its_name(run, model_folder, tmp_p
     run = shutil.copytree(run, tmp_path / "run")
     own = {"asked": str(model_folder), "quantization": "nf4"}
     local = {"backbone": own, "endpoint": None, "max_tokens": 300}
-    there = {"url": "http://x/v1", "model": "org/far", **verdict.HOW, "timeout": 7}
+    there = {"url": "http://x/v1", "model": "org/far", **LIMITS, "timeout": 7}
     far = {**local, "backbone": {"asked": str(model_folder), "quantization": ""}, "endpoint": there}
     RunDir(run).update_record(verdict={"verdict-toy": local, "verdict-far": far})
     for argv in ([], ["--view", "verdict-toy"], ["--backbone", str(model_folder)]):

@@ -1,0 +1,230 @@
+"""The zero-shot verdict of a run's battles: by a local backbone or an endpoint, on disk."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from arena.battle_table import texts_hash
+from arena.feature_table import FeatureTable
+from common.errors import Code, UserError
+from common.lock import run_lock
+from common.run_dir import RunDir
+from embeddings.backbone.config import BackboneConfig, finetune_entries, load_config
+from embeddings.cache.shards import settings_hash
+from embeddings.frozen.costs import memory_lines
+from embeddings.frozen.extract import warn_non_finite
+from embeddings.frozen.plan import counting_tokenizer
+from embeddings.judge.config import JudgeConfig
+from embeddings.prompts.pairs import distinct
+from embeddings.view_kinds import VERDICT
+from embeddings.zero_shot.endpoint import LIMITS, Endpoint
+from embeddings.zero_shot.http_client import API_KEY, one_line
+from embeddings.zero_shot.judge import verdict_view
+from embeddings.zero_shot.view import ZeroShotVerdict
+from meta.stack.dataset import labels_of
+from tiebreak.last_options import backbone_entry, log_loss_of, resolved, valid_battles
+from tiebreak.run_record import chosen_backbone, record_costs
+
+VIEW_NAME = re.compile(r"verdict(-[\w.-]+)?")
+
+
+@dataclass(frozen=True)
+class VerdictOptions:
+    """A zero-shot verdict, resolved: as named, else as the last time, else the default."""
+
+    view: str
+    backbone: str
+    """As it was given; empty where an endpoint gets plain text."""
+    config: BackboneConfig | None
+    endpoint: Endpoint | None
+    max_tokens: int
+
+    @classmethod
+    def of(cls, run: RunDir, named: Mapping[str, Any]) -> VerdictOptions:
+        """Resolve the options that a call names.
+
+        Args:
+            run: the run.
+            named: any of ``view``, ``backbone``, ``quantization``, ``endpoint`` (a URL) with
+                ``model``, ``max_tokens`` and the names of ``LIMITS``.
+
+        Raises:
+            UserError: a name, backbone or endpoint is not valid, or the run's endpoint would get a
+                key.
+        """
+        record = run.read_record()
+        url, model = named.get("endpoint", ""), named.get("model", "")
+        name, quantization = named.get("backbone", ""), named.get("quantization")
+        if bool(url) != bool(model):
+            raise UserError(
+                Code.OPTIONS_CONFLICT,
+                "--endpoint URL needs --model NAME, as the server calls it, and the reverse.",
+            )
+        view = named.get("view") or _default_name(
+            model.rsplit("/", 1)[-1] if url else chosen_backbone(name, quantization, record)[1].name
+        )
+        if not VIEW_NAME.fullmatch(view):
+            raise UserError(
+                Code.OPTION_INVALID, f"--view {view}: the name must begin with verdict."
+            )
+        last = record.get("verdict", {}).get(view, {})
+        last_name = last.get("backbone", {}).get("asked")
+        there = last.get("endpoint") or {}
+        if there and not (url or name):
+            url, model = there["url"], there["model"]
+            _withhold_key(url, model, last_name)
+        if url and quantization:
+            raise UserError(
+                Code.OPTIONS_CONFLICT, "--quantization is for a local model, not for an --endpoint."
+            )
+        if url:
+            # The tokenizer of the last time is that of the model of the last time.
+            name = name or (last_name if there.get("model") == model else "")
+            config = load_config(name) if name else None
+        else:
+            name, config = chosen_backbone(
+                name, quantization, last if last and not there else record
+            )
+        longest = JudgeConfig.of(finetune_entries(name) if name else {}).longest
+        tokens = resolved(named, last if name == last_name else {}, {"max_tokens": longest})
+        endpoint = Endpoint.of(url, model, **resolved(named, there, LIMITS)) if url else None
+        return cls(view, name, config, endpoint, **tokens)
+
+    def record(self) -> dict[str, Any]:
+        """The entry in run.json from which the next call starts."""
+        return {
+            "backbone": backbone_entry(self.backbone, self.config),
+            "endpoint": asdict(self.endpoint) if self.endpoint else None,
+            "max_tokens": self.max_tokens,
+        }
+
+    @property
+    def source(self) -> str:
+        """Hash of all that changes the view, as it was before run.json had configurations."""
+        record = self.record()
+        record["backbone"].pop("config", None)
+        return settings_hash(record)
+
+    def line(self) -> str:
+        """All of them, for people."""
+        config, endpoint = self.config, self.endpoint
+        if endpoint is not None:
+            text = f"tokens of {config.name}" if config else "plain text"
+            limits = " ".join(f"{name}={getattr(endpoint, name)}" for name in LIMITS)
+            model = f"model {endpoint.model} at {endpoint.url}, {text}, {limits}"
+        else:
+            assert config is not None
+            model = f"backbone {config.name}, {config.quantization}, {config.dtype}"
+        return f"view {self.view}: {model} max_tokens={self.max_tokens}"
+
+
+def plan_lines(run: RunDir, options: VerdictOptions) -> list[str]:
+    """What a verdict takes; a stand-in counts where the backbone's tokenizer is missing.
+
+    Raises:
+        UserError: the run has no training battles.
+    """
+    view = ZeroShotVerdict(options.view, options.config, options.endpoint, options.max_tokens, None)
+    tokenizer, note = counting_tokenizer(options.config) if options.config else (None, "")
+    packed = [view.pack(table, tokenizer) for table in valid_battles(run).values()]
+    lengths = [len(question.ids) for question in distinct(*packed)]
+    unit = "tokens" if options.config else "characters"
+    cut = np.concatenate([pairs.cut for pairs in packed])
+    lines = [
+        f"  battles {len(cut):,}, distinct questions in both orders {len(lengths):,}, {unit} "
+        f"{sum(lengths):,} (longest {max(lengths):,}); truncated {(cut > 0).mean():.1%}"
+    ]
+    if options.endpoint is not None:
+        lines.append(
+            f"  {len(lengths):,} requests of one answered token each to {options.endpoint.url}, "
+            f"{options.endpoint.concurrency} at a time, less those that are answered already"
+        )
+    elif view.config is not None:
+        lines += memory_lines(max(lengths), view.config)
+    return [*([note] if note else []), *lines]
+
+
+def verdict_run(run: RunDir, named: Mapping[str, Any]) -> None:
+    """Ask for every verdict that is missing and write the view.
+
+    Args:
+        run: the run, whose battles are there.
+        named: the options of this call, see ``VerdictOptions.of``.
+
+    Raises:
+        UserError: an option is not valid, or the model cannot be had or queried.
+    """
+    battles = valid_battles(run)
+    options = VerdictOptions.of(run, named)
+    print(options.line(), flush=True)
+    folder = run.folder / "verdict"
+    folder.mkdir(exist_ok=True)
+    with run.reading("verdict.py"), run_lock(folder, "verdict.py"):
+        start = time.monotonic()
+        view = ZeroShotVerdict(
+            options.view, options.config, options.endpoint, options.max_tokens, folder
+        )
+        tokenizer = view.tokenizer()
+        packed = {split: view.pack(table, tokenizer) for split, table in battles.items()}
+        log_probs = dict(zip(packed, view.query(list(packed.values())), strict=True))
+        _print_mass(np.concatenate(list(log_probs.values())))
+        tables = {split: verdict_view(pairs, log_probs[split]) for split, pairs in packed.items()}
+        for split, table in tables.items():
+            warn_non_finite(split, table.ids, np.isnan(table.values[:, 0]), options.view)
+            path = run.views / options.view / f"{split}.parquet"
+            table.write(path, texts_hash(battles[split]), options.source, VERDICT.name)
+        same = run.read_record().get("verdict", {}).get(options.view) == options.record()
+        run.update_record(verdict={options.view: options.record()})
+        record_costs(run, same, seconds={options.view: round(time.monotonic() - start, 3)})
+        print_metrics(tables["train"], labels_of(battles["train"]))
+
+
+def print_metrics(table: FeatureTable, labels: np.ndarray) -> None:
+    """Print metrics of the battles that have a verdict; ``labels`` int (n,)."""
+    loss, count = log_loss_of(table, labels)
+    if count:
+        values = table.frame()
+        print(
+            f"log loss of this verdict alone, uncalibrated, on {count:,} battles: {loss:.4f} "
+            f"(uniform {np.log(3):.4f}); where an answer stands moves its log-odds by "
+            f"{values['absposition'].mean():.2f} in the mean, what it says by "
+            f"{values['absside'].mean():.2f}"
+        )
+
+
+def _print_mass(log_probs: np.ndarray) -> None:
+    """Print how much of the next token's probability the letters hold, of rows that are finite."""
+    mass = np.exp(log_probs).sum(axis=1)
+    if np.isfinite(mass).any():
+        mean = mass[np.isfinite(mass)].mean()
+        print(f"A, B and C hold {mean:.1%} of the next token's probability in the mean")
+
+
+def _default_name(title: str) -> str:
+    """The name of a model's view."""
+    slug = re.sub(r"[^\w.]+", "-", title).strip("-.")
+    return f"verdict-{slug}".rstrip("-")
+
+
+def _withhold_key(url: str, model: str, backbone: str) -> None:
+    """Refuse to send a key to an endpoint that only run.json names.
+
+    Raises:
+        UserError: a key is set.
+    """
+    if os.environ.get(API_KEY, "").strip():
+        again = f"--endpoint {url} --model {model}" + (
+            f" --backbone {backbone}" if backbone else ""
+        )
+        raise UserError(
+            Code.API_KEY_WITHHELD,
+            f"{API_KEY} is set, and no key is sent to an endpoint named by run.json alone. Add "
+            + one_line(again),
+        )
