@@ -6,12 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from arena.feature_table import Column, FeatureTable
+from arena.feature_table import FeatureTable
 from arena.swap import swap_battles
 from common.errors import Code
 from embeddings.backbone.config import load_config
 from embeddings.backbone.load import load_backbone
-from embeddings.frozen.log_likelihood import QUANTITIES, likelihood_view
+from embeddings.frozen.log_likelihood import QUANTITIES
 from embeddings.frozen.scoring import Scorer
 from embeddings.frozen.states import HiddenStates
 from embeddings.prompts.answers import pack_battles
@@ -73,19 +73,6 @@ def test_rows_are_those_of_the_scorer(calm, config):
         for i, quantity in enumerate(QUANTITIES):
             np.testing.assert_array_equal(frame[f"{quantity}.diff"], a[i] - b[i])
             np.testing.assert_array_equal(frame[f"{quantity}.sum"], a[i] + b[i])
-
-
-def test_likelihood_view_by_hand():
-    n = len(QUANTITIES)
-    a, b = np.full((2, n), 3, np.float32), np.full((2, n), 5, np.float32)
-    a[1, 0] = np.nan
-    view = likelihood_view(["x", "y"], a, b)
-    assert view.names[:3] == ["mean.diff", "mean.absdiff", "mean.sum"]
-    assert view.values[0].tolist() == [-2, 2, 8] * n
-    assert np.isnan(view.values[1, :3]).all()
-    assert view.values[1, 3:].tolist() == [-2, 2, 8] * (n - 1)
-    assert view.columns["ratio.diff"] == Column("anti", "likelihood")
-    assert view.columns["ratio.sum"] == Column("sym", "likelihood")
 
 
 def test_the_second_time_nothing_is_read(calm, config, tmp_path, counted, capsys):

@@ -12,8 +12,7 @@ from common.errors import Code
 from embeddings.backbone.config import load_config
 from embeddings.backbone.layers import layer_numbers
 from embeddings.backbone.load import load_backbone
-from embeddings.frozen.log_likelihood import QUANTITIES, of_logits
-from embeddings.frozen.pooling import slot_names
+from embeddings.frozen.log_likelihood import QUANTITIES
 from embeddings.frozen.scoring import Scorer
 from embeddings.prompts.answers import pack_battles
 from embeddings.prompts.chat_template import Encoder
@@ -102,21 +101,10 @@ def reader(readers, architecture):
     return readers[architecture]
 
 
-def test_tokens_by_hand():
-    logits = torch.tensor([[2.0, 2.0, 0.0], [-3.0, 60.0, 1.0]])
-    logs = torch.log_softmax(logits.double(), dim=-1)
-    for wanted, likeliest in (([1, 1], [1, 1]), ([0, 2], [1, 0]), ([2, 0], [0, 0])):
-        picked, entropy, first = of_logits(logits, torch.tensor(wanted)).double()
-        torch.testing.assert_close(picked, logs[[0, 1], wanted], rtol=1e-6, atol=0)
-        torch.testing.assert_close(entropy, -(logs.exp() * logs).sum(dim=-1), rtol=1e-6, atol=1e-12)
-        assert first.tolist() == likeliest
-
-
 def test_layer_numbers_by_hand():
     assert layer_numbers((0.33, 0.6, 0.8, 1.0), 30) == [10, 18, 24, 30]
     assert layer_numbers((1.0, 0.01, 0.02), 28) == [1, 28]
     assert layer_numbers((0.5,), 2) == [1]
-    assert slot_names([1, 28])[2:5] == ["layer1.prompt", "layer28.mean", "layer28.last"]
 
 
 def test_states_are_those_of_the_plain_computation(reader):
