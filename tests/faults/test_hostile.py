@@ -344,10 +344,10 @@ def test_a_view_outside_of_the_run_is_not_there(tmp_path):
     run = RunDir(tmp_path / "run")
     table = read_battles(save(tmp_path, as_csv([cells(0)])), labelled=True)
     write_battles(run.battles("train"), table)
-    for place in (run.views / "inside", tmp_path / "outside"):
+    for place in (run.views / "style", tmp_path / "outside"):
         FeatureTable(["0"], np.ones((1, 1)), {"a": Column("sym", "x")}).write(
             place / "train.parquet", texts_hash(table)
         )
-    assert read_dataset(run, "train", ["inside"]).names == ["inside"]
+    assert read_dataset(run, "train", ["style"]).names == ["style"]
     with raises(Code.VIEW_MISSING):
         read_dataset(run, "train", ["../../outside"])
