@@ -37,6 +37,8 @@ def main(argv: list[str] | None = None) -> int:
         print(UserError(Code.USAGE, f"No command {name!r}. Known are {known}."), file=sys.stderr)
         return 2
     cli.leave_on_interrupt()
+    # For the usage line of --help.
+    sys.argv[0] = f"tiebreak {name}"
     module = import_module(f"pipelines.{MODULES.get(name, name)}")
     code: int = module.command(rest)
     return code

@@ -13,27 +13,17 @@ from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import asdict
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 if __name__ == "__main__":
     import _script  # noqa: F401
 
-import numpy as np
-
-from arena.predictions_file import read_votes
-from common.errors import Code, UserError
-from common.files import write_json
-from common.progress import Progress
 from common.run_dir import RunDir
-from meta import ablation as compare
 from meta.report.figures import lower_by
-from meta.report.page import write_report
-from meta.stack.dataset import labels_of, read_dataset, without_seen
-from meta.stack.nested_cv import CrossValidation, Settings, folds_for, outer_folds, part_scored
+from meta.stack.nested_cv import Settings, part_scored
 from pipelines import cli
+from tiebreak.comparison import compare_run
 
 
 def table(found: dict[str, Any]) -> str:
@@ -49,7 +39,7 @@ def table(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def costs_table(stage_one: dict[str, Any], stage_two: dict[str, compare.Cost]) -> str:
+def costs_table(stage_one: dict[str, Any], stage_two: dict[str, Any]) -> str:
     """What each architecture takes, as lines of text; stage one's is what run.json recorded."""
     lines = [
         f"{'':<13}{'stage one':>11} s{'a 1,000':>9} s{'peak':>7} MiB   stage two: trained in"
@@ -64,85 +54,32 @@ def costs_table(stage_one: dict[str, Any], stage_two: dict[str, compare.Cost]) -
         lines.append(
             f"{kind:<13}"
             + "".join(f"{x:>{w}}" for x, w in zip(told, (13, 11, 11), strict=True))
-            + f"{cost.train_seconds:>22.1f} s{cost.predict_seconds_per_1000_rows:>17.2f} s"
-            + f"{cost.peak_mib:>11,.0f}"
+            + f"{cost['train_seconds']:>22.1f} s{cost['predict_seconds_per_1000_rows']:>17.2f} s"
+            + f"{cost['peak_mib']:>11,.0f}"
         )
     return "\n".join(lines)
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Compare, while nobody changes the run."""
+    """Compare, and print the tables."""
     run = RunDir(Path(arguments.run))
-    run.require_battles("train")
-    with run.reading("compare.py"):
-        compared(run, arguments)
-
-
-def compared(run: RunDir, arguments: argparse.Namespace) -> None:
-    """Train, score, print, write."""
-    evidence = without_seen(read_dataset(run, "train", arguments.views))
     settings = Settings(arguments.folds, arguments.trials, arguments.bags)
-    folds = folds_for(evidence, settings.folds)
-    if len(evidence.names) < 2:
-        raise UserError(
-            Code.TOO_FEW_VIEWS, f"{run.folder} has one view only, so there is nothing to compare."
-        )
-    labels, battles = labels_of(evidence.battles), evidence.battles
-    test, votes = None, np.empty(0, dtype=np.int64)
-    if arguments.labels:
-        test = read_dataset(run, "test", evidence.names)
-        votes = read_votes(arguments.labels, test.battles["id"].tolist())
-        if not (votes >= 0).any():
-            raise UserError(
-                Code.VOTES_MISSING,
-                f"{arguments.labels} has no vote of any test battle of {run.folder}.",
-            )
-    sets = {name: views for _, part in compare.variants(evidence) for name, views in part.items()}
-    rounds = len(outer_folds(folds)) + bool(arguments.labels)
-    with (
-        Progress("compare", rounds * len(sets) * (settings.trials + 1), "models") as progress,
-        # The run's own studies belong to the one command that changes it.
-        TemporaryDirectory() as aside,
-    ):
-        cv = CrossValidation(evidence, folds, RunDir(Path(aside)), progress.update)
-        scored, gaps = compare.nested_sets(cv, settings)
-        forecasts = compare.forecasts(cv, settings, test) if test else {}
-    costs = compare.costs_of(run, evidence.kinds, settings)
-    rows = scored.rows
-    groups = battles["group"].to_numpy()
-    nested = compare.figures(scored.probabilities, labels[rows], groups[rows])
-    found: dict[str, Any] = {
-        "sets": {name: list(members) for name, members in sets.items()},
-        "nested": nested,
-        "strengths": compare.strengths(
-            scored.probabilities, labels[rows], groups[rows], battles.iloc[rows]
-        ),
-        "stage_one": compare.stage_one_costs(run.read_record(), evidence.kinds, len(battles)),
-        "stage_two": {kind: asdict(cost) for kind, cost in costs.items()},
-        "swap_gap": gaps,
-    }
-    scored_folds = {"scored": outer_folds(folds), "of": len(np.unique(folds))}
-    part = part_scored({"outer_folds": scored_folds, "rows": len(rows)})
-    print("\n".join([f"nested, {len(rows):,} training battles", table(nested), *part.splitlines()]))
-    print(f"\n{costs_table(found['stage_one'], costs)}\nlargest swap gap {max(gaps.values()):.1e}")
-    if test:
-        known = votes >= 0
-        found["test"] = compare.figures(
-            {name: p[known] for name, p in forecasts.items()},
-            votes[known],
-            test.battles["group"].to_numpy()[known],
-        )
-        print(f"\n{int(known.sum()):,} test battles\n{table(found['test'])}")
-    for kind, f in found["strengths"].items():
-        best = "; ".join(s["slice"] for s in f["best_slices"]) or "none"
+    comparison = compare_run(run, settings, views=arguments.views, votes_file=arguments.labels)
+    print(f"nested, {comparison['rows']:,} training battles\n{table(comparison['nested'])}")
+    if part := part_scored(comparison):
+        print(part)
+    print(f"\n{costs_table(comparison['stage_one'], comparison['stage_two'])}")
+    print(f"largest swap gap {max(comparison['swap_gap'].values()):.1e}")
+    if "test" in comparison:
+        print(f"\n{comparison['test_rows']:,} test battles\n{table(comparison['test'])}")
+    for architecture, strength in comparison["strengths"].items():
+        best = "; ".join(entry["slice"] for entry in strength["best_slices"]) or "none"
         print(
-            f"{kind}: right {f['right']:.3f}, alone with it {f['right_alone']:.3f}; "
-            f"surely best in: {best}"
+            f"{architecture}: right {strength['right']:.3f}, alone with it "
+            f"{strength['right_alone']:.3f}; surely best in: {best}"
         )
-    write_json(run.comparison, found | run.provenance())
     print(f"comparison: {run.comparison}")
     if run.metrics.exists():
-        write_report(run)
         print(f"report: {run.report}")
 
 
