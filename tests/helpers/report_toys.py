@@ -57,12 +57,12 @@ def toy_reasons(predictions, family="verbosity"):
 def toy_figures(predictions, names=("<b>bold</b>", "plain")):
     """What train_meta.py would write of them."""
     meta = predictions.probabilities["meta"]
-    found = figures(predictions.probabilities, predictions.labels, predictions.groups)
+    metrics = figures(predictions.probabilities, predictions.labels, predictions.groups)
     slices = np.array([names[i % len(names)] for i in range(len(meta))])
     check = {"code": "C01", "name": "toy <i>check</i>", "verdict": "fail", "figure": 0.5}
     check |= {"threshold": 0.1, "interval": (0.4, 0.6), "sentence": "It <b>fails</b>."}
     return {
-        **found,
+        **metrics,
         "slices": score_families(meta, predictions.labels, predictions.groups, {"<u>f": slices}),
         "audit": [check, {**check, "verdict": "not applicable", "interval": (None, None)}],
         "importance": {"verbosity": {"side": 1.0, "tie": 0.0}, "<i>own": {"side": 0.0, "tie": 0.5}},

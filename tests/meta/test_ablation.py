@@ -77,12 +77,12 @@ def test_what_never_knew_a_view_is_not_fitted_again_without_it(tmp_path):
 def test_test_battles_are_forecast_by_every_set_with_its_own_evidence(tmp_path):
     evidence = with_davidson(toy_evidence(120))
     cv = CrossValidation(evidence, folds_for(evidence, 4), RunDir(tmp_path))
-    found = forecasts(cv, Settings(4, 0, 1), with_davidson(toy_evidence(20, seed=1)))
-    assert set(found) == {name for _, sets in variants(evidence) for name in sets}
-    assert all(p.shape == (20, 3) and np.allclose(p.sum(axis=1), 1) for p in found.values())
+    predictions = forecasts(cv, Settings(4, 0, 1), with_davidson(toy_evidence(20, seed=1)))
+    assert set(predictions) == {name for _, sets in variants(evidence) for name in sets}
+    assert all(p.shape == (20, 3) and np.allclose(p.sum(axis=1), 1) for p in predictions.values())
     # Without style nothing of it is left, so that what is frozen is all there is.
-    assert np.array_equal(found["hybrid without style"], found["frozen"])
-    assert not np.array_equal(found["hybrid without hidden"], found[HYBRID])
+    assert np.array_equal(predictions["hybrid without style"], predictions["frozen"])
+    assert not np.array_equal(predictions["hybrid without hidden"], predictions[HYBRID])
 
 
 def test_both_parts_of_the_planted_signal_are_missed_where_they_are_left_out(tmp_path):
@@ -90,10 +90,10 @@ def test_both_parts_of_the_planted_signal_are_missed_where_they_are_left_out(tmp
     cv = CrossValidation(evidence, folds_for(evidence, 4), RunDir(tmp_path))
     predictions, gaps = nested_sets(cv, Settings(4, 0, 1))
     labels = evidence.battles["label"].to_numpy(dtype=int)
-    found = figures(predictions.probabilities, labels, evidence.battles["group"].to_numpy())
-    assert set(found) == set(gaps) == {name for _, sets in variants(evidence) for name in sets}
+    scores = figures(predictions.probabilities, labels, evidence.battles["group"].to_numpy())
+    assert set(scores) == set(gaps) == {name for _, sets in variants(evidence) for name in sets}
     for name in ("hybrid without style", "hybrid without hidden"):
-        assert found[name]["interval"][0] > 0, name
+        assert scores[name]["interval"][0] > 0, name
     # Without style is hidden alone, which is all that is frozen here.
     same = predictions.probabilities["hybrid without style"]
     assert np.array_equal(same, predictions.probabilities["frozen"])
@@ -109,11 +109,11 @@ def test_what_each_gets_right_alone_by_hand():
     early = (np.arange(400) < 100)[:, None]
     second = np.where(early, np.where((labels == 0)[:, None], sure, sure[[1, 0, 2]]), even)
     p = {"handcrafted": first, "frozen": second, HYBRID: first}
-    found = strengths(p, labels, battles["group"].to_numpy(), battles)
-    assert found["handcrafted"]["right"] == pytest.approx(0.5)
-    assert found["frozen"]["right"] == pytest.approx(0.25)
-    assert found["handcrafted"]["right_alone"] == pytest.approx(150 / 400)
-    assert found["frozen"]["right_alone"] == pytest.approx(50 / 400)
+    by_kind = strengths(p, labels, battles["group"].to_numpy(), battles)
+    assert by_kind["handcrafted"]["right"] == pytest.approx(0.5)
+    assert by_kind["frozen"]["right"] == pytest.approx(0.25)
+    assert by_kind["handcrafted"]["right_alone"] == pytest.approx(150 / 400)
+    assert by_kind["frozen"]["right_alone"] == pytest.approx(50 / 400)
 
 
 def test_slices_where_one_is_surely_best_are_of_the_battle_and_not_of_its_winner():
@@ -126,26 +126,26 @@ def test_slices_where_one_is_surely_best_are_of_the_battle_and_not_of_its_winner
         "handcrafted": np.where(long[:, None], right, even),
         "frozen": np.where(long[:, None], even, right),
     }
-    found = strengths(p, labels, battles["group"].to_numpy(), battles)
-    of = {kind: {s["slice"] for s in found[kind]["best_slices"]} for kind in p}
+    by_kind = strengths(p, labels, battles["group"].to_numpy(), battles)
+    of = {kind: {s["slice"] for s in by_kind[kind]["best_slices"]} for kind in p}
     assert any(name.startswith("length: ") for name in of["handcrafted"])
     assert any(name.startswith("length: ") for name in of["frozen"])
     assert not of["handcrafted"] & of["frozen"]
     # Who always says B is best where B won, which tells nothing of it.
     p["frozen"] = np.tile([0.1, 0.8, 0.1], (400, 1))
-    found = strengths(p, labels, battles["group"].to_numpy(), battles)
-    assert not any(s["slice"].startswith("winner") for s in found["frozen"]["best_slices"])
+    by_kind = strengths(p, labels, battles["group"].to_numpy(), battles)
+    assert not any(s["slice"].startswith("winner") for s in by_kind["frozen"]["best_slices"])
 
 
 def test_a_hit_of_two_equal_classes_counts_half():
     battles = toy_battles(4, np.random.default_rng(0))
     level, sure = np.tile([0.4, 0.4, 0.2], (4, 1)), np.tile([0.8, 0.1, 0.1], (4, 1))
     labels = np.array([0, 1, 0, 1])
-    found = strengths(
+    by_kind = strengths(
         {"handcrafted": level, "frozen": sure, HYBRID: sure}, labels, np.arange(4), battles
     )
-    assert (found["handcrafted"]["right"], found["handcrafted"]["right_alone"]) == (0.5, 0.25)
-    assert (found["frozen"]["right"], found["frozen"]["right_alone"]) == (0.5, 0.25)
+    assert (by_kind["handcrafted"]["right"], by_kind["handcrafted"]["right_alone"]) == (0.5, 0.25)
+    assert (by_kind["frozen"]["right"], by_kind["frozen"]["right_alone"]) == (0.5, 0.25)
 
 
 def test_costs_of_stage_one_come_from_the_record():

@@ -74,12 +74,12 @@ ROWS = 50_000
 def forecasts(*gains):
     """Methods in order, each lower than the first by its gains on every row."""
     base = np.full(ROWS, 0.4)
-    found = {}
+    probabilities = {}
     names = ("none", "temperature", "vector", "dirichlet")
     for method, gain in zip(names, (0.0, *gains), strict=False):
         p = base * np.exp(gain)
-        found[method] = np.stack([p, (1 - p) / 2, (1 - p) / 2], axis=1)
-    return found, np.zeros(ROWS, dtype=int), np.arange(ROWS)
+        probabilities[method] = np.stack([p, (1 - p) / 2, (1 - p) / 2], axis=1)
+    return probabilities, np.zeros(ROWS, dtype=int), np.arange(ROWS)
 
 
 @pytest.mark.parametrize(
@@ -107,16 +107,16 @@ def test_keeps_nothing_for_a_gain_that_may_be_chance():
 
 
 def test_a_few_rows_that_agree_are_not_enough():
-    found, labels, rows = forecasts(0.01)
+    probabilities, labels, rows = forecasts(0.01)
     for n, kept in ((290, "none"), (310, "temperature")):
-        few = {name: p[:n] for name, p in found.items()}
+        few = {name: p[:n] for name, p in probabilities.items()}
         assert select_method(few, labels[:n], rows[:n]) == kept
 
 
 def test_rows_of_one_group_count_as_one():
-    found, labels, rows = forecasts(np.where(np.arange(ROWS) < 0.6 * ROWS, 0.01, -0.01))
-    assert select_method(found, labels, rows) == "temperature"
-    assert select_method(found, labels, rows // (ROWS // 10)) == "none"
+    probabilities, labels, rows = forecasts(np.where(np.arange(ROWS) < 0.6 * ROWS, 0.01, -0.01))
+    assert select_method(probabilities, labels, rows) == "temperature"
+    assert select_method(probabilities, labels, rows // (ROWS // 10)) == "none"
 
 
 def test_a_row_is_calibrated_without_its_own_label():

@@ -32,11 +32,11 @@ def trained():
 
 def test_contributions_add_up_to_the_log_odds(trained):
     boosters, view = trained
-    found, raw = explain(boosters, view, [VIEW]), raw_scores(boosters, view)
-    assert found.families == ["noise", "prompt_type", "verbosity"]
-    assert found.side.sum(axis=1) == pytest.approx(raw[:, 0] - raw[:, 1], abs=1e-6)
+    reasons, raw = explain(boosters, view, [VIEW]), raw_scores(boosters, view)
+    assert reasons.families == ["noise", "prompt_type", "verbosity"]
+    assert reasons.side.sum(axis=1) == pytest.approx(raw[:, 0] - raw[:, 1], abs=1e-6)
     tie = raw[:, 2] - (raw[:, 0] + raw[:, 1]) / 2
-    assert found.tie.sum(axis=1) + found.tie_base == pytest.approx(tie, abs=1e-6)
+    assert reasons.tie.sum(axis=1) + reasons.tie_base == pytest.approx(tie, abs=1e-6)
 
 
 def test_contributions_by_view_and_by_family_have_the_same_sum(trained):
@@ -51,26 +51,26 @@ def test_contributions_by_view_and_by_family_have_the_same_sum(trained):
         names[0]: FeatureTable(view.ids, parts[0], columns),
         names[1]: FeatureTable(view.ids, parts[1], paired),
     }
-    found = explain(boosters, join(both), names)
-    assert found.views == names
-    assert found.view_side.sum(axis=1) == pytest.approx(found.side.sum(axis=1))
-    assert found.view_tie.sum(axis=1) == pytest.approx(found.tie.sum(axis=1))
-    noise = found.families.index("noise")
-    assert found.view_side[:, 1] == pytest.approx(found.side[:, noise])
+    reasons = explain(boosters, join(both), names)
+    assert reasons.views == names
+    assert reasons.view_side.sum(axis=1) == pytest.approx(reasons.side.sum(axis=1))
+    assert reasons.view_tie.sum(axis=1) == pytest.approx(reasons.tie.sum(axis=1))
+    noise = reasons.families.index("noise")
+    assert reasons.view_side[:, 1] == pytest.approx(reasons.side[:, noise])
 
 
 def test_reasons_of_a_swapped_battle_are_the_swapped_reasons(trained):
     boosters, view = trained
-    found, swapped = explain(boosters, view, [VIEW]), explain(boosters, view.swap(), [VIEW])
-    np.testing.assert_allclose(swapped.side, -found.side, atol=1e-9)
-    np.testing.assert_allclose(swapped.tie, found.tie, atol=1e-9)
+    reasons, swapped = explain(boosters, view, [VIEW]), explain(boosters, view.swap(), [VIEW])
+    np.testing.assert_allclose(swapped.side, -reasons.side, atol=1e-9)
+    np.testing.assert_allclose(swapped.tie, reasons.tie, atol=1e-9)
 
 
 def test_the_planted_causes_weigh_most(trained):
-    found = explain(*trained, [VIEW])
-    weight = dict(zip(found.families, np.abs(found.side).mean(axis=0), strict=True))
+    reasons = explain(*trained, [VIEW])
+    weight = dict(zip(reasons.families, np.abs(reasons.side).mean(axis=0), strict=True))
     assert max(weight, key=weight.get) == "verbosity"
-    weight = dict(zip(found.families, np.abs(found.tie).mean(axis=0), strict=True))
+    weight = dict(zip(reasons.families, np.abs(reasons.tie).mean(axis=0), strict=True))
     assert max(weight, key=weight.get) == "prompt_type"
 
 

@@ -11,15 +11,15 @@ from tests.helpers.audit_toys import check, toy_case, with_meta
 
 
 def test_a_sound_case_passes_every_check(case):
-    found = run(case)
-    assert [f.code for f in found] == sorted(CHECKS)
+    findings = run(case)
+    assert [f.code for f in findings] == sorted(CHECKS)
     assert {f"C{i:02}" for i in range(1, 18)} <= set(CHECKS)
-    verdicts = {f.code: f.verdict for f in found}
+    verdicts = {f.code: f.verdict for f in findings}
     assert verdicts.pop("C10") == "not applicable"
-    assert set(verdicts.values()) == {"pass"}, [f for f in found if f.verdict == "fail"]
-    judged = [f for f in found if f.verdict != "not applicable"]
+    assert set(verdicts.values()) == {"pass"}, [f for f in findings if f.verdict == "fail"]
+    judged = [f for f in findings if f.verdict != "not applicable"]
     assert all(f.figure is not None and f.threshold is not None for f in judged)
-    assert found == run(case)
+    assert findings == run(case)
 
 
 def test_findings_are_json(case):

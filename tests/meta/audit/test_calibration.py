@@ -10,16 +10,16 @@ def test_c12_sees_a_slice_that_is_off_and_names_it(larger):
     off = larger.meta.copy()
     rows = larger.slices["length"] == "under 300 characters"
     off[rows] += [-0.05, -0.05, 0.1]
-    found = check("C12", with_meta(larger, np.clip(off, 0.01, 0.98)))
-    assert found.verdict == "fail"
-    assert "length: under 300 characters, tie" in found.sentence
+    result = check("C12", with_meta(larger, np.clip(off, 0.01, 0.98)))
+    assert result.verdict == "fail"
+    assert "length: under 300 characters, tie" in result.sentence
 
 
 def test_c12_sees_certainty_without_a_gap_of_the_means(larger):
     sharp = forecast(4 * side_of(larger), tie_of(larger))
-    found = check("C12", with_meta(larger, sharp))
-    assert found.verdict == "fail"
-    assert "ECE" in found.sentence
+    result = check("C12", with_meta(larger, sharp))
+    assert result.verdict == "fail"
+    assert "ECE" in result.sentence
 
 
 def test_c12_raises_few_false_alarms():
@@ -28,6 +28,6 @@ def test_c12_raises_few_false_alarms():
 
 
 def test_c13_sees_a_wrong_tie_rate(case):
-    found = check("C13", with_meta(case, forecast(side_of(case), tie_of(case) + 0.8)))
-    assert found.verdict == "fail"
-    assert found.figure > 0.1
+    result = check("C13", with_meta(case, forecast(side_of(case), tie_of(case) + 0.8)))
+    assert result.verdict == "fail"
+    assert result.figure > 0.1

@@ -17,9 +17,9 @@ def test_c08_sees_a_drifted_column_and_names_it(case):
     values = case.test_design.values.copy()
     values[:, COLUMN["style.sym"]] += 1.5
     moved = FeatureTable(case.test_design.ids, values, COLUMNS)
-    found = check("C08", replace(case, test_design=moved))
-    assert found.verdict == "fail"
-    assert "distance: style.sym" in found.sentence
+    result = check("C08", replace(case, test_design=moved))
+    assert result.verdict == "fail"
+    assert "distance: style.sym" in result.sentence
     few = replace(case, test_battles=case.test_battles[:20], test_design=moved.take(np.arange(20)))
     assert check("C08", few).verdict == "not applicable"
 
@@ -34,8 +34,8 @@ def test_c08_leaves_out_views_that_saw_votes(case, view):
         for v, x in ((case.design, 0.0), (case.test_design, 9.0))
     )
     kinds = {view: KINDS[view]}
-    found = check("C08", replace(case, design=design, test_design=test, kinds=kinds))
-    assert found == check("C08", case)
+    result = check("C08", replace(case, design=design, test_design=test, kinds=kinds))
+    assert result == check("C08", case)
 
 
 def test_c09_sees_prompts_and_pairs_of_the_training_file(case):
@@ -43,12 +43,12 @@ def test_c09_sees_prompts_and_pairs_of_the_training_file(case):
     test.loc[0, "prompt"] = [["  question NUMBER 7"]]
     for one, other in (("response_a", "response_b"), ("response_b", "response_a")):
         test[one] = [case.battles[other][5], *test[one][1:]]
-    found = check("C09", replace(case, test_battles=test))
-    assert (found.verdict, found.figure) == ("pass", pytest.approx(1 / 300))
+    result = check("C09", replace(case, test_battles=test))
+    assert (result.verdict, result.figure) == ("pass", pytest.approx(1 / 300))
     test["prompt"] = [["Question number 7"]] * 30 + test["prompt"].tolist()[30:]
-    found = check("C09", replace(case, test_battles=test))
-    assert (found.verdict, found.figure) == ("fail", pytest.approx(0.1))
-    assert "30 by their prompt, 1 by their pair" in found.sentence
+    result = check("C09", replace(case, test_battles=test))
+    assert (result.verdict, result.figure) == ("fail", pytest.approx(0.1))
+    assert "30 by their prompt, 1 by their pair" in result.sentence
 
 
 def twins(case, same):
@@ -67,11 +67,11 @@ def twins(case, same):
 
 
 def test_c10_compares_votes_of_swapped_twins_in_one_order(case):
-    found = check("C10", twins(case, same=True))
-    assert (found.verdict, found.figure) == ("pass", 0.0)
-    found = check("C10", twins(case, same=False))
-    assert (found.verdict, found.figure) == ("fail", pytest.approx(200 / 1300))
-    assert "differ in 100% of the pairs" in found.sentence
+    result = check("C10", twins(case, same=True))
+    assert (result.verdict, result.figure) == ("pass", 0.0)
+    result = check("C10", twins(case, same=False))
+    assert (result.verdict, result.figure) == ("fail", pytest.approx(200 / 1300))
+    assert "differ in 100% of the pairs" in result.sentence
 
 
 def test_c10_bounds_the_log_loss_from_below():
@@ -89,18 +89,18 @@ def test_c10_bounds_the_log_loss_from_below():
 
 def test_c15_sees_dead_views_lost_columns_and_infinities(case):
     constant = with_column(case, "style.sym", 3.0)
-    found = check("C15", constant)
-    assert (found.verdict, found.figure, found.threshold) == ("pass", 0, 0)
-    assert f"1 of {len(COLUMNS)} columns" in found.sentence
-    assert "style.sym" in found.sentence
+    result = check("C15", constant)
+    assert (result.verdict, result.figure, result.threshold) == ("pass", 0, 0)
+    assert f"1 of {len(COLUMNS)} columns" in result.sentence
+    assert "style.sym" in result.sentence
     zeros = FeatureTable(case.design.ids, np.zeros_like(case.design.values), COLUMNS)
     assert "view style is dead" in check("C15", replace(case, design=zeros)).sentence
     lost = case.test_design.values.copy()
     lost[:, COLUMN["style.sym"]] = np.nan
     test = FeatureTable(case.test_design.ids, lost, COLUMNS)
     assert "style.sym is missing in test" in check("C15", replace(case, test_design=test)).sentence
-    found = check("C15", with_column(case, "style.sym", np.inf))
-    assert (found.verdict, found.figure) == ("fail", 1)
+    result = check("C15", with_column(case, "style.sym", np.inf))
+    assert (result.verdict, result.figure) == ("fail", 1)
 
 
 def test_c15_lets_a_column_be_defined_for_few_prompts(case):

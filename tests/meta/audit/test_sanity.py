@@ -20,9 +20,9 @@ from tests.helpers.audit_toys import (
 def test_c01_sees_a_forecast_that_is_worse_than_the_prior(case):
     rng = np.random.default_rng(0)
     assert check("C01", with_meta(case, rng.dirichlet([1, 1, 1], 1200))).verdict == "fail"
-    found = check("C01", with_meta(case, case.probabilities["length"]))
-    assert found.verdict == "fail"
-    assert "is not shown" in found.sentence
+    result = check("C01", with_meta(case, case.probabilities["length"]))
+    assert result.verdict == "fail"
+    assert "is not shown" in result.sentence
 
 
 def test_c03_sees_a_swap_gap(case):
@@ -34,17 +34,17 @@ def test_c03_sees_a_swap_gap(case):
 def test_c11_sees_the_label_as_a_feature(case, name):
     noise = np.random.default_rng(0).normal(0, 0.05, 1200)
     kind = {"style.sym": [0, 0, 1], "style.anti": [1, -1, 0], "style.left": [9, -9, 0]}[name]
-    found = check("C11", with_column(case, name, np.array(kind)[case.labels] + noise))
-    assert found.verdict == "fail"
-    assert found.figure > 0.99
-    assert name in found.sentence
-    assert "vote got into it" in found.sentence
+    result = check("C11", with_column(case, name, np.array(kind)[case.labels] + noise))
+    assert result.verdict == "fail"
+    assert result.figure > 0.99
+    assert name in result.sentence
+    assert "vote got into it" in result.sentence
 
 
 def test_c11_sees_a_column_that_beats_the_whole(case):
-    found = check("C11", with_meta(case, case.probabilities["prior"]))
-    assert found.verdict == "fail"
-    assert "beats meta" in found.sentence
+    result = check("C11", with_meta(case, case.probabilities["prior"]))
+    assert result.verdict == "fail"
+    assert "beats meta" in result.sentence
 
 
 @pytest.mark.parametrize("folds", [3, 5])
@@ -76,9 +76,9 @@ def test_c14_sees_too_few_groups_one_large_group_and_uneven_folds(case):
 
 def test_c16_sees_a_whole_that_is_worse_than_a_part(case):
     worse = with_meta(case, forecast(3 * side_of(case), tie_of(case)))
-    found = check("C16", worse)
-    assert found.verdict == "fail"
-    assert "meta_uncalibrated" in found.sentence
+    result = check("C16", worse)
+    assert result.verdict == "fail"
+    assert "meta_uncalibrated" in result.sentence
 
 
 def test_c17_sees_a_wrong_parity(case):

@@ -35,17 +35,17 @@ def test_every_draw_has_as_many_groups_as_there_are():
 
 def test_means_of_two_groups_are_of_one_or_of_both():
     values = np.array([[0.0], [0.0], [3.0]])
-    found = resampled_means(values, np.array(["g", "g", "h"]))[:, 0]
-    assert sorted(set(found)) == [0.0, 1.0, 3.0]
-    assert (found == 1.0).mean() == pytest.approx(0.5, abs=0.05)
+    means = resampled_means(values, np.array(["g", "g", "h"]))[:, 0]
+    assert sorted(set(means)) == [0.0, 1.0, 3.0]
+    assert (means == 1.0).mean() == pytest.approx(0.5, abs=0.05)
 
 
 def test_bootstrap_draws_groups_whole():
     first, second = np.array([0.0, 0.0, 3.0]), np.array([1.0, 1.0, 1.0])
-    found = paired_bootstrap(first, second, np.array(["g", "g", "h"]))
-    assert found.difference == pytest.approx(0.0)
-    assert found.low == pytest.approx(-1.0)  # the draw that holds the group g alone
-    assert found.high == pytest.approx(2.0)  # the draw that holds the group h alone
+    comparison = paired_bootstrap(first, second, np.array(["g", "g", "h"]))
+    assert comparison.difference == pytest.approx(0.0)
+    assert comparison.low == pytest.approx(-1.0)  # the draw that holds the group g alone
+    assert comparison.high == pytest.approx(2.0)  # the draw that holds the group h alone
     alone = paired_bootstrap(first, second, np.array(["g", "g", "g"]))
     assert alone.difference == pytest.approx(0.0)
     assert np.isnan([alone.low, alone.high, alone.share_better]).all()
@@ -60,8 +60,8 @@ def test_draws_are_those_of_drawing_group_by_group():
         means.append(losses[rows].mean())
     expected = pytest.approx(np.quantile(means, [0.025, 0.975]), abs=1e-12)
     assert intervals(p, y, groups)["log_loss"] == expected
-    found = paired_bootstrap(losses, np.zeros(200), groups)
-    assert [found.low, found.high] == expected
+    comparison = paired_bootstrap(losses, np.zeros(200), groups)
+    assert [comparison.low, comparison.high] == expected
 
 
 @settings(max_examples=25, deadline=None)
@@ -69,10 +69,10 @@ def test_draws_are_those_of_drawing_group_by_group():
 def test_intervals_hold_their_figures(seed, n, sharpness):
     p, y = calibrated(n, seed)
     p = p**sharpness / (p**sharpness).sum(axis=1, keepdims=True)
-    found = intervals(p, y, np.arange(n) // 2)
+    by_figure = intervals(p, y, np.arange(n) // 2)
     for name, of in SCORES.items():
-        if found[name] is not None:
-            low, high = found[name]
+        if by_figure[name] is not None:
+            low, high = by_figure[name]
             assert low - 1e-9 <= of(p, y) <= high + 1e-9
 
 
@@ -94,22 +94,22 @@ def test_the_interval_of_the_auc_is_that_of_drawing_it_anew():
         rows = rng.integers(0, 400, 400)
         rows = rows[y[rows] != 2]
         drawn.append(roc_auc_score(y[rows] == 0, share[rows]))
-    found = intervals(p, y, np.arange(400))["auc"]
-    assert found == pytest.approx(np.quantile(drawn, TAILS), abs=0.015)
+    interval = intervals(p, y, np.arange(400))["auc"]
+    assert interval == pytest.approx(np.quantile(drawn, TAILS), abs=0.015)
 
 
 def test_the_ece_interval_of_a_calibrated_forecast_goes_down_to_nothing():
-    held = 0
+    covered = 0
     for seed in range(40):
         p, y = calibrated(300, seed)
         gaps = gaps_by_bin(p, y)
         drawn = resampled_means(gaps, np.arange(300), draws=300)
         low, high = ece_interval(gaps.mean(axis=0), drawn)
         assert high > 0.02
-        held += low == 0.0
+        covered += low == 0.0
         # What percentiles would have said.
         assert np.quantile(np.abs(drawn).sum(axis=1) / 3, TAILS[0]) > 0.02
-    assert held >= 34
+    assert covered >= 34
 
 
 def test_the_ece_interval_of_a_forecast_that_is_far_off_excludes_calibration():

@@ -13,7 +13,7 @@ def table(rows):
 
 
 def test_names_by_hand():
-    found = name_slices(
+    families = name_slices(
         table(
             [
                 [["Write a python function that adds"], ["a" * 100], ["b" * 100]],
@@ -26,15 +26,15 @@ def test_names_by_hand():
         labels=np.array([0, 1, 2, 0, 1]),
         source=np.array(["x", "y", "x", "y", "x"]),
     )
-    assert found["winner"].tolist() == ["A won", "B won", "tie", "A won", "B won"]
-    assert found["length"].tolist() == [
+    assert families["winner"].tolist() == ["A won", "B won", "tie", "A won", "B won"]
+    assert families["length"].tolist() == [
         "under 300 characters",
         "under 300 characters",
         "1,000 to 3,000 characters",
         "3,000 characters and more",
         "under 300 characters",
     ]
-    assert found["length gap"].tolist() == [
+    assert families["length gap"].tolist() == [
         "under 1.25 times",
         "2 times and more",
         "1.25 to 2 times",
@@ -42,17 +42,17 @@ def test_names_by_hand():
         "under 1.25 times",
     ]
     # The last turn is what is asked.
-    assert found["prompt type"].tolist() == ["code", "maths", "other", "short question", "other"]
-    assert found["turns"].tolist() == ["1", "1", "2", "3 and more", "1"]
-    assert found["source"].tolist() == ["x", "y", "x", "y", "x"]
+    assert families["prompt type"].tolist() == ["code", "maths", "other", "short question", "other"]
+    assert families["turns"].tolist() == ["1", "1", "2", "3 and more", "1"]
+    assert families["source"].tolist() == ["x", "y", "x", "y", "x"]
 
 
 def test_rare_languages_are_one_slice():
     english = [["Please tell me about the history of the town where you live"], ["a"], ["b"]]
     german = [["Bitte erzähle mir etwas über die Geschichte deiner Stadt"], ["a"], ["b"]]
     none = [["1 + 1"], ["2"], ["3"]]
-    found = name_slices(table([english] * 40 + [german] * 5 + [none] * 35))["language"]
-    assert found.tolist() == ["en"] * 40 + ["other"] * 40
+    families = name_slices(table([english] * 40 + [german] * 5 + [none] * 35))["language"]
+    assert families.tolist() == ["en"] * 40 + ["other"] * 40
 
 
 def test_every_battle_is_in_one_slice_and_the_order_does_not_matter():
@@ -63,8 +63,8 @@ def test_every_battle_is_in_one_slice_and_the_order_does_not_matter():
             for i in range(90)
         ]
     )
-    found, back = name_slices(battles), name_slices(battles[::-1].reset_index(drop=True))
-    for family, names in found.items():
+    families, back = name_slices(battles), name_slices(battles[::-1].reset_index(drop=True))
+    for family, names in families.items():
         assert names.shape == (90,)
         assert (names != "").all()
         assert back[family][::-1].tolist() == names.tolist()
@@ -93,10 +93,10 @@ def test_steps_of_length_are_told_from_short_to_long_and_others_by_size():
 
 def test_a_slice_of_one_group_has_no_interval_and_all_is_json():
     p, y = np.full((3, 3), 1 / 3), np.array([0, 1, 2])
-    found = score_families(p, y, np.array(["g", "g", "h"]), {"f": np.array(["x", "x", "y"])})
-    assert [score["intervals"]["log_loss"] for score in found["f"]] == [None, None]
-    assert [score["auc"] for score in found["f"]] == [0.5, None]
-    json.dumps(found, allow_nan=False)
+    families = score_families(p, y, np.array(["g", "g", "h"]), {"f": np.array(["x", "x", "y"])})
+    assert [score["intervals"]["log_loss"] for score in families["f"]] == [None, None]
+    assert [score["auc"] for score in families["f"]] == [0.5, None]
+    json.dumps(families, allow_nan=False)
 
 
 def test_clustered_error_by_hand():

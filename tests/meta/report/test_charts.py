@@ -9,7 +9,7 @@ from meta.stack.predictions import Predictions
 from tests.helpers.report_toys import toy_predictions
 
 
-def told(predictions, c):
+def points_of(predictions, c):
     return set(re.findall(r"\d+% forecast, \d+% voted", reliability(predictions, c)))
 
 
@@ -17,14 +17,16 @@ def test_reliability_does_not_depend_on_the_order_of_equal_forecasts():
     some = toy_predictions(90)
     rough = {"meta": some.probabilities["meta"].round(1)}
     order = np.argsort(some.labels, kind="stable")
-    found = Predictions(some.ids, some.groups, some.labels, rough)
+    rounded = Predictions(some.ids, some.groups, some.labels, rough)
     sorted_ = Predictions(
         [some.ids[i] for i in order],
         some.groups[order],
         some.labels[order],
         {"meta": rough["meta"][order]},
     )
-    assert 2 <= len(told(found, 0)) <= 10
-    assert told(sorted_, 0) == told(found, 0)
-    flat = Predictions(found.ids, found.groups, found.labels, {"meta": np.full((90, 3), 1 / 3)})
-    assert len(told(flat, 0)) == 1
+    assert 2 <= len(points_of(rounded, 0)) <= 10
+    assert points_of(sorted_, 0) == points_of(rounded, 0)
+    flat = Predictions(
+        rounded.ids, rounded.groups, rounded.labels, {"meta": np.full((90, 3), 1 / 3)}
+    )
+    assert len(points_of(flat, 0)) == 1

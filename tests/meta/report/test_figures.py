@@ -15,14 +15,14 @@ from tests.helpers.report_toys import toy_battles, toy_figures, toy_predictions
 NAMES = ("uniform", "prior", "length", "logits-smollm2-135m", "meta_uncalibrated", "meta")
 
 
-def found(groups=None):
+def toy_metrics(groups=None):
     some = toy_predictions(60)
     p = some.probabilities | {"logits-smollm2-135m": some.probabilities["style"]}
     return figures({n: p[n] for n in NAMES}, some.labels, some.groups if groups is None else groups)
 
 
 def test_a_long_name_moves_no_column_and_nothing_is_minus_zero():
-    lines = table(found()).splitlines()[:-1]
+    lines = table(toy_metrics()).splitlines()[:-1]
     assert [line.split()[0] for line in lines[1:]] == list(NAMES)
     ends = {line.index(figure) + 6 for line in lines[1:] for figure in [line.split()[1]]}
     assert ends == {lines[0].index("log loss") + 8}
@@ -32,13 +32,13 @@ def test_a_long_name_moves_no_column_and_nothing_is_minus_zero():
 
 
 def test_meta_stands_against_every_other_forecast():
-    assert set(found()["meta_against"]) == set(NAMES) - {"meta"}
+    assert set(toy_metrics()["meta_against"]) == set(NAMES) - {"meta"}
 
 
 def test_the_table_says_that_meta_alone_is_tuned_and_bagged():
-    told = "meta: Optuna trials 20, seeds per fold 3; a view alone: default parameters"
-    assert told not in table(found())
-    assert told in table({**found(), "model": {"trials": 20, "bags": 3}}).splitlines()[-1]
+    line = "meta: Optuna trials 20, seeds per fold 3; a view alone: default parameters"
+    assert line not in table(toy_metrics())
+    assert line in table({**toy_metrics(), "model": {"trials": 20, "bags": 3}}).splitlines()[-1]
     predictions = toy_predictions(60)
     trained = toy_figures(predictions)
     battles = toy_battles(predictions)
@@ -47,30 +47,30 @@ def test_the_table_says_that_meta_alone_is_tuned_and_bagged():
 
 
 def test_one_prompt_group_has_no_interval_but_a_dash():
-    alone = found(np.zeros(60))
+    alone = toy_metrics(np.zeros(60))
     json.dumps(alone, allow_nan=False)
     against = alone["meta_against"]["prior"]
     assert against["low"] is against["high"] is against["share_better"] is None
-    told = table(alone).splitlines()[2]
-    assert told.endswith(f"   {-against['difference']:.4f}  –")
+    line = table(alone).splitlines()[2]
+    assert line.endswith(f"   {-against['difference']:.4f}  –")
 
 
 def test_a_source_of_one_prompt_group_is_shown_without_interval():
     predictions = toy_predictions(60)
-    held = toy_figures(predictions)
-    held["sources"] = {"lonely": found(np.zeros(60))}
+    evaluation = toy_figures(predictions)
+    evaluation["sources"] = {"lonely": toy_metrics(np.zeros(60))}
     battles = toy_battles(predictions)
-    page = render("r", held, predictions, None, battles, held, file="", simulated=False)
+    page = render("r", evaluation, predictions, None, battles, evaluation, file="", simulated=False)
     row = page.split('<th scope="row">lonely</th>')[1].split("</tr>")[0]
-    difference = -held["sources"]["lonely"]["meta_against"]["prior"]["difference"]
+    difference = -evaluation["sources"]["lonely"]["meta_against"]["prior"]["difference"]
     assert row.endswith(f'<td class="n">{difference:.4f}</td>')
 
 
 def test_the_table_of_a_comparison_knows_dash_and_zero():
     some = toy_predictions(60)
     p = {"frozen": some.probabilities["meta"], HYBRID: some.probabilities["meta"]}
-    for groups, told in ((some.groups, "0.0000  [0.0000, 0.0000]"), (np.zeros(60), "0.0000  –")):
+    for groups, line in ((some.groups, "0.0000  [0.0000, 0.0000]"), (np.zeros(60), "0.0000  –")):
         figures_ = compared_figures(p, some.labels, groups)
         json.dumps(figures_, allow_nan=False)
-        assert f"   {told}" in compared_table(figures_)
+        assert f"   {line}" in compared_table(figures_)
     assert figures_["frozen"]["hybrid_lower_by"] == pytest.approx(0)

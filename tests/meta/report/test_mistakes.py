@@ -41,12 +41,12 @@ def test_reasons_add_up_to_the_forecast_that_they_stand_beside(tmp_path):
     cv = CrossValidation(evidence, folds, RunDir(tmp_path))
     scored = nested(cv, Settings(folds=3, trials=0, bags=2))
     rows = np.array([3, 20, 77, 140])
-    found = reasons_unseen(scored.stackers, scored.design.take(rows), folds[rows])
-    assert found["id"].tolist() == [scored.design.ids[i] for i in rows]
+    reasons = reasons_unseen(scored.stackers, scored.design.take(rows), folds[rows])
+    assert reasons["id"].tolist() == [scored.design.ids[i] for i in rows]
     a, b, tie = np.log(scored.probabilities["meta_uncalibrated"][rows]).T
-    assert found.filter(regex=r"^side\.").sum(axis=1).to_numpy() == pytest.approx(a - b, abs=1e-6)
+    assert reasons.filter(regex=r"^side\.").sum(axis=1).to_numpy() == pytest.approx(a - b, abs=1e-6)
     # tie.base is among them
-    ties = found.filter(regex=r"^tie\.").sum(axis=1).to_numpy()
+    ties = reasons.filter(regex=r"^tie\.").sum(axis=1).to_numpy()
     assert ties == pytest.approx(tie - (a + b) / 2, abs=1e-6)
 
 
@@ -54,9 +54,9 @@ def test_importance_is_the_mean_size_and_the_largest_comes_first():
     class Rows:
         ids = ("a", "b")
 
-    found = importance(toy_reasons(Rows))
-    assert found == {
+    reasons = importance(toy_reasons(Rows))
+    assert reasons == {
         "verbosity": {"side": 1.0, "tie": 0.0},
         "prompt_type": {"side": 0.0, "tie": 0.5},
     }
-    assert list(found) == ["verbosity", "prompt_type"]
+    assert list(reasons) == ["verbosity", "prompt_type"]

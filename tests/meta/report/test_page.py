@@ -18,18 +18,18 @@ from tests.helpers.report_toys import (
 )
 
 
-def page(held=None, simulated=False, parts=True):
+def page(evaluation=None, simulated=False, parts=True):
     predictions = toy_predictions()
-    found = toy_figures(predictions)
+    metrics = toy_figures(predictions)
     if not parts:
-        del found["ablation"], found["importance"]
+        del metrics["ablation"], metrics["importance"]
     return render(
         "<run>",
-        found,
+        metrics,
         predictions,
         toy_reasons(predictions) if parts else None,
         toy_battles(predictions),
-        held,
+        evaluation,
         file="/home/someone/votes.csv",
         simulated=simulated,
     )
@@ -58,17 +58,22 @@ def drawn():
 @pytest.fixture(scope="module")
 def bare():
     """The page of a run without reasons, with a hold-out, of simulated votes."""
-    held = toy_figures(toy_predictions(60, 1))
-    held["sources"] = {"<s>": held}
-    leak = {**held["audit"][0], "code": "C09", "name": "prompt leak", "sentence": "It <leaks>."}
-    held["audit"] = [leak]
-    return page(held, simulated=True, parts=False)
+    evaluation = toy_figures(toy_predictions(60, 1))
+    evaluation["sources"] = {"<s>": evaluation}
+    leak = {
+        **evaluation["audit"][0],
+        "code": "C09",
+        "name": "prompt leak",
+        "sentence": "It <leaks>.",
+    }
+    evaluation["audit"] = [leak]
+    return page(evaluation, simulated=True, parts=False)
 
 
 def test_texts_are_shown_and_never_read_as_markup(drawn):
-    found = Elements(drawn)
-    assert not {"script", "img", "iframe", "link", "object", "u", "s"} & found.tags
-    assert found.handlers == []
+    elements = Elements(drawn)
+    assert not {"script", "img", "iframe", "link", "object", "u", "s"} & elements.tags
+    assert elements.handlers == []
     assert "&lt;script&gt;document.title" in drawn
     assert "{{ 7 * 7 }}" in drawn
     assert drawn.count("</style>") == 1
@@ -76,10 +81,10 @@ def test_texts_are_shown_and_never_read_as_markup(drawn):
 
 
 def test_nothing_is_loaded_and_ids_are_unique(drawn):
-    found = Elements(drawn)
-    assert all(address.startswith("#") for address in found.addresses)
-    assert {a[1:] for a in found.addresses} <= set(found.ids)
-    assert len(found.ids) == len(set(found.ids))
+    elements = Elements(drawn)
+    assert all(address.startswith("#") for address in elements.addresses)
+    assert {a[1:] for a in elements.addresses} <= set(elements.ids)
+    assert len(elements.ids) == len(set(elements.ids))
     assert not re.search(r"@import|url\((?!#)", drawn)
     assert "default-src 'none'" in drawn
 
@@ -103,9 +108,9 @@ def test_the_first_paragraph_says_what_was_scored_and_whether_votes_are_simulate
 
 
 def test_figures_and_intervals_are_those_of_the_metrics(drawn):
-    found = toy_figures(toy_predictions())
-    low, high = found["intervals"]["log_loss"]["style"]
-    assert f"{found['log_loss']['style']:.4f}<small>{low:.3f}–{high:.3f}</small>" in drawn
+    metrics = toy_figures(toy_predictions())
+    low, high = metrics["intervals"]["log_loss"]["style"]
+    assert f"{metrics['log_loss']['style']:.4f}<small>{low:.3f}–{high:.3f}</small>" in drawn
     assert 'class="fail"' in drawn
     assert "0.400 to 0.600" in drawn
 
@@ -163,7 +168,7 @@ def test_cleaning_twice_changes_nothing_and_keeps_what_can_be_seen(text):
 def test_the_comparison_is_shown_as_architectures_and_as_ablation():
     scores = {"log_loss": 0.9, "brier": 0.5, "ece": 0.02, "accuracy": 0.6}
     behind = {**scores, "hybrid_lower_by": 0.0123, "interval": [0.001, 0.02]}
-    found = comparison_parts(
+    parts = comparison_parts(
         {
             "nested": {"frozen": behind, "hybrid without <b>": behind, "hybrid": scores},
             "test": {"frozen": {"log_loss": 0.9876}},
@@ -180,10 +185,10 @@ def test_the_comparison_is_shown_as_architectures_and_as_ablation():
             "swap_gap": {"frozen": 3.3e-16, "hybrid": 0.0},
         }
     )
-    assert set(found["architectures"]) == {"frozen", "hybrid"}
-    assert found["ablation"]["<b>"]["lower_by"] == 0.0123
+    assert set(parts["architectures"]) == {"frozen", "hybrid"}
+    assert parts["ablation"]["<b>"]["lower_by"] == 0.0123
     predictions = toy_predictions()
-    figures = {**toy_figures(predictions), **found}
+    figures = {**toy_figures(predictions), **parts}
     drawn = render(
         "r", figures, predictions, None, toy_battles(predictions), None, file="", simulated=False
     )

@@ -108,7 +108,7 @@ def test_nothing_sticks_out_of_the_page(opened, size):
 
 
 def test_colours_follow_the_theme_and_can_be_read(opened):
-    found = opened.evaluate(
+    colours = opened.evaluate(
         """() => {
             const of = (selector, name) =>
                 getComputedStyle(document.querySelector(selector)).getPropertyValue(name);
@@ -116,7 +116,7 @@ def test_colours_follow_the_theme_and_can_be_read(opened):
                     of("svg.chart text", "fill")];
         }"""
     )
-    back, *fronts = ([int(n) for n in colour[4:-1].split(",")] for colour in found)
+    back, *fronts = ([int(n) for n in colour[4:-1].split(",")] for colour in colours)
     for front in fronts:
         assert contrast(back, front) > 4.5
 

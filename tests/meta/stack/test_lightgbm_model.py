@@ -27,17 +27,17 @@ def folds_of(data):
 
 
 def test_prediction_is_equivariant(data):
-    found = cross_validate(data, folds_of(data), [SMALL])
-    raw = raw_scores(found.boosters, data.view)
-    swapped = raw_scores(found.boosters, data.view.swap())
+    trained = cross_validate(data, folds_of(data), [SMALL])
+    raw = raw_scores(trained.boosters, data.view)
+    swapped = raw_scores(trained.boosters, data.view.swap())
     assert np.abs(raw[:, [1, 0, 2]] - swapped).max() < 1e-12
 
 
 def test_the_mean_of_both_orders_is_the_prediction(data):
     boosters = cross_validate(data, folds_of(data), [SMALL]).boosters
-    given, swapped = (raw_scores_as_given(boosters, v) for v in (data.view, data.view.swap()))
-    assert (given + swapped[:, [1, 0, 2]]) / 2 == pytest.approx(raw_scores(boosters, data.view))
-    assert np.abs(given - swapped[:, [1, 0, 2]]).max() > 1e-3
+    one_order, swapped = (raw_scores_as_given(boosters, v) for v in (data.view, data.view.swap()))
+    assert (one_order + swapped[:, [1, 0, 2]]) / 2 == pytest.approx(raw_scores(boosters, data.view))
+    assert np.abs(one_order - swapped[:, [1, 0, 2]]).max() > 1e-3
 
 
 def test_same_seed_gives_the_same_model(data):
@@ -67,18 +67,18 @@ def test_all_that_runs_beside_a_training_has_its_number_of_threads(data, monkeyp
     monkeypatch.setattr(gbm.os, "cpu_count", lambda: 16)
     monkeypatch.setattr(gbm, "ROWS_PER_THREAD", len(data.labels))
     assert gbm.threads_per_booster(2 * len(data.labels)) > gbm.threads_per_booster(len(data.labels))
-    found, train, predict = [], lgb.train, lgb.Booster.predict
+    threads, train, predict = [], lgb.train, lgb.Booster.predict
 
     def trains(params, rows, *arguments, valid_sets, **options):
-        found.extend(x["num_threads"] for x in (params, rows.params, valid_sets[0].params))
+        threads.extend(x["num_threads"] for x in (params, rows.params, valid_sets[0].params))
         return train(params, rows, *arguments, valid_sets=valid_sets, **options)
 
     def predicts(booster, *arguments, num_threads, **options):
-        found.append(num_threads)
+        threads.append(num_threads)
         return predict(booster, *arguments, num_threads=num_threads, **options)
 
     monkeypatch.setattr(lgb, "train", trains)
     monkeypatch.setattr(lgb.Booster, "predict", predicts)
     cross_validate(data, folds_of(data), [SMALL])
-    assert len(found) == 4 * (3 + 2)
-    assert set(found) == {2}
+    assert len(threads) == 4 * (3 + 2)
+    assert set(threads) == {2}

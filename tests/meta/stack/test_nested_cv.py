@@ -43,13 +43,13 @@ def test_labels_of_a_scored_fold_reach_no_prediction_of_that_fold(tmp_path):
     scored, folds = score(evidence, tmp_path / "a")
     k = 1
     battles = evidence.battles.copy()
-    held = folds == k
-    battles.loc[held, "label"] = (battles.loc[held, "label"] + 1) % 3
+    val_mask = folds == k
+    battles.loc[val_mask, "label"] = (battles.loc[val_mask, "label"] + 1) % 3
     again, _ = score(replace(evidence, battles=battles), tmp_path / "b")
     for name, p in scored.probabilities.items():
-        assert np.array_equal(p[held], again.probabilities[name][held]), name
+        assert np.array_equal(p[val_mask], again.probabilities[name][val_mask]), name
         if name != "uniform":
-            assert not np.array_equal(p[~held], again.probabilities[name][~held]), name
+            assert not np.array_equal(p[~val_mask], again.probabilities[name][~val_mask]), name
 
 
 def test_of_many_rows_one_fold_is_scored_and_that_is_said(tmp_path, monkeypatch):
@@ -158,13 +158,13 @@ def test_battles_that_one_fold_left_out_are_parted_evenly(folds):
     evidence = toy_evidence(1600)
     kept = evidence.take(fold_of(evidence.battles["group"], 5) == 0)
     # They share a fold of five; they must be parted all the same, and groups kept together.
-    found = folds_for(kept, folds)
-    counts = kept.battles.assign(fold=found).groupby("fold")["group"].nunique()
+    fold = folds_for(kept, folds)
+    counts = kept.battles.assign(fold=fold).groupby("fold")["group"].nunique()
     assert len(counts) == folds
     # Counts of a multinomial: 4 standard deviations.
     mean = counts.sum() / folds
     assert (abs(counts - mean) < 4 * np.sqrt(mean)).all()
-    assert kept.battles.assign(fold=found).groupby("group")["fold"].nunique().max() == 1
+    assert kept.battles.assign(fold=fold).groupby("group")["fold"].nunique().max() == 1
 
 
 def test_too_few_groups_or_folds_are_refused():
@@ -178,10 +178,10 @@ def test_too_few_groups_or_folds_are_refused():
 def test_nulls_by_hand():
     evidence = toy_evidence(40)
     y = np.array([0] * 20 + [1] * 10 + [2] * 10)
-    found = Baselines.fit(evidence.battles, y).predict(evidence.battles)
-    assert found["prior"][0] == pytest.approx([21 / 43, 11 / 43, 11 / 43])
-    assert found["uniform"][0] == pytest.approx([1 / 3] * 3)
-    assert found["length"].sum(axis=1) == pytest.approx(1.0)
+    predictions = Baselines.fit(evidence.battles, y).predict(evidence.battles)
+    assert predictions["prior"][0] == pytest.approx([21 / 43, 11 / 43, 11 / 43])
+    assert predictions["uniform"][0] == pytest.approx([1 / 3] * 3)
+    assert predictions["length"].sum(axis=1) == pytest.approx(1.0)
 
 
 def test_a_class_that_hardly_occurs_is_never_ruled_out(tmp_path):

@@ -13,13 +13,13 @@ def test_what_is_written_is_read(tmp_path):
     labels = np.array([0, 2, 1])
     kept = Predictions(["a", "007", "ü"], np.array(["g", "g", "h"]), labels, tables)
     kept.write(tmp_path / "p.parquet")
-    found = Predictions.read(tmp_path / "p.parquet")
-    assert found.ids == kept.ids
-    assert found.groups.tolist() == ["g", "g", "h"]
-    assert found.labels.tolist() == [0, 2, 1]
-    assert list(found.probabilities) == list(tables)
+    read = Predictions.read(tmp_path / "p.parquet")
+    assert read.ids == kept.ids
+    assert read.groups.tolist() == ["g", "g", "h"]
+    assert read.labels.tolist() == [0, 2, 1]
+    assert list(read.probabilities) == list(tables)
     for name, table in tables.items():
-        np.testing.assert_array_equal(found.probabilities[name], table)
+        np.testing.assert_array_equal(read.probabilities[name], table)
 
 
 @pytest.mark.parametrize("content", [None, b"", b"PAR1 and nothing more", "no columns"])

@@ -113,8 +113,8 @@ def test_a_mistake_in_a_trial_is_raised_and_its_place_is_free(tmp_path):
 
     with pytest.raises(ValueError, match="not this way"):
         Study(url, "s", {"x": 3.0}).run(broken, 1)
-    found = Study(url, "s", {"x": 3.0}).run(lambda trial: trial.suggest_float("x", 0, 9), 1)
-    assert found == [{"x": 3.0}]
+    params = Study(url, "s", {"x": 3.0}).run(lambda trial: trial.suggest_float("x", 0, 9), 1)
+    assert params == [{"x": 3.0}]
 
 
 def test_a_driver_that_is_missing():
@@ -123,8 +123,8 @@ def test_a_driver_that_is_missing():
 
 
 def server_programs():
-    found = shutil.which("initdb")
-    folders = [Path(found).parent] if found else []
+    initdb = shutil.which("initdb")
+    folders = [Path(initdb).parent] if initdb else []
     folders += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
     return next((f for f in folders if (f / "postgres").exists()), None)
 
