@@ -1,4 +1,4 @@
-"""What runs a backbone's decoder: PyTorch, or OpenVINO on a CPU (``openvino_engine.py``).
+"""What runs a backbone's decoder: PyTorch, or OpenVINO on a CPU (``openvino.py``).
 
 An engine gives the states of the kept layers and the final ones of sequences that all begin with
 the same shared prefix. On a CPU that prefix is read once, and stands before every sequence as keys

@@ -20,6 +20,9 @@ from embeddings.frozen.plan import ExtractionPlan
 from embeddings.frozen.pooling import POOLINGS
 from embeddings.inference import one_core, read_shards
 
+AT_ONCE = 4
+"""Answers of each length that a CPU reads at least for a measurement."""
+
 ENOUGH_SECONDS = 20.0
 """After so long no longer answers are timed: they are taken to read as fast as those before."""
 
@@ -132,7 +135,7 @@ def measured_seconds(
         UserError: the backbone cannot be loaded.
     """
     reader = AnswerReader(config, plan.end_token, plan.shared_prefix, engine)
-    at_once = None if reader.budget.tokens else max(2, torch.get_num_threads())
+    at_once = None if reader.budget.tokens else max(AT_ONCE, torch.get_num_threads())
     # The first pass is slower than all others.
     with one_core():
         reader.read(plan.samples[min(plan.samples)][:1])

@@ -132,16 +132,16 @@ def _likelihood(store: ShardWriter, keys: Sequence[bytes]) -> np.ndarray:
     return store.rows(places, "likelihood").reshape(-1, len(QUANTITIES))
 
 
-def warn_non_finite(split: str, ids: Sequence[str], lost: np.ndarray, columns: str) -> None:
+def warn_non_finite(split: str, ids: Sequence[str], not_finite: np.ndarray, columns: str) -> None:
     """Say for which battles the model gave no finite numbers.
 
     Args:
         split: ``train`` or ``test``.
         ids: battle ids, n.
-        lost: bool (n,).
+        not_finite: bool (n,).
         columns: which of theirs stay empty, for people.
     """
-    names = [ids[i] for i in np.flatnonzero(lost).tolist()]
+    names = [ids[i] for i in np.flatnonzero(not_finite).tolist()]
     if names:
         shown = ", ".join(ascii(name) for name in names[:NAMED])
         print(

@@ -36,6 +36,9 @@ from embeddings.prompts.answers import PackedAnswer, PackedBattles
 
 ROOT = Path(__file__).resolve().parents[2]
 
+PACKAGES = ("common", "arena", "embeddings")
+"""Our code that the workers need."""
+
 RETRIES = 3
 """Times that an actor is started again, and a shard read again, where a process or machine died."""
 
@@ -194,7 +197,7 @@ def _ray(address: str) -> Iterator[Any]:
             log_to_driver=False,
             logging_level=logging.ERROR,
             runtime_env={
-                "py_modules": [str(ROOT / room) for room in ("arena", "embeddings")],
+                "py_modules": [str(ROOT / package) for package in PACKAGES],
                 "env_vars": {"HF_HUB_OFFLINE": "1", "PYTHONDONTWRITEBYTECODE": "1"},
             },
         )

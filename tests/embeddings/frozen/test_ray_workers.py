@@ -68,7 +68,7 @@ def test_ray_is_missing(monkeypatch, configs, tmp_path):
 
 def test_options_of_a_cluster_without_one(capsys):
     assert command.command(["--actors", "2"]) == 2
-    assert "go with --engine ray" in capsys.readouterr().err
+    assert capsys.readouterr().err.startswith(f"[{Code.OPTIONS_CONFLICT}]")
 
 
 @pytest.fixture
