@@ -108,11 +108,9 @@ def time_line(plan: ExtractionPlan, config: BackboneConfig, engine: str) -> str:
     """
     if not plan.samples:
         return "  time: nothing is to be read"
-    if config.source != PACKAGE and not expanded(config.source).is_dir():
-        return "  time: not measured, for the weights are not on this machine"
     on_gpu = torch.cuda.is_available()
-    if reading_memory(plan.longest, config, on_gpu=on_gpu) > _memory_here():
-        return "  time: not measured, for this machine has too little memory"
+    if reason := unmeasurable(config, reading_memory(plan.longest, config, on_gpu=on_gpu)):
+        return f"  time: not measured, for {reason}"
     seconds, answers = measured_seconds(plan, config, engine)
     tokens = int(plan.tokens.sum())
     return (
@@ -160,6 +158,18 @@ def duration(seconds: float) -> str:
     if seconds < 2 * 3600:
         return f"{seconds / 60:,.0f} min"
     return f"{seconds / 3600:,.1f} h"
+
+
+def unmeasurable(config: BackboneConfig, memory: float) -> str:
+    """Why a backbone cannot be timed here; "" where it can.
+
+    Args:
+        config: the backbone.
+        memory: bytes that it takes.
+    """
+    if config.source != PACKAGE and not expanded(config.source).is_dir():
+        return "the weights are not on this machine"
+    return "this machine has too little memory" if memory > _memory_here() else ""
 
 
 def _memory_here() -> float:

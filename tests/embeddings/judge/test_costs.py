@@ -1,5 +1,6 @@
 """What a fine-tuning is said to cost: numbers worked out by hand, and those of a real model."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -8,17 +9,22 @@ from transformers import GPT2Config
 
 from common.errors import Code
 from embeddings.backbone.config import BackboneConfig
+from embeddings.backbone.layers import LayerRange
 from embeddings.backbone.load import load_backbone, load_tokenizer
+from embeddings.backbone.shape import Shape, shape_of
+from embeddings.judge import costs
 from embeddings.judge.config import JudgeConfig
 from embeddings.judge.costs import (
-    Shape,
+    TIMED_BATTLES,
     Tokens,
     estimate_finetuning,
     gpu_memory,
     probe_memory,
-    shape_of,
+    seconds_per_token,
+    time_line,
 )
 from embeddings.judge.model import Judge
+from embeddings.judge.trainer import Trainer
 from embeddings.prompts.pairs import pack_pairs
 from tests.helpers.errors import raises
 from tests.helpers.planted import planted
@@ -106,11 +112,40 @@ def test_the_plan_says_what_it_counts(configs):
     )
     assert f"judge 1 of 2: 6 battles, {3 * 2} steps; leaves out 4" in lines
     assert f"judge 2 of 2: 4 battles, {3 * 1} steps; leaves out 6" in lines
-    assert f"weights x {3 * pairs.tokens:,} tokens" in lines
-    assert f"reading 2 x weights x {2 * pairs.tokens:,} tokens" in lines
-    assert f"lower layers once for {pairs.tokens:,}" in lines
+    assert f"training {3 * pairs.tokens:,}, reading {2 * pairs.tokens:,}, lower" in lines
+    assert f"lower layers once {pairs.tokens:,}" in lines
     # One layer of four, at rank 4.
     assert f"LoRA {4 * 1024:,} parameters" in lines
-    assert "the probe that its head starts from: 0.0 GiB on one card" in lines
+    assert "for the probe that a head starts from, 0.0 GiB" in lines
+    assert re.search(r"time on this machine: .*, training .* and reading .* \(measured", lines)
     # bfloat16 states of 64 numbers.
     assert f"{pairs.tokens:,} tokens x 128 bytes" in lines
+
+
+def test_time_is_measured_on_some_battles_and_grows_with_the_tokens(configs, monkeypatch):
+    config = configs["llama"]
+    pairs = pack_pairs(planted(40), load_tokenizer(config), 256)
+    recipe = replace(RECIPE, max_tokens=256, top_layers=1)
+    timed, run = [], Trainer.run
+    monkeypatch.setattr(
+        Trainer,
+        "run",
+        lambda self, *how: (timed.append(len(self.examples.targets)), run(self, *how)),
+    )
+    reading, learning = seconds_per_token(pairs, config, recipe)
+    assert reading > 0
+    assert learning > 0
+    assert timed == [TIMED_BATTLES + 1]
+    assert seconds_per_token(pairs, config, replace(recipe, epochs=0))[1] == 0
+    assert len(timed) == 1
+
+
+def test_time_of_a_model_that_is_not_here_is_not_measured(configs, monkeypatch):
+    pairs = pack_pairs(planted(4), load_tokenizer(configs["llama"]), 256)
+    config = replace(CONFIG, source="owner/model")
+    monkeypatch.setattr(costs, "seconds_per_token", None)
+    layers = LayerRange.of((1.0,), 0, 4)
+    line = time_line(Tokens(1, 1, 1, 0), pairs, layers, config, RECIPE, 1e9)
+    assert "not measured, for the weights are not on this machine" in line
+    here = time_line(Tokens(1, 1, 1, 0), pairs, layers, configs["llama"], RECIPE, 1e18)
+    assert "not measured, for this machine has too little memory" in here
