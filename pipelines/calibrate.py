@@ -9,23 +9,23 @@ FILE (CSV, parquet or JSONL) has the column id, three probabilities and a label:
                   or prob_a, prob_b, prob_tie; or p_a, p_b, p_tie; or a, b, tie
   label           label, winner_model or winner: 0 / 1 / 2, or a / b / tie; or the columns
                   winner_model_a, winner_model_b, winner_tie with a single 1, where the
-                  probabilities have another name; blank or -1 where it is not known
-  group, prompt   either may be there: rows of one group, or of one prompt, share a fold
+                  probabilities have another name; blank or -1 where it is unknown
+  group, prompt   optional: rows of one group, or of one prompt, share a fold
 
-A row without a label is calibrated and not fitted on: append test rows to the out-of-fold rows of
+Rows without a label are calibrated, and not fitted on: append test rows to the out-of-fold rows of
 their model. The probabilities must come from models that did not see the labels.
 
 Each method is fitted on nine of ten folds and scored on the tenth; folds are a hash of group,
-prompt or id. From the simplest on, one is kept if it gains over the one kept before more than 1e-4,
-1.645 standard errors, and 3 nats over all rows; if none does, the probabilities are written as they
-came (a sum off by up to .02 is corrected). Every row is written, in order: id, winner_model_a,
-winner_model_b, winner_tie, by one calibrator fitted on all labelled rows; what it is worth on
-unseen rows is what is printed, with its parameters: softmax(d / 2, -d / 2, t) of
-d = side (log A - log B) + lean and t = tie log TIE - both (log A + log B) / 2 + bias. A temperature
-T is side = tie = both = 1 / T.
+prompt or id. From the simplest method on, a later one replaces the best so far where its gain
+exceeds 1e-4, 1.645 standard errors, and 3 nats over all rows. If none does, the probabilities stay
+as they are (a sum that is off by up to .02 is corrected). The kept method is fitted on all labelled
+rows, and every row is written, in order: id, winner_model_a, winner_model_b, winner_tie. The
+figures printed are those on rows that a fit did not see. The coefficients printed are those of
+softmax(d / 2, -d / 2, t) with d = side (log A - log B) + lean and
+t = tie log TIE - both (log A + log B) / 2 + bias; a temperature T is side = tie = both = 1 / T.
 
-All methods treat A and B alike, so that a forecast that keeps the swap symmetry goes on to.
---asymmetric adds one that does not, for forecasts that favour the answer shown first.
+All methods treat A and B alike, so a forecast with the swap symmetry keeps it. --asymmetric adds
+one that does not, for forecasts that favour the answer shown first.
 """
 
 from __future__ import annotations
