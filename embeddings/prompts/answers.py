@@ -13,7 +13,7 @@ import pandas as pd
 
 from arena.schema import Turns
 from embeddings.backbone.config import BackboneConfig
-from embeddings.prompts.chat_template import Encoder, conversation_template
+from embeddings.prompts.chat_template import conversation_template, encoder_of
 from embeddings.prompts.truncation import PROMPT, Packer
 
 
@@ -95,7 +95,7 @@ def pack_battles(
         UserError: max_tokens is too small.
         CancelledError: it was stopped.
     """
-    encoder = Encoder(tokenizer)
+    encoder = encoder_of(tokenizer)
     template = conversation_template(encoder)
     special = [i for i in template.closing if i in tokenizer.all_special_ids]
     end_token = [*special, *template.closing, 0][0]

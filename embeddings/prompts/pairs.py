@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from arena.schema import Turns
-from embeddings.prompts.chat_template import Encoder, comparison_template
+from embeddings.prompts.chat_template import comparison_template, encoder_of
 from embeddings.prompts.truncation import Packed, Packer
 
 
@@ -105,7 +105,7 @@ def pack_pairs(battles: pd.DataFrame, tokenizer: Any, max_tokens: int) -> Pairs:
     Raises:
         UserError: max_tokens is too small for the template.
     """
-    encoder = Encoder(tokenizer)
+    encoder = encoder_of(tokenizer)
     return pack_with(Packer(encoder, comparison_template(encoder)), battles, max_tokens)
 
 

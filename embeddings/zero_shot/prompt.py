@@ -18,10 +18,10 @@ from common.errors import Code, UserError
 from embeddings.prompts.chat_template import (
     PAIR_HEADERS,
     PLAIN_HEADERS,
-    Encoder,
     Template,
     comparison_template,
     conversation_template,
+    encoder_of,
     without_surrogates,
 )
 from embeddings.prompts.truncation import Packer
@@ -54,7 +54,7 @@ def token_packer(tokenizer: Any) -> Packer:
     Raises:
         UserError: the tokenizer has no ``tokenizer.json``.
     """
-    encoder = Encoder(tokenizer)
+    encoder = encoder_of(tokenizer)
     pair, chat = comparison_template(encoder), conversation_template(encoder)
     template = replace(
         pair,

@@ -15,6 +15,7 @@ from embeddings.frozen import answer_reader
 from embeddings.frozen.language_model import LanguageModel
 from embeddings.frozen.likelihood import Likelihood, language_model_of
 from embeddings.frozen.states import HiddenStates
+from embeddings.prompts import chat_template
 from tests.helpers.errors import raises
 from tests.helpers.extracted import BATTLES, FEW, extract_all
 from tests.helpers.tiny import save_tiny_model
@@ -101,6 +102,15 @@ def test_the_model_is_loaded_for_the_first_answer_and_kept(config, monkeypatch):
     model.read(FEW[:1])
     model.read(FEW)
     assert loads == [config]
+
+
+def test_a_tokenizer_is_copied_once(config, monkeypatch):
+    model, copies, clone = LanguageModel(config), [], chat_template._clone
+    monkeypatch.setattr(chat_template, "_clone", lambda b: copies.append(b) or clone(b))
+    model.read(FEW[:1])
+    model.read(FEW)
+    # One for the structure and one for the texts.
+    assert len(copies) == 2
 
 
 def test_no_battles_give_no_rows(config):
