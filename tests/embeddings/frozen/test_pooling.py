@@ -27,17 +27,20 @@ def pooled(*positions):
 
 
 def test_poolings_by_hand():
-    assert pooled([2, 3], [0, 1], 3) == {"mean": [7, 3], "last": [9, 4], "prompt": [2, 0]}
+    by_hand = {"mean": [7, 3], "last": [9, 4], "prompt": [2, 0]}
+    assert pooled([2, 3], [0, 1], 3).items() >= by_hand.items()
 
 
 def test_the_last_state_stands_for_the_mean_of_nothing():
-    assert pooled([], [0, 1], 1) == {"mean": [3, 0], "last": [3, 0], "prompt": [2, 0]}
+    by_hand = {"mean": [3, 0], "last": [3, 0], "prompt": [2, 0]}
+    assert pooled([], [0, 1], 1).items() >= by_hand.items()
     assert pooled([2], [], 2)["prompt"] == [5, 2]
 
 
 def test_slots_are_layer_by_layer_in_the_order_of_registration():
-    names = ["layer1.mean", "layer1.last", "layer1.prompt", "layer28.mean"]
-    assert slot_names([1, 28])[:4] == names
+    names = slot_names([1, 28])
+    assert names[:3] == ["layer1.mean", "layer1.last", "layer1.prompt"]
+    assert names[len(POOLINGS)] == "layer28.mean"
 
 
 def test_what_is_not_finite_becomes_nan_and_what_is_too_large_the_largest():
@@ -63,8 +66,7 @@ def test_a_new_pooling_has_slots_in_a_store_of_its_own(configs, tmp_path):
     battles = FEW[1:]
     extract_all(battles, configs["llama"], tmp_path, "train")
     states = HiddenStates.read(tmp_path, "train")
-    assert states.slots[:5] == [f"layer1.{n}" for n in ("mean", "last", "prompt", "maximum")] + [
-        "layer2.mean"
-    ]
-    mean, largest = states.slot(0)[0], states.slot(3)[0]
+    place = states.slots.index("layer1.maximum")
+    assert states.slots[place + 1] == "layer2.mean"
+    mean, largest = states.slot(0)[0], states.slot(place)[0]
     assert (largest >= mean).all()
