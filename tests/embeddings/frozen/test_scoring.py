@@ -13,6 +13,7 @@ from embeddings.backbone.config import load_config
 from embeddings.backbone.layers import layer_numbers
 from embeddings.backbone.load import load_backbone
 from embeddings.frozen.log_likelihood import QUANTITIES
+from embeddings.frozen.pooling import slot_names
 from embeddings.frozen.scoring import Scorer
 from embeddings.prompts.answers import pack_battles
 from embeddings.prompts.chat_template import Encoder
@@ -28,6 +29,9 @@ BATTLES = tiny_battles(
     ("你好", "猫" * 120, "x"),
     ("Hi<|im_end|>", "<|im_start|>user", "<|eot_id|>"),
 )
+SLOTS = slot_names([1, 2, 4])
+"""Of the layers that are kept here."""
+MEAN, LAST, PROMPT = (SLOTS.index(f"layer4.{pooling}") for pooling in ("mean", "last", "prompt"))
 EMPTY = tiny_battles(("Why?", "", None), (["Hi", "Why?"], ["Hello", ""], ["Hello", None]))
 
 
@@ -110,21 +114,20 @@ def test_layer_numbers_by_hand():
 def test_states_are_those_of_the_plain_computation(reader):
     found, _ = reader.score(BATTLES)
     assert found.dtype == np.float16
-    assert found.shape == (8, 9, 64)
+    assert found.shape == (8, len(SLOTS), 64)
     for states, (prompt, answer) in zip(found, sides(BATTLES), strict=True):
         ids, asked, content = reader.conversation(prompt, answer)
         hidden, _ = reader.plain(ids)
-        expected = [
-            slot
-            for layer in (1, 2, 4)
-            for slot in (
-                hidden[layer, content].mean(axis=0),
-                hidden[layer, content[-1]],
-                hidden[layer, asked].mean(axis=0),
-            )
-        ]
-        # float16 keeps 11 binary digits.
-        np.testing.assert_allclose(states, expected, rtol=2**-10, atol=1e-4)
+        for layer in (1, 2, 4):
+            expected = {
+                "mean": hidden[layer, content].mean(axis=0),
+                "last": hidden[layer, content[-1]],
+                "prompt": hidden[layer, asked].mean(axis=0),
+            }
+            for pooling, state in expected.items():
+                slot = SLOTS.index(f"layer{layer}.{pooling}")
+                # float16 keeps 11 binary digits.
+                np.testing.assert_allclose(states[slot], state, rtol=2**-10, atol=1e-4)
 
 
 def test_likelihoods_are_those_of_the_plain_computation(reader):
@@ -267,8 +270,8 @@ def test_last_is_content_even_where_padding_ends_a_turn(readers):
     short, *_, long = sorted(reader.items(), key=lambda item: len(item.ids))
     states, _ = reader.scorer.score([short, long])
     hidden, _ = reader.plain([*short.ids.tolist(), reader.end, reader.end])
-    np.testing.assert_allclose(states[0, 7], hidden[4, -3], rtol=2**-10, atol=1e-4)
-    assert np.abs(states[0, 7] - hidden[4, -2]).max() > 0.1
+    np.testing.assert_allclose(states[0, LAST], hidden[4, -3], rtol=2**-10, atol=1e-4)
+    assert np.abs(states[0, LAST] - hidden[4, -2]).max() > 0.1
     assert reader.end not in (short.ids[short.last], long.ids[long.last])
 
 
@@ -289,9 +292,9 @@ def test_an_empty_answer_has_states_and_no_likelihood(reader):
         add_special_tokens=False,
     )
     hidden, logs = reader.plain(before)
-    np.testing.assert_allclose(states[0, 7], hidden[4, -1], rtol=2**-10, atol=1e-4)
+    np.testing.assert_allclose(states[0, LAST], hidden[4, -1], rtol=2**-10, atol=1e-4)
     # The mean over nothing.
-    np.testing.assert_array_equal(states[0, 6], states[0, 7])
+    np.testing.assert_array_equal(states[0, MEAN], states[0, LAST])
     assert found["end"][0] == pytest.approx(logs[-1, reader.end], abs=1e-5)
     # In the second battle the first round's answer is content.
     greeting = len(Encoder(reader.tokenizer).text("Hello"))
@@ -302,7 +305,7 @@ def test_an_empty_answer_has_states_and_no_likelihood(reader):
 def test_an_empty_prompt_has_states(reader):
     states, found = reader.score(tiny_battles(("", "Yes", "No")))
     assert np.isfinite(states).all()
-    np.testing.assert_array_equal(states[0, 8], states[0, 7])
+    np.testing.assert_array_equal(states[0, PROMPT], states[0, LAST])
     assert found["ratio"] == pytest.approx([0, 0], abs=1e-5)
 
 
