@@ -23,17 +23,18 @@ Interval = list[float]
 """Low and high."""
 
 
-def resample(G: int, draws: int = DRAWS, seed: int = SEED) -> Iterator[np.ndarray]:
-    """How often each draw holds each of ``G`` groups, in blocks of draws; float64 (block, G).
+def resample(n_groups: int, draws: int = DRAWS) -> Iterator[np.ndarray]:
+    """How often each draw holds each group, in blocks of draws; float64 (block, n_groups).
 
-    A draw is of ``G`` groups with replacement.
+    A draw is of ``n_groups`` groups with replacement.
     """
-    rng = np.random.default_rng(seed)
-    block = max(1, AT_ONCE // G)
+    rng = np.random.default_rng(SEED)
+    block = max(1, AT_ONCE // n_groups)
     for start in range(0, draws, block):
         size = min(block, draws - start)
-        drawn = rng.integers(0, G, (size, G)) + G * np.arange(size)[:, None]
-        yield np.bincount(drawn.ravel(), minlength=size * G).reshape(size, G).astype(np.float64)
+        drawn = rng.integers(0, n_groups, (size, n_groups)) + n_groups * np.arange(size)[:, None]
+        counts = np.bincount(drawn.ravel(), minlength=size * n_groups)
+        yield counts.reshape(size, n_groups).astype(np.float64)
 
 
 def resampled_means(values: np.ndarray, groups: np.ndarray, draws: int = DRAWS) -> np.ndarray:
