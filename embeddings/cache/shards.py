@@ -1,4 +1,4 @@
-"""The store: items by content address, in shards that are each whole or not there.
+"""A store of items by content address, in shards, each of which is whole or absent.
 
 A shard is a safetensors file of ``keys`` (uint8, n x 32) and arrays whose row i belongs to item i.
 Where items have different lengths the arrays are ``values`` (the rows of all items, one after the
@@ -6,7 +6,7 @@ other) and ``ends`` (int64, n: where each item's rows end). A shard's name is th
 and it carries the checksum of its arrays (``embeddings.cache.tensor_files``).
 
 Shards are read through memory maps, so a store may be far larger than memory. A process checks the
-hash of a shard before it first takes a value from it. One process at a time writes a store; any
+hash of a shard before it first reads a value of it. One process at a time writes a store; any
 number may read it.
 """
 
@@ -54,7 +54,7 @@ K = TypeVar("K", bound=Keyed)
 
 Identity = tuple[Path, int, int, int]
 _checked: set[Identity] = set()
-"""Shards whose hash this process has seen to fit."""
+"""Shards whose checksum this process has compared."""
 
 
 def settings_hash(settings: Mapping[str, object]) -> str:

@@ -1,4 +1,4 @@
-"""Battles by chunks, so that the tokens of all of them need not fit into memory."""
+"""Battles in chunks, so that the tokens of all of them need not fit into memory."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from common.parquet import GROUP
 
 CHUNK = 2 * GROUP
 """Battles that are packed and read together, of LMSYS some 300 MB of tokens. Another number makes
-other shards, and shards that a run has stay good."""
+other shards; those that a run has remain valid."""
 
 T = TypeVar("T")
 
 
 def in_chunks(parts: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-    """Battles by ``CHUNK``, however they come; one empty chunk where there are none.
+    """Battles in chunks of ``CHUNK``, whatever the parts; one empty chunk where there are none.
 
     Args:
         parts: successive rows of the canonical table; any part may be empty.
@@ -42,7 +42,7 @@ def in_chunks(parts: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
 
 
 def _taken(held: list[pd.DataFrame]) -> pd.DataFrame:
-    """The parts as one table; the list is empty afterwards, so that nobody else holds the texts."""
+    """The parts as one table; the list is emptied, so that no other reference holds the texts."""
     whole = pd.concat(held) if len(held) > 1 else held[0]
     held.clear()
     return whole
@@ -52,9 +52,9 @@ def _taken(held: list[pd.DataFrame]) -> pd.DataFrame:
 def packed_ahead(
     parts: Iterable[pd.DataFrame], pack: Callable[[Event, pd.DataFrame], T]
 ) -> Iterator[Iterator[T]]:
-    """Chunks, each packed by a thread while the one before it is used: two are held at most.
+    """Chunks, each packed by a thread while the one before it is used; at most two are in memory.
 
-    What packing a chunk raises is raised where the chunk is asked for.
+    An exception in packing is raised where the chunk is taken from the iterator.
 
     Args:
         parts: as ``in_chunks`` takes them.
@@ -62,12 +62,12 @@ def packed_ahead(
     """
     stop = Event()
     # A map holds no chunk's texts while it waits.
-    plans = map(partial(pack, stop), in_chunks(parts))
+    chunks = map(partial(pack, stop), in_chunks(parts))
 
     def successive() -> Iterator[T]:
-        coming = pool.submit(next, plans, None)
-        while (packed := coming.result()) is not None:
-            coming = pool.submit(next, plans, None)
+        following = pool.submit(next, chunks, None)
+        while (packed := following.result()) is not None:
+            following = pool.submit(next, chunks, None)
             yield packed
 
     with ThreadPoolExecutor(1) as pool:

@@ -79,7 +79,7 @@ def extract(
     with chunks.packed_ahead(parts, pack) as packed_chunks:
         store = ShardWriter(folder / "hidden" / source, settings)
         for chunk in packed_chunks:
-            missing = store.missing(chunk.items)
+            missing = store.missing(chunk.answers)
             _announce(split, chunk, missing, done, rows)
             if missing:
                 model.read_into(store, missing, chunk)
@@ -109,7 +109,7 @@ def _announce(
     several = done or rows > chunks.CHUNK
     which = f"battles {done + 1:,}-{done + len(chunk.ids):,} of {rows:,}: " if several else ""
     print(
-        f"{split}: {which}{len(chunk.items):,} distinct answers, {len(missing):,} to read, "
+        f"{split}: {which}{len(chunk.answers):,} distinct answers, {len(missing):,} to read, "
         f"{sum(answer.tokens for answer in missing):,} tokens",
         flush=True,
     )

@@ -91,7 +91,7 @@ class LanguageModel:
         slots = self._settings["slots"]
         with self._lock:
             chunk = pack_battles(battles, self.config, self._tokenizer, self.source)
-            missing = self._recall(self._memory.missing(chunk.items))
+            missing = self._recall(self._memory.missing(chunk.answers))
             if missing:
                 self._read_into(self._memory, missing, chunk)
             a, b = (self._numbers(keys) for keys in (chunk.key_a, chunk.key_b))

@@ -1,4 +1,4 @@
-"""What an extraction will read, packed and counted before any of it is read."""
+"""What an extraction will read, counted before any of it is read."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ EDGES = (0, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
 
 @dataclass
 class ExtractionPlan:
-    """What reading successive chunks of battles comes to.
+    """What an extraction of successive chunks of battles will read.
 
     Attributes:
         note: what a person should know about the counts; may be empty.
@@ -62,21 +62,20 @@ class ExtractionPlan:
         self.turns.update(chunk.turns.tolist())
         self.truncated += int((chunk.cut.sum(axis=1) > 0).sum())
         self.cut += chunk.cut.sum(axis=0)
-        new = [item for item in chunk.items if item.key[:16] not in self.seen]
-        self.seen.update(item.key[:16] for item in new)
-        lengths = np.array([len(item.ids) for item in new], dtype=np.int64)
+        new = [answer for answer in chunk.answers if answer.key[:16] not in self.seen]
+        self.seen.update(answer.key[:16] for answer in new)
+        lengths = np.array([len(answer.ids) for answer in new], dtype=np.int64)
         self.lengths += np.histogram(lengths, bins=[*EDGES, np.inf])[0]
-        for item, length in zip(
-            new, np.searchsorted(EDGES, lengths, side="right") - 1, strict=True
-        ):
-            self.tokens_by_length[length] += item.tokens
-            samples = self.samples.setdefault(int(length), [])
+        positions = np.searchsorted(EDGES, lengths, side="right") - 1
+        for answer, position in zip(new, positions.tolist(), strict=True):
+            self.tokens_by_length[position] += answer.tokens
+            samples = self.samples.setdefault(position, [])
             if len(samples) < SAMPLES:
-                samples.append(item)
+                samples.append(answer)
         self.end_token, self.shared_prefix = chunk.end_token, chunk.shared_prefix
         self.longest = int(lengths.max(initial=self.longest))
         conditional = lengths.sum() - len(chunk.shared_prefix) * len(new)
-        self.tokens += (conditional, sum(item.tokens for item in new) - conditional)
+        self.tokens += (conditional, sum(answer.tokens for answer in new) - conditional)
 
     def lines(self) -> list[str]:
         """The counts for people."""

@@ -1,8 +1,8 @@
 """Reading with many machines: Ray's actors hold the model; one process writes the store.
 
-A shard's items travel to an actor that is free, its numbers come back, and the process that began
-it all adds them to the store. A shard is named by its items and written whole, so the order in
-which actors answer changes no byte, and what is killed goes on as without Ray.
+A shard's answers are sent to a free actor, its numbers come back, and the driver adds them to the
+store. A shard is named by its answers and written whole, so the order in which actors finish
+changes no byte, and a killed command resumes as it does without Ray.
 
 Ray's own processes talk to each other by pickle, and trust whoever has the cluster's token, which
 travels in clear: keep a cluster in a network of its own. No file of a run is read that way.
@@ -40,14 +40,14 @@ PACKAGES = ("common", "arena", "embeddings")
 """Our code that the workers need."""
 
 RETRIES = 3
-"""Times that an actor is started again, and a shard read again, where a process or machine died."""
+"""Restarts of an actor, and further attempts at a shard, after a process or machine died."""
 
 Shard = tuple[list[bytes], dict[str, np.ndarray]]
 
 
 @dataclass(frozen=True)
 class Task:
-    """What an actor needs beside the items."""
+    """What an actor needs besides the answers."""
 
     config: BackboneConfig
     model: str
@@ -60,7 +60,7 @@ class Reader:
     """An actor: one model, which reads shard after shard on its share of a machine."""
 
     def __init__(self, task: Task) -> None:
-        """Load the model; ``trouble`` tells what goes wrong."""
+        """Load the model; ``trouble`` says what went wrong."""
         self._trouble: UserError | None = None
         try:
             if fingerprint(model_folder(task.config)) != task.model:
@@ -77,15 +77,15 @@ class Reader:
         """Why it cannot read; None where it can."""
         return self._trouble
 
-    def read(self, items: Sequence[PackedAnswer]) -> Shard:
+    def read(self, answers: Sequence[PackedAnswer]) -> Shard:
         """Read one shard: the keys and arrays that ``ShardWriter.add`` takes."""
-        ((_, numbers),) = read_shards(items, self._reader.read, self._reader.budget)
+        ((_, numbers),) = read_shards(answers, self._reader.read, self._reader.budget)
         arrays = {name: array.numpy() for name, array in answer_arrays(numbers).items()}
-        return [item.key for item in items], arrays
+        return [answer.key for answer in answers], arrays
 
 
 class RayWorkers:
-    """Reading with actors, which are started for the first item and kept until the context ends."""
+    """Actors that read; they start with the first answer and stop when the context ends."""
 
     engine = TORCH
 

@@ -58,7 +58,7 @@ class PackedBattles:
     Attributes:
         ids: battle ids, n.
         key_a, key_b: content address of each battle's answers, 32 bytes, n each.
-        items: the distinct answers (with their conversations), longest first, then by key.
+        answers: the distinct answers (with their conversations), longest first, then by key.
         end_token: the token that ends a turn.
         shared_prefix: tokens with which every sequence begins, int32; they are read once for all.
         turns: rounds of each battle, int (n,).
@@ -68,7 +68,7 @@ class PackedBattles:
     ids: list[str]
     key_a: list[bytes]
     key_b: list[bytes]
-    items: list[PackedAnswer]
+    answers: list[PackedAnswer]
     end_token: int
     shared_prefix: np.ndarray
     turns: np.ndarray
@@ -103,7 +103,7 @@ def pack_battles(
     packer = Packer(encoder, replace(template, closing=()))
     shared_prefix = np.array(template.opening, dtype=np.int32)
     empty_prompt = np.array(template.opening + template.before_answers[0], dtype=np.int32)
-    items: dict[bytes, PackedAnswer] = {}
+    answers: dict[bytes, PackedAnswer] = {}
     cut: list[tuple[int, int]] = []
 
     def add(prompt: Turns, answer: Turns) -> bytes:
@@ -124,7 +124,7 @@ def pack_battles(
             h.update(f"{len(array)};".encode() + array.tobytes())
         key = h.digest()
         passes = [sequence for sequence in (packed.ids, unconditional) if len(sequence)]
-        items[key] = PackedAnswer(
+        answers[key] = PackedAnswer(
             key,
             packed.ids,
             content,
@@ -148,7 +148,7 @@ def pack_battles(
         ids=battles["id"].tolist(),
         key_a=[a for a, _ in keys],
         key_b=[b for _, b in keys],
-        items=sorted(items.values(), key=lambda item: (-len(item.ids), item.key)),
+        answers=sorted(answers.values(), key=lambda answer: (-len(answer.ids), answer.key)),
         end_token=end_token,
         shared_prefix=shared_prefix,
         turns=np.array([len(turns) for turns in battles["prompt"]], dtype=np.int64),

@@ -48,7 +48,7 @@ def states(config):
     """The backbone, the states of all answers, and the same less their mean."""
     backbone = load_backbone(config)
     packed = pack_battles(BATTLES, config, backbone.tokenizer, "")
-    items = sorted(packed.items, key=lambda item: item.key)
+    items = sorted(packed.answers, key=lambda item: item.key)
     scorer = Scorer(backbone, packed.end_token, packed.shared_prefix)
     found = scorer.score(items)[0].astype(np.float64)
     return backbone, found, found - found.mean(axis=0)

@@ -41,7 +41,7 @@ def scored(config, name, battles=BATTLES):
     backbone = load_backbone(config)
     packed = pack_battles(battles, config, backbone.tokenizer, "")
     scorer = Scorer(backbone, packed.end_token, packed.shared_prefix, name)
-    found = [scorer.score([item]) for item in packed.items]
+    found = [scorer.score([item]) for item in packed.answers]
     states, values = (np.concatenate(x).astype(np.float64) for x in zip(*found, strict=True))
     return states, values
 

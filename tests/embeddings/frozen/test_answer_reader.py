@@ -50,7 +50,7 @@ def test_both_splits_are_read_by_one_model(calm, tmp_path, config, monkeypatch):
 
 
 def test_a_budget_that_was_lowered_stays_so_in_the_next_chunk(config, monkeypatch):
-    items = pack_battles(FEW, config, load_tokenizer(config), "").items
+    items = pack_battles(FEW, config, load_tokenizer(config), "").answers
     length = max(item.length for item in items)
     reading = reader.AnswerReader(config, 0, np.empty(0, dtype=np.int32))
     reading.budget.tokens = 2 * length

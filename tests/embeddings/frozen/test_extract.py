@@ -61,7 +61,7 @@ def test_rows_are_those_of_the_scorer(calm, config):
     names = ["mean", "last", "prompt"]
     assert found.slots == [f"layer{n}.{name}" for n in (1, 2, 3, 4) for name in names]
     packed = pack_battles(BATTLES, config, backbone.tokenizer, "")
-    by_key = {item.key: item for item in packed.items}
+    by_key = {item.key: item for item in packed.answers}
     scorer = Scorer(backbone, packed.end_token, packed.shared_prefix)
     for row in (0, 1, 9):
         for side, keys in zip(stored, (packed.key_a, packed.key_b), strict=True):

@@ -44,17 +44,17 @@ def key(prompt, answer, config=CONFIG, settings=""):
 
 def test_an_answer_is_read_once_however_often_it_is_there():
     found = packed(tiny_battles(("Why?", "Yes", "Yes"), ("Why?", "No", "Yes"), ("Who?", "Yes", "")))
-    assert len(found.items) == 4
+    assert len(found.answers) == 4
     assert found.key_a[0] == found.key_b[0] == found.key_b[1]
     assert len({found.key_a[0], found.key_a[1], found.key_a[2], found.key_b[2]}) == 4
-    assert {item.key for item in found.items} == {*found.key_a, *found.key_b}
+    assert {item.key for item in found.answers} == {*found.key_a, *found.key_b}
     assert found.cut.shape == (6, 2)
 
 
 def test_a_swap_exchanges_the_keys_and_nothing_else():
     found, swapped = packed(BATTLES), packed(swap_battles(BATTLES))
     assert (swapped.key_a, swapped.key_b) == (found.key_b, found.key_a)
-    assert [item.key for item in swapped.items] == [item.key for item in found.items]
+    assert [item.key for item in swapped.answers] == [item.key for item in found.answers]
     assert swapped.ids == found.ids == ["0", "1", "2"]
 
 
@@ -97,12 +97,12 @@ def test_keys_are_the_same_where_the_texts_are(prompt, other_prompt, answer, oth
 
 def test_the_longest_comes_first():
     found = packed(BATTLES)
-    lengths = [len(item.ids) for item in found.items]
+    lengths = [len(item.ids) for item in found.answers]
     assert lengths == sorted(lengths, reverse=True)
-    assert len(found.items[0].ids) == 200
+    assert len(found.answers[0].ids) == 200
     ties = packed(tiny_battles(*[(f"{i}", "a", "b") for i in range(9)]))
-    assert len({len(item.ids) for item in ties.items}) == 1
-    assert [i.key for i in ties.items] == sorted(i.key for i in ties.items)
+    assert len({len(item.ids) for item in ties.answers}) == 1
+    assert [i.key for i in ties.answers] == sorted(i.key for i in ties.answers)
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_the_end_token_is_what_the_template_ends_a_turn_with(architecture, end):
 
 def test_an_item_ends_with_its_answer():
     found = packed(tiny_battles((["Hi", "Why?"], ["Hello", "Because."], ["Hello", "No"])))
-    (item,) = (item for item in found.items if item.key == found.key_a[0])
+    (item,) = (item for item in found.answers if item.key == found.key_a[0])
     assert TOKENIZER.decode(item.ids[item.content]) == "HelloBecause."
     assert TOKENIZER.decode(item.ids[item.prompt]) == "HiWhy?"
     assert item.last == item.content[-1] == len(item.ids) - 1
@@ -137,20 +137,20 @@ def test_an_item_ends_with_its_answer():
 def test_the_unconditional_pass_is_the_beginning_of_the_last_turn():
     battles = tiny_battles(("Why?", "The cat runs because the dog is green.", ""))
     few = packed(battles, replace(CONFIG, unconditional_tokens=3))
-    (item,) = (item for item in few.items if item.key == few.key_a[0])
+    (item,) = (item for item in few.answers if item.key == few.key_a[0])
     assert item.unconditional_length == 3
     assert item.unconditional[-3:].tolist() == item.ids[item.unconditional_start :][:3].tolist()
-    (empty,) = (item for item in few.items if item.key == few.key_b[0])
+    (empty,) = (item for item in few.answers if item.key == few.key_b[0])
     assert (empty.unconditional_length, len(empty.unconditional)) == (0, 0)
     none = packed(battles, replace(CONFIG, unconditional_tokens=0))
-    assert [len(item.unconditional) for item in none.items] == [0, 0]
+    assert [len(item.unconditional) for item in none.answers] == [0, 0]
     assert counted(none).tokens[1] == 0
 
 
 def test_the_unconditional_pass_stops_at_an_ellipsis():
     config = replace(CONFIG, unconditional_tokens=190)
     found = packed(tiny_battles(("Why?", "one two three " * 200, "")), config)
-    item = found.items[0]
+    item = found.answers[0]
     head = item.content[: item.unconditional_length]
     assert 0 < item.unconditional_length < len(item.content)
     assert np.array_equal(head, np.arange(head[0], head[0] + item.unconditional_length))
@@ -163,13 +163,15 @@ def test_lines_say_what_will_be_read():
     assert "battles 3, answers 6, distinct in their conversation 6" in lines
     assert "turns: 1: 2, 2: 1" in lines
     assert "truncated 1 of 6 (16.7%), tokens cut: prompts 0, answers" in lines
-    lengths = [len(item.ids) for item in found.items]
+    lengths = [len(item.ids) for item in found.answers]
     histogram = re.search(r"template included\): (.*)", lines).group(1)
     for low, high in ((0, 63), (64, 127), (128, 255)):
         n = sum(low <= length <= high for length in lengths)
         assert (f"{low}-{high}: {n}" in histogram) == (n > 0)
     opening = len(found.shared_prefix)
-    bare = sum(len(item.unconditional) - opening for item in found.items if len(item.unconditional))
+    bare = sum(
+        len(item.unconditional) - opening for item in found.answers if len(item.unconditional)
+    )
     total = sum(lengths) - opening * len(lengths)
     assert f"tokens to read {total + bare:,}: {total:,} with the prompt, {bare:,} without" in lines
 
@@ -181,7 +183,7 @@ def test_a_very_long_sequence_is_counted():
 
 def test_a_table_without_battles_has_a_plan():
     found = packed(BATTLES[:0])
-    assert (found.ids, found.items) == ([], [])
+    assert (found.ids, found.answers) == ([], [])
     counts = counted(found)
     assert counts.tokens.tolist() == [0, 0]
     assert "battles 0, answers 0" in "\n".join(counts.lines())

@@ -49,7 +49,7 @@ class Reader:
     def items(self, battles=BATTLES):
         """The items of all A, then of all B."""
         found = pack_battles(battles, self.config, self.tokenizer, "")
-        by_key = {item.key: item for item in found.items}
+        by_key = {item.key: item for item in found.answers}
         return [by_key[key] for key in found.key_a + found.key_b]
 
     def score(self, battles):
