@@ -1,4 +1,4 @@
-"""Depths of a decoder: which layers a judge has, and the states that stand between them.
+"""Layers of a decoder: which of them are used, and the hidden states between them.
 
 A depth is a number of layers: 0 is the decoder's input, the number of its layers its output.
 """
@@ -68,7 +68,7 @@ class LayerRange:
         return cls(begin, end, tuple(reads))
 
     def cut(self, backbone: Backbone) -> None:
-        """Leave a backbone no other layers; what it gives is normalised only by a whole one."""
+        """Drop a backbone's other layers; without the last one, its output is not normalised."""
         whole = len(backbone.decoder.layers)
         keep(backbone.decoder, slice(self.begin, self.end))
         if self.end < whole:
@@ -96,7 +96,7 @@ def first_pass(decoder: Any, device: torch.device) -> None:
 
 
 class HiddenStateHooks:
-    """States between the layers of a decoder, of each thread's own last pass."""
+    """Hidden states between the layers of a decoder, of each thread's own pass."""
 
     def __init__(self, decoder: Any, depths: Sequence[int]) -> None:
         """Watch the outputs at ``depths``, each above 0 and below the number of layers."""
@@ -106,9 +106,9 @@ class HiddenStateHooks:
             decoder.layers[depth - 1].register_forward_hook(self._keep(depth))
 
     def during(self, run: Callable[[], Output]) -> tuple[Output, dict[int, torch.Tensor]]:
-        """What ``run`` gives, and the states (n, tokens, d) by depth of the pass that it makes.
+        """The result of ``run``, and the states (n, tokens, d) of its pass by depth.
 
-        Nothing of them is kept, of a pass for which memory did not suffice neither.
+        No state is kept afterwards, not even of a pass that ran out of memory.
         """
         try:
             output = run()

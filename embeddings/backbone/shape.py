@@ -1,4 +1,4 @@
-"""The sizes of a backbone that its costs depend on, known before its weights are loaded."""
+"""Sizes of a backbone on which its costs depend, known before its weights are loaded."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from embeddings.backbone.load import model_folder, safetensors_header
 
 @dataclass(frozen=True)
 class Shape:
-    """The sizes of a backbone that its costs depend on."""
+    """Sizes of a backbone on which its costs depend."""
 
     layers: int
     width: int
@@ -38,7 +38,7 @@ def shape_of(config: BackboneConfig) -> Shape:
     """Sizes from the model's own configuration, else guessed from its number of parameters.
 
     Raises:
-        UserError: there is neither.
+        UserError: neither is known.
     """
     try:
         folder = model_folder(config, weights=False)
@@ -61,7 +61,7 @@ def shape_of(config: BackboneConfig) -> Shape:
 
 
 def _from_config(c: PretrainedConfig) -> Shape:
-    """Sizes as a configuration has them; AttributeError where it has not."""
+    """Sizes from a configuration; AttributeError where it lacks one."""
     head = getattr(c, "head_dim", None) or c.hidden_size // c.num_attention_heads
     queries = c.num_attention_heads * head
     keys = (getattr(c, "num_key_value_heads", None) or c.num_attention_heads) * head

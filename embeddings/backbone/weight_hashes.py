@@ -1,4 +1,4 @@
-"""Hashes of large files, remembered: weights take long to read, and seldom change."""
+"""Remembered hashes of large files: weights take long to read, and seldom change."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from common.files import read_json, write_json
 from embeddings.backbone.builtin_model import cache_folder
 
 REMEMBERED = 2**26
-"""Bytes from which on a hash is remembered; less is hashed at once."""
+"""Size in bytes from which a hash is remembered; smaller files are hashed each time."""
 
 SLOW = 2**30
-"""Bytes from which on people are told what takes so long."""
+"""Size in bytes from which hashing is announced, for it takes long."""
 
 _known: dict[str, Any] = {}
-"""What this process hashed, whether it could be written down or not."""
+"""Hashes of this process, whether or not they could be written to the cache."""
 
 
 def content_hash(path: Path) -> str:
     """SHA-256 of a file as 64 hex digits.
 
-    That of a large file is kept in ``hashes.json`` of the cache (``TIEBREAK_CACHE``), and holds for
-    as long as the file keeps its place, size and times of change. The second of these, ctime, no
-    program can set back.
+    The hash of a large file is kept in ``hashes.json`` of the cache (``TIEBREAK_CACHE``) and is
+    valid as long as path, size, mtime and ctime of the file stay the same. No program can set ctime
+    back.
     """
     before = _state(path)
     if before[0] < REMEMBERED:
@@ -59,7 +59,7 @@ def _hash(path: Path) -> str:
 
 
 def _read() -> dict[str, Any]:
-    """What is written down; nothing where that cannot be read."""
+    """The hashes in the cache; none where it cannot be read."""
     try:
         entries = read_json(cache_folder() / "hashes.json")
     except (OSError, ValueError, RecursionError, UserError):
@@ -68,6 +68,6 @@ def _read() -> dict[str, Any]:
 
 
 def _write() -> None:
-    """Write down what this process hashed; a read-only cache stays as it is."""
+    """Write the hashes of this process to the cache; a read-only cache stays as it is."""
     with suppress(OSError, UserError):
         write_json(cache_folder() / "hashes.json", {**_read(), **_known})

@@ -1,4 +1,4 @@
-"""Files of tensors that carry their own checksum: safetensors, whole or not there."""
+"""Safetensors files with their own checksum, each of which is whole or absent."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from common.files import atomic
 
 
 class DamagedError(Exception):
-    """A file is not what was written."""
+    """A file differs from what was written."""
 
 
 def checksum(tensors: Mapping[str, torch.Tensor], notes: str = "") -> str:
@@ -61,7 +61,7 @@ def read_tensors(path: Path, unsigned: bool = False) -> tuple[dict[str, torch.Te
 
     Args:
         path: where from.
-        unsigned: take a file without any metadata, too: of before there was a checksum.
+        unsigned: accept a file without metadata too, from before there was a checksum.
 
     Returns:
         The tensors by name, mapped and not to be changed, and the notes.

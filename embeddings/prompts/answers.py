@@ -1,4 +1,4 @@
-"""Answers as token sequences, each after its conversation, addressed by their content."""
+"""Answers as token sequences, each after its conversation, with their content addresses."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from embeddings.prompts.truncation import PROMPT, Packer
 
 @dataclass(frozen=True)
 class PackedAnswer:
-    """One answer to read.
+    """One answer to read, as tokens.
 
     Attributes:
         key: content address, 32 bytes.
@@ -89,7 +89,7 @@ def pack_battles(
         config: the backbone.
         tokenizer: the backbone's.
         settings: keys are hashes of it and the tokens.
-        stop: ends the packing once another thread sets it.
+        stop: packing ends once another thread sets it.
 
     Raises:
         UserError: max_tokens is too small.

@@ -1,16 +1,16 @@
-"""The model's conversation template as token ids, and the tokenizing of texts that nobody trusts.
+"""The model's chat template as token ids, and the tokenizing of untrusted texts.
 
 The structure of a conversation (role headers, end-of-turn tokens) is tokenized with special tokens;
-prompts and answers are tokenized without, each on its own, so nothing that a text says can open or
-close a turn. The structure comes from the tokenizer's chat template, rendered with placeholders and
-split on them; what a template does to the texts themselves (trimming, escaping) is therefore
-replaced by one rule: a text is stripped of white space at both ends. Headers that the structure
-writes as ordinary text (``Answer B:``) are broken up where a text writes them.
+prompts and answers are tokenized without, each on its own, so no text can open or close a turn. The
+structure comes from the tokenizer's chat template, rendered with placeholders and split on them. So
+what a template does to the texts themselves (trimming, escaping) is replaced by one rule: white
+space is stripped at both ends. Headers that the structure writes as ordinary text (``Answer B:``)
+are broken up where a text contains them.
 
-A default system prompt that a template adds (SmolLM2, Qwen2) stays: it is what the model was
-trained with. Where there is no chat template, or it does not give back the placeholders in order,
-the plain template holds: ``User: PROMPT``, blank line, ``Assistant: ANSWER``, then blank line and
-``User:`` again, after a BOS token where the tokenizer has one.
+A default system prompt that a template adds (SmolLM2, Qwen2) is kept: the model was trained with
+it. Without a chat template, or with one that does not return the placeholders in order, the plain
+template is used: ``User: PROMPT``, blank line, ``Assistant: ANSWER``, then blank line and ``User:``
+again, after a BOS token where the tokenizer has one.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ CLOCK = (
     + "".join(f" | replace({directive!r}, {value!r})" for directive, value in DATE.items())
     + " }}{% endmacro %}\n"
 )
-"""Stands before a chat template in place of transformers' function of that name, which asks the
-clock. (transformers 5 makes text of a function that it is given as an argument, and drops a line
+"""Put before a chat template in place of transformers' function of that name, which reads the
+clock. (transformers 5 turns a function that is passed as an argument into text, and drops a line
 break after a block.)"""
 
 Ids = tuple[int, ...]
@@ -72,15 +72,15 @@ class Template:
     closing: Ids
     """After the last answer."""
     headers: tuple[str, ...] = ()
-    """What begins a line of the structure in ordinary text, and may not in a text of a battle; all
-    of the line where it ends with a line break."""
+    """Ordinary text that begins a line of the structure, and must not begin one of a battle's text;
+    the whole line where it ends with a line break."""
 
 
 class Encoder:
-    """Tokenizes structure with special tokens and texts without."""
+    """Tokenizes the structure with special tokens, and texts without."""
 
     def __init__(self, tokenizer: Any) -> None:
-        """Clone the tokenizer's backend, so that no setting of the one leaks into the other.
+        """Copy the tokenizer's backend, so that settings do not leak from one copy to the other.
 
         Args:
             tokenizer: a transformers tokenizer with a ``tokenizers`` backend.
@@ -103,13 +103,13 @@ class Encoder:
             for i, t in tokenizer.added_tokens_decoder.items()
             if t.special or (t.content in written and not t.content.isspace())
         }
-        # Some tokenizers declare the tokens that their template writes as ordinary added tokens.
+        # Some tokenizers declare the tokens of their template as ordinary added tokens.
         self._texts.add_special_tokens(list(control.values()))
         self._texts.encode_special_tokens = True
         self._control = set(control) - {tokenizer.unk_token_id}
 
     def structure(self, text: str) -> Ids:
-        """Token ids of template text; special tokens count."""
+        """Token ids of template text; special tokens are recognised."""
         return tuple(self._structure.encode(text, add_special_tokens=False).ids)
 
     def text(self, text: str) -> list[int]:
@@ -191,7 +191,7 @@ def comparison_template(encoder: Encoder) -> Template:
 
 
 def _written(tokenizer: Any) -> str:
-    """What the chat templates say, and what the default one makes of it (``'<|' + role + '|>'``).
+    """The text of all chat templates, and of the default one rendered (``'<|' + role + '|>'``).
 
     A tokenizer may have several templates, by name.
     """
@@ -207,7 +207,7 @@ def _render(tokenizer: Any) -> list[str] | None:
     tomorrow.
 
     Raises:
-        UserError: the template fails in a way that no template says "no" in.
+        UserError: the template fails otherwise than by rejecting the conversation.
     """
     if not tokenizer.chat_template:
         return None
@@ -223,7 +223,7 @@ def _render(tokenizer: Any) -> list[str] | None:
     except (TemplateError, ValueError, TypeError):
         return None
     except Exception as error:
-        # A template is a program, and may fail as any: 1/0, range(10**9), endless recursion.
+        # A template is a program and may fail like one: 1/0, range(10**9), endless recursion.
         raise UserError(
             Code.CHAT_TEMPLATE_INVALID,
             f"The backbone's chat template cannot be rendered ({type(error).__name__}: {error}). "

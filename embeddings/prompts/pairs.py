@@ -1,9 +1,9 @@
 """Battles as one sequence each: prompt, answer A and answer B side by side, in both orders.
 
 The sequence is ``embeddings.prompts.chat_template.comparison_template``. Its last token is the last
-of the template's ``closing``, which opens the model's turn: the place where the model would begin
-its verdict, the same token for every battle, never padding, an end-of-sequence token or a text's.
-The head of ``embeddings.judge.model`` reads its state, and the mean state of each answer.
+of the template's ``closing``, which opens the model's turn: there the model would begin its
+verdict. It is the same token for every battle, never padding, an end-of-sequence token or part of a
+text. The head of ``embeddings.judge.model`` reads its state, and the mean state of each answer.
 """
 
 from __future__ import annotations

@@ -1,12 +1,11 @@
 """Packing a conversation into a token budget.
 
-Whole rounds are kept, the last round first and then backwards: the vote is cast after the last
-answer, and what came just before it is its context. The round that overflows shares what is left
-between prompt and answers, an answer getting twice the prompt's share (20 / 40 / 40 for two
-answers, as in the 4th place of the LMSYS competition; 1/3 : 2/3 for one), and what one of them does
-not need goes to the others. A text that is cut keeps its head and its tail, 3 : 1, around an
-ellipsis. With less than ``SMALLEST_SHARE`` tokens left the round is dropped, and so is every
-earlier one.
+Whole rounds are kept, from the last round backwards: the vote is cast after the last answer, and
+the rounds just before it are its context. In the round that overflows, prompt and answers share the
+remaining tokens; an answer gets twice the prompt's share (20 / 40 / 40 for two answers, as in the
+4th place of the LMSYS competition; 1/3 : 2/3 for one), and what one of them does not need goes to
+the others. A text that is cut keeps its head and its tail, 3 : 1, around an ellipsis. With fewer
+than ``SMALLEST_SHARE`` tokens left, the round and all earlier ones are dropped.
 """
 
 from __future__ import annotations
@@ -26,7 +25,8 @@ SMALLEST_SHARE = 80
 """Tokens under which a share of a round is not worth reading (4th place, LMSYS competition)."""
 
 CHARACTERS_A_TOKEN = 8
-"""A text longer than twice this a budget token is cut before it is tokenized, for speed."""
+"""A text of more than twice as many characters per token of the budget is cut before it is
+tokenized, for speed."""
 
 STRUCTURE, PROMPT = -1, 0
 
@@ -35,7 +35,7 @@ class Texts(Protocol):
     """Turns untrusted texts into the units that are packed: ``chat_template.Encoder``."""
 
     def text(self, text: str) -> list[int]:
-        """Tokens of a text, none of which has a meaning to the template."""
+        """Tokens of a text; none is a special token of the template."""
         ...
 
 
@@ -199,7 +199,7 @@ class Packer:
         if len(text) <= 2 * half:
             return _Text(self.encoder.text(text), [], 0)
         head, tail = self.encoder.text(text[:half]), self.encoder.text(text[-half:])
-        # As many characters a token in the middle as at the ends.
+        # Assume as many characters per token in the middle as at the ends.
         lost = (len(text) - 2 * half) * (len(head) + len(tail)) // (2 * half)
         return _Text(head, tail, max(1, lost))
 
