@@ -186,8 +186,8 @@ def _finetune(run: RunDir, options: FinetuneOptions, checkpoint_steps: int) -> N
     judges = Judges(options.config, options.training, run.judges, checkpoint_steps)
     judges.prepare(packed.train, packed.predict, *([packed.test] if packed.test else []))
     reading = time.monotonic() - start
-    left_out = held_out(groups, options.folds)
-    folders, logits = crossfit(judges, dataset, left_out, packed.predict)
+    val_masks = held_out(groups, options.folds)
+    folders, logits = crossfit(judges, dataset, val_masks, packed.predict)
     trained = sum(map(seconds_of, folders))
     source = settings_hash(
         {
@@ -206,7 +206,7 @@ def _finetune(run: RunDir, options: FinetuneOptions, checkpoint_steps: int) -> N
     tables = {"train": logits}
     if packed.test is not None:
         tables["test"] = JudgeLogits(options.view, judges, folders).read(packed.test)
-    known = {"train": np.stack(left_out).any(axis=0)}
+    known = {"train": np.stack(val_masks).any(axis=0)}
     for split, table in tables.items():
         missing = np.isnan(table.values[:, 0]) & known.get(split, True)
         warn_non_finite(split, table.ids, missing, options.view)

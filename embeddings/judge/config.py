@@ -113,7 +113,7 @@ class JudgeConfig:
         return max(self.max_tokens, self.predict_tokens)
 
     @property
-    def looks_at_all(self) -> bool:
+    def reads_all_battles(self) -> bool:
         """Whether the frozen states of every battle are read, and not of those trained on alone.
 
         They are the view ``joint``, and all that a judge of no epoch reads.
@@ -128,10 +128,10 @@ class JudgeConfig:
 
     @classmethod
     def of(cls, entries: Mapping[str, Any]) -> JudgeConfig:
-        """Make a recipe of YAML or command-line entries; what they lack keeps its default.
+        """Make one of YAML or command-line entries; what they lack keeps its default.
 
         Raises:
-            UserError: an entry is unknown or not sound.
+            UserError: an entry is unknown or not valid.
         """
         try:
             return cls(**{str(name): value for name, value in entries.items()})

@@ -59,7 +59,7 @@ class Tokens:
         train: Pairs,
         predict: Pairs,
         test: Pairs | None,
-        left_out: Sequence[np.ndarray],
+        val_masks: Sequence[np.ndarray],
         training: JudgeConfig,
         *,
         average: bool,
@@ -67,12 +67,12 @@ class Tokens:
         """Count them; the arguments are those of ``estimate_finetuning``."""
         tests = [test] if test else []
         others = [predict, *tests]
-        judged = [[predict.take(np.flatnonzero(out))] for out in left_out]
+        judged = [[predict.take(np.flatnonzero(out))] for out in val_masks]
         judged = [*judged, tests] if average else [[*table, *tests] for table in judged]
         return cls(
             learned=training.epochs
-            * sum(train.take(np.flatnonzero(~out)).tokens for out in left_out),
-            frozen=_length(train, *(others if training.looks_at_all else [])),
+            * sum(train.take(np.flatnonzero(~out)).tokens for out in val_masks),
+            frozen=_length(train, *(others if training.reads_all_battles else [])),
             # A judge of no epoch says what it knows of the frozen states.
             queried=sum(_length(*tables) for tables in judged) if training.epochs else 0,
             lower=_length(train, *others) if training.top_layers else 0,
@@ -126,7 +126,7 @@ def estimate_finetuning(
     train: Pairs,
     predict: Pairs,
     test: Pairs | None,
-    left_out: Sequence[np.ndarray],
+    val_masks: Sequence[np.ndarray],
     config: BackboneConfig,
     training: JudgeConfig,
     *,
@@ -138,7 +138,7 @@ def estimate_finetuning(
         train: the training battles, packed for training.
         predict: the same, packed for prediction.
         test: the test battles, packed for prediction, if there are any.
-        left_out: what each judge leaves out, bool (n,) each.
+        val_masks: what each judge leaves out, bool (n,) each.
         config: the backbone.
         training: how it is trained.
         average: whether one mean judge reads the test battles, and not every judge.
@@ -147,10 +147,10 @@ def estimate_finetuning(
         UserError: neither the backbone's sizes nor its number of parameters are known.
     """
     shape = shape_of(config)
-    tokens = Tokens.of(train, predict, test, left_out, training, average=average)
+    tokens = Tokens.of(train, predict, test, val_masks, training, average=average)
     layers = LayerRange.of(training.depths, training.top_layers, shape.layers)
     trained = layers.end - layers.begin
-    rows = [int((~out).sum()) for out in left_out]
+    rows = [int((~out).sum()) for out in val_masks]
     longest = max((len(s.ids) for s in (*train.forward, *train.swapped)), default=0)
     memory = gpu_memory(config, training, shape, trained, longest)
     probe = probe_memory(training, shape, max(rows, default=0))
@@ -160,8 +160,8 @@ def estimate_finetuning(
         f"(longest sequence {longest:,}), {predict.tokens:,} in prediction; truncated "
         f"{(train.cut > 0).mean() if len(train.cut) else 0.0:.1%}",
         *(
-            f"  judge {k + 1} of {len(left_out)}: {count:,} battles, {steps_of(count, training):,} "
-            f"steps; leaves out {len(train.ids) - count:,}"
+            f"  judge {k + 1} of {len(val_masks)}: {count:,} battles, "
+            f"{steps_of(count, training):,} steps; leaves out {len(train.ids) - count:,}"
             for k, count in enumerate(rows)
         ),
         f"  tokens: training {tokens.learned:,}, reading {tokens.frozen + tokens.queried:,}"

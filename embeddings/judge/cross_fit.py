@@ -1,9 +1,9 @@
 """Cross-fitted judges: of every training battle, logits of a judge that never saw its group.
 
 Fold k of K is ``arena.folds.fold_of`` of the battle's group, as everywhere else. A judge is
-addressed by all that changes its weights, the rows that it learned from among them: a finished one
-is never trained again, whatever K it was made for, and changed settings begin anew. What a judge
-said of a sequence lies beside its weights, by the sequence's own hash.
+addressed by all that changes its weights, its training rows among them: a finished one is never
+trained again, whatever K it was made for, and changed settings begin anew. A judge's logits lie
+beside its weights, by the hash of the sequence.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ from embeddings.frozen.pair_states import (
     with_room,
 )
 from embeddings.inference import BatchBudget, read_into_store
-from embeddings.judge import probe
 from embeddings.judge.config import JudgeConfig
 from embeddings.judge.dataset import JudgeDataset
 from embeddings.judge.head import Head
 from embeddings.judge.model import Judge, average
+from embeddings.judge.probe import Probe, fit_probe
 from embeddings.judge.trainer import TRAINING_VERSION, WEIGHTS, Trainer
 from embeddings.prompts.chat_template import TEMPLATE_VERSION
 from embeddings.prompts.pairs import PackedPair, Pairs, distinct
@@ -52,7 +52,7 @@ HASHED = (
     "read_layers",
     *("lr", "head_lr", "warmup", "weight_decay"),
 )
-"""What of a recipe changes the weights."""
+"""What of a training configuration changes the weights."""
 
 DISTILLED = ("ce", "kl", "cosine")
 """What changes them where there is a teacher."""
@@ -61,35 +61,39 @@ COLUMNS = columns("logits")
 
 
 class Judges:
-    """Trains and queries the judges of one backbone and recipe, each in a folder of its own."""
+    """Trains and queries the judges of one backbone and training, each in a folder of its own."""
 
     def __init__(
         self,
         config: BackboneConfig,
-        recipe: JudgeConfig,
+        training: JudgeConfig,
         folder: Path,
-        every: int,
+        checkpoint_steps: int,
         shared: dict[Any, Any] | None = None,
     ) -> None:
         """Nothing is loaded or trained yet.
 
         Args:
             config: the backbone.
-            recipe: how it is trained.
+            training: how it is trained.
             folder: where judges and the output of lower layers lie.
-            every: steps between checkpoints.
+            checkpoint_steps: steps between checkpoints.
             shared: where models and what they read stay in memory (``arena.view.View.of_run``);
                 without it all that is read lies in ``folder``, and models are dropped.
 
         Raises:
-            UserError: the backbone cannot be had, or lacks the layers that the recipe asks for.
+            UserError: the backbone cannot be had, or lacks the layers that the training needs.
         """
-        self.config = with_room(config, recipe.longest)
-        self.recipe, self.folder, self.every, self.shared = recipe, folder, every, shared
-        self.reads = backbone_settings(config)
-        where = folder if shared is None else None
+        self.config = with_room(config, training.longest)
+        self.training, self.folder, self.shared = training, folder, shared
+        self.checkpoint_steps = checkpoint_steps
         self.frozen = PairStates(
-            self.config, recipe.read_layers, recipe.pool, recipe.top_layers, where, shared
+            self.config,
+            training.read_layers,
+            training.pool,
+            training.top_layers,
+            folder if shared is None else None,
+            shared,
         )
 
     def prepare(self, train: Pairs, *others: Pairs) -> None:
@@ -100,34 +104,35 @@ class Judges:
             others: all that will be read besides.
         """
         self.frozen.fill_lower(distinct(train, *others))
-        self.frozen.fill(distinct(train, *(others if self.recipe.looks_at_all else ())))
+        self.frozen.fill(distinct(train, *(others if self.training.reads_all_battles else ())))
 
-    def address(self, examples: JudgeDataset) -> Path:
-        """The folder of the judge of these examples, whether it is there or not."""
-        return self.folder / settings_hash(self._settings(examples))
+    def address(self, dataset: JudgeDataset) -> Path:
+        """The folder of the judge of these battles, whether it is there or not."""
+        return self.folder / settings_hash(self._settings(dataset))
 
-    def train(self, examples: JudgeDataset, what: str) -> Path:
-        """The folder of the judge of these examples, trained now unless it is there.
+    def train(self, dataset: JudgeDataset, label: str) -> Path:
+        """The folder of the judge of these battles, trained now unless it is there.
 
         Args:
-            examples: packed with the recipe's ``max_tokens``.
-            what: for people.
+            dataset: packed with ``max_tokens`` of the training configuration.
+            label: of the progress bar.
 
         Raises:
             UserError: training failed; one line says what to change.
         """
-        folder = self.address(examples)
-        write_json(folder / SETTINGS, self._settings(examples))
+        folder = self.address(dataset)
+        write_json(folder / SETTINGS, self._settings(dataset))
         if _is_whole(folder / WEIGHTS):
-            print(f"{what}: trained already, in {folder}", flush=True)
+            print(f"{label}: trained already, in {folder}", flush=True)
             return folder
-        # Before the model is there: a probe takes twice its states' memory.
-        found = self._probe(examples)
+        # Before the model is loaded: a probe takes twice the memory of its states.
+        probe = self._probe(dataset)
         free_gpu()
-        judge = Judge(load_backbone(self.config), self.recipe)
-        judge.start(found)
-        Trainer(judge, examples, self.recipe, folder, self.frozen.inputs).run(self.every, what)
-        del judge
+        judge = Judge(load_backbone(self.config), self.training)
+        judge.start(probe)
+        trainer = Trainer(judge, dataset, self.training, folder, self.frozen.inputs)
+        trainer.run(self.checkpoint_steps, label)
+        del judge, trainer
         free_gpu()
         return folder
 
@@ -140,72 +145,75 @@ class Judges:
             write_tensors(folder / WEIGHTS, average([f / WEIGHTS for f in folders]))
         return folder
 
-    def logits(self, folder: Path, table: Pairs, what: str) -> tuple[np.ndarray, np.ndarray]:
-        """What a judge says of battles in both orders; only what it has not said yet is read.
+    def logits(self, folder: Path, pairs: Pairs, label: str) -> tuple[np.ndarray, np.ndarray]:
+        """The logits of a judge for battles in both orders; only missing ones are computed.
 
         The judge is loaded anew: see ``embeddings.judge.model.Judge``.
 
         Args:
             folder: of the judge.
-            table: packed battles, n.
-            what: for people.
+            pairs: packed battles, n.
+            label: of the progress bar.
 
         Returns:
             Logits float32 (n, 3), A before B and B before A, each in its own sequence's class
             order.
         """
-        said = self._said(folder)
-        sequences = distinct(table)
-        todo = said.missing(sequences)
-        if todo and self.recipe.epochs:
-            self.frozen.fill_lower(todo)
-            self._read(folder, said, todo, what)
+        store = self._logits_store(folder)
+        missing = store.missing(distinct(pairs))
+        if missing and self.training.epochs:
+            self.frozen.fill_lower(missing)
+            self._read(folder, store, missing, label)
             free_gpu()
-        elif todo:
-            self.frozen.fill(todo)
-            self._read_head(folder, said, todo, what)
+        elif missing:
+            self.frozen.fill(missing)
+            self._read_head(folder, store, missing, label)
         forward, swapped = (
-            said.rows(said.require(as_keys([s.key for s in side])), "values").reshape(-1, 3)
-            for side in (table.forward, table.swapped)
+            store.rows(store.require(as_keys([s.key for s in order])), "values").reshape(-1, 3)
+            for order in (pairs.forward, pairs.swapped)
         )
         return forward, swapped
 
-    def _said(self, folder: Path) -> Store:
+    def _logits_store(self, folder: Path) -> Store:
         """Where the logits of a judge are kept."""
         if self.shared is None:
             return ShardWriter(folder / "logits", rerun_command=AGAIN)
         return kept(self.shared, ("logits", folder), MemoryStore)
 
-    def _read(self, folder: Path, said: Store, todo: Sequence[PackedPair], what: str) -> None:
+    def _read(
+        self, folder: Path, store: Store, sequences: Sequence[PackedPair], label: str
+    ) -> None:
         """Read sequences with a trained judge."""
         times = len(read_json(folder / SETTINGS).get(MEMBERS, [folder]))
-        recipe = replace(
-            self.recipe, rank=times * self.recipe.rank, alpha=times * self.recipe.alpha
-        )
+        rank, alpha = times * self.training.rank, times * self.training.alpha
+        training = replace(self.training, rank=rank, alpha=alpha)
         # Judges that only predict may take turns on one instance.
         judge = kept(
             self.shared,
-            ("judge", self.frozen.name, recipe),
-            lambda: Judge(load_backbone(self.config), recipe),
+            ("judge", self.frozen.name, training),
+            lambda: Judge(load_backbone(self.config), training),
         ).load(self._weights(folder))
         read = partial(judge.read, inputs=self.frozen.inputs)
         if self.config.quantization != "none":
             # bitsandbytes rearranges weights in their first pass: no two threads may do that.
-            read(todo[-1:])
-        read_into_store(said, todo, read, what, BatchBudget(judge.batch_tokens), ragged)
+            read(sequences[-1:])
+        budget = BatchBudget(judge.batch_tokens)
+        read_into_store(store, sequences, read, label, budget, ragged)
 
-    def _read_head(self, folder: Path, said: Store, todo: Sequence[PackedPair], what: str) -> None:
-        """Logits of a judge that nobody trained: only its head runs, on the frozen states."""
+    def _read_head(
+        self, folder: Path, store: Store, sequences: Sequence[PackedPair], label: str
+    ) -> None:
+        """With epochs=0 only the head runs, on cached states."""
         device = default_device()
         depths = len(self.frozen.layers.reads)
-        head = Head.load(self.recipe, depths, self._weights(folder)).to(device)
+        head = Head.load(self.training, depths, self._weights(folder)).to(device)
 
         def read(batch: Sequence[PackedPair]) -> list[torch.Tensor]:
             with torch.inference_mode():
                 return list(head(self._frozen_states(batch).to(device)).cpu().split(1))
 
         budget = BatchBudget(0 if device.type == "cpu" else self.config.batch_tokens)
-        read_into_store(said, todo, read, what, budget, ragged)
+        read_into_store(store, sequences, read, label, budget, ragged)
 
     def _weights(self, folder: Path) -> dict[str, torch.Tensor]:
         return kept(
@@ -219,48 +227,46 @@ class Judges:
         states = self.frozen.states(sequences).astype(np.float32)
         return torch.from_numpy(states.reshape(len(sequences), -1))
 
-    def _probe(self, examples: JudgeDataset) -> probe.Probe:
-        """The probe of these examples, in both orders."""
-        where = default_device()
-        table = examples.pairs
-        targets = np.concatenate([examples.targets, examples.targets[:, SWAP]])
-        found = probe.fit(
-            self._frozen_states([*table.forward, *table.swapped]).to(where),
-            torch.from_numpy(targets).to(where),
-            2 * examples.groups,
+    def _probe(self, dataset: JudgeDataset) -> Probe:
+        """The probe of these battles, in both orders."""
+        device, pairs = default_device(), dataset.pairs
+        targets = np.concatenate([dataset.targets, dataset.targets[:, SWAP]])
+        probe = fit_probe(
+            self._frozen_states([*pairs.forward, *pairs.swapped]).to(device),
+            torch.from_numpy(targets).to(device),
+            2 * dataset.groups,
         )
-        print(f"head: starts from a probe of frozen states, penalty {found.penalty:,.0f}")
-        return found
+        print(f"head: starts from a probe of frozen states, penalty {probe.penalty:,.0f}")
+        return probe
 
-    def _settings(self, examples: JudgeDataset) -> dict[str, object]:
+    def _settings(self, dataset: JudgeDataset) -> dict[str, object]:
         """All that changes the weights, on this machine."""
-        rows = hashlib.sha256(examples.targets.tobytes())
-        for sequence in (*examples.pairs.forward, *examples.pairs.swapped):
+        rows = hashlib.sha256(dataset.targets.tobytes())
+        for sequence in (*dataset.pairs.forward, *dataset.pairs.swapped):
             rows.update(sequence.key)
-        recipe = {name: getattr(self.recipe, name) for name in HASHED}
-        if examples.teacher is not None:
-            rows.update(examples.teacher.tobytes())
-            recipe |= {name: getattr(self.recipe, name) for name in DISTILLED}
+        names = HASHED if dataset.teacher is None else (*HASHED, *DISTILLED)
+        if dataset.teacher is not None:
+            rows.update(dataset.teacher.tobytes())
         return {
-            **self.reads,
+            **backbone_settings(self.config),
             "training": TRAINING_VERSION,
             "template": TEMPLATE_VERSION,
-            "recipe": recipe,
-            "battles": len(examples.targets),
+            "recipe": {name: getattr(self.training, name) for name in names},
+            "battles": len(dataset.targets),
             "rows": rows.hexdigest(),
         }
 
 
 def crossfit(
-    judges: Judges, examples: JudgeDataset, left_out: Sequence[np.ndarray], asked: Pairs
+    judges: Judges, dataset: JudgeDataset, val_masks: Sequence[np.ndarray], pairs: Pairs
 ) -> tuple[list[Path], FeatureTable]:
     """Train every judge, and give each training battle the logits of the one that left it out.
 
     Args:
-        judges: of one backbone and recipe.
-        examples: the training battles, n, packed for training.
-        left_out: what each judge leaves out, bool (n,) each.
-        asked: the same battles, packed for prediction.
+        judges: of one backbone and training configuration.
+        dataset: the training battles, n, packed for training.
+        val_masks: what each judge leaves out, bool (n,) each.
+        pairs: the same battles, packed for prediction.
 
     Returns:
         The judges' folders, and the view of the training battles; a battle that no judge left out
@@ -270,34 +276,34 @@ def crossfit(
         UserError: training failed.
     """
     folders = []
-    values = np.full((len(asked.ids), len(COLUMNS)), np.nan, dtype=np.float32)
-    for k, out in enumerate(left_out):
-        what = f"judge {k + 1} of {len(left_out)}"
-        folders.append(judges.train(examples.take(np.flatnonzero(~out)), what))
-        rows = np.flatnonzero(out)
+    values = np.full((len(pairs.ids), len(COLUMNS)), np.nan, dtype=np.float32)
+    for k, val_mask in enumerate(val_masks):
+        label = f"judge {k + 1} of {len(val_masks)}"
+        folders.append(judges.train(dataset.take(np.flatnonzero(~val_mask)), label))
+        rows = np.flatnonzero(val_mask)
         values[rows] = view_values(
-            *judges.logits(folders[-1], asked.take(rows), f"{what} on the battles it left out")
+            *judges.logits(folders[-1], pairs.take(rows), f"{label} on the battles it left out")
         )
-    return folders, FeatureTable(asked.ids, values, COLUMNS)
+    return folders, FeatureTable(pairs.ids, values, COLUMNS)
 
 
-def unseen(judges: Judges, folders: Sequence[Path], asked: Pairs) -> FeatureTable:
+def unseen(judges: Judges, folders: Sequence[Path], pairs: Pairs) -> FeatureTable:
     """The view of battles that no judge saw: the mean over the judges of each column.
 
     Args:
-        judges: of one backbone and recipe.
-        folders: of the judges to ask.
-        asked: packed battles.
+        judges: of one backbone and training configuration.
+        folders: of the judges that read them.
+        pairs: packed battles.
     """
     values = [
-        view_values(*judges.logits(f, asked, f"judge {k + 1} of {len(folders)} on the test"))
+        view_values(*judges.logits(f, pairs, f"judge {k + 1} of {len(folders)} on the test"))
         for k, f in enumerate(folders)
     ]
-    return FeatureTable(asked.ids, np.mean(values, axis=0), COLUMNS)
+    return FeatureTable(pairs.ids, np.mean(values, axis=0), COLUMNS)
 
 
 def _is_whole(weights: Path) -> bool:
-    """Whether a judge's weights are there; damaged ones are removed, and said."""
+    """Whether a judge's weights are there; damaged ones are removed, with a message."""
     if not weights.exists():
         return False
     try:

@@ -1,4 +1,4 @@
-"""Battles that a judge learns from."""
+"""The training battles of a judge."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ class JudgeDataset:
 
     def both_orders(self, rows: np.ndarray) -> list[Sample]:
         """Each row and its swapped twin, longest first."""
-        found = []
+        samples = []
         for row in rows:
             t = None if self.teacher is None else self.teacher[row]
             u = None if t is None else t[SWAP]
             target = self.targets[row]
-            found += [
+            samples += [
                 Sample(self.pairs.ids[row], self.pairs.forward[row], target, t),
                 Sample(self.pairs.ids[row], self.pairs.swapped[row], target[SWAP], u),
             ]
-        return sorted(found, key=lambda s: -len(s.sequence.ids))
+        return sorted(samples, key=lambda s: -len(s.sequence.ids))

@@ -13,9 +13,9 @@ from embeddings.judge.config import JudgeConfig
 from embeddings.judge.probe import Probe
 
 
-def states_of(recipe: JudgeConfig, depths: int) -> int:
+def states_of(training: JudgeConfig, depths: int) -> int:
     """How many states a head reads of a sequence, of so many depths."""
-    return depths * (len(STATES) if recipe.pool == "answers" else 1)
+    return depths * (len(STATES) if training.pool == "answers" else 1)
 
 
 class Head(nn.Module):
@@ -28,11 +28,11 @@ class Head(nn.Module):
     mean: torch.Tensor
     scale: torch.Tensor
 
-    def __init__(self, recipe: JudgeConfig, states: int, width: int) -> None:
-        """Says 0 to everything until ``start``.
+    def __init__(self, training: JudgeConfig, states: int, width: int) -> None:
+        """All logits are 0 until ``start``.
 
         Args:
-            recipe: which kind of head.
+            training: which kind of head.
             states: how many it reads.
             width: of each.
         """
@@ -44,26 +44,26 @@ class Head(nn.Module):
         nn.init.zeros_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
         self.mlp = None
-        if recipe.head == "mlp":
+        if training.head == "mlp":
             last = nn.Linear(width // 2, classes)
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
             self.mlp = nn.Sequential(
-                nn.Dropout(recipe.dropout), nn.Linear(size, width // 2), nn.GELU(), last
+                nn.Dropout(training.dropout), nn.Linear(size, width // 2), nn.GELU(), last
             )
 
     @classmethod
-    def load(cls, recipe: JudgeConfig, depths: int, weights: Mapping[str, torch.Tensor]) -> Head:
+    def load(cls, training: JudgeConfig, depths: int, weights: Mapping[str, torch.Tensor]) -> Head:
         """The head among a judge's saved weights, in eval mode.
 
         Args:
-            recipe: which kind of head.
+            training: which kind of head.
             depths: how many depths it reads.
             weights: of the judge; the head's own names begin with ``head.``.
         """
         own = {n.removeprefix("head."): w for n, w in weights.items() if n.startswith("head.")}
-        states = states_of(recipe, depths)
-        head = cls(recipe, states, len(own["mean"]) // states)
+        states = states_of(training, depths)
+        head = cls(training, states, len(own["mean"]) // states)
         head.load_state_dict(own)
         return head.eval()
 
@@ -77,18 +77,18 @@ class Head(nn.Module):
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
         """Logits float32 (n, 3) of states float32 (n, states * width)."""
-        even = (states - self.mean) / self.scale
-        logits: torch.Tensor = self.linear(even)
-        return logits if self.mlp is None else logits + self.mlp(even)
+        standardized = (states - self.mean) / self.scale
+        logits: torch.Tensor = self.linear(standardized)
+        return logits if self.mlp is None else logits + self.mlp(standardized)
 
 
 def unscaled(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Weights of a judge that says the same with a head of mean 0 and scale 1."""
-    found = dict(weights)
+    plain = dict(weights)
     mean, scale = weights["head.mean"], weights["head.scale"]
     for name in ("head.linear", "head.mlp.1"):
         if f"{name}.weight" in weights:
             weight = weights[f"{name}.weight"] / scale
-            found[f"{name}.weight"] = weight
-            found[f"{name}.bias"] = weights[f"{name}.bias"] - weight @ mean
-    return {**found, "head.mean": torch.zeros_like(mean), "head.scale": torch.ones_like(scale)}
+            plain[f"{name}.weight"] = weight
+            plain[f"{name}.bias"] = weights[f"{name}.bias"] - weight @ mean
+    return {**plain, "head.mean": torch.zeros_like(mean), "head.scale": torch.ones_like(scale)}

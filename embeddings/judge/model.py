@@ -35,7 +35,7 @@ class Judge(nn.Module):
     model: Any
     head: Head
 
-    def __init__(self, backbone: Backbone, recipe: JudgeConfig) -> None:
+    def __init__(self, backbone: Backbone, training: JudgeConfig) -> None:
         """Change ``backbone`` in place; the same seed initialises every judge.
 
         Judges of all folds start from one point, so that their weights may be averaged.
@@ -54,16 +54,18 @@ class Judge(nn.Module):
                 "(or float32) in its YAML.",
             )
         self.where, self.batch_tokens = backbone.device, backbone.batch_tokens
-        layers = LayerRange.of(recipe.depths, recipe.top_layers, len(backbone.decoder.layers))
-        self.reader = PairReader(backbone, layers, recipe.pool)
+        layers = LayerRange.of(training.depths, training.top_layers, len(backbone.decoder.layers))
+        self.reader = PairReader(backbone, layers, training.pool)
         torch.manual_seed(SEED)
         width = backbone.model.get_input_embeddings().embedding_dim
-        self.head = Head(recipe, states_of(recipe, len(layers.reads)), width).to(backbone.device)
+        self.head = Head(training, states_of(training, len(layers.reads)), width).to(
+            backbone.device
+        )
         self.model = inject_adapter_in_model(
             LoraConfig(
-                r=recipe.rank,
-                lora_alpha=recipe.alpha,
-                lora_dropout=recipe.dropout,
+                r=training.rank,
+                lora_alpha=training.alpha,
+                lora_dropout=training.dropout,
                 target_modules="all-linear",
             ),
             backbone.model,
@@ -78,7 +80,7 @@ class Judge(nn.Module):
             if self.reader.autocasts and hasattr(module, "lora_A"):
                 # Autocast casts by itself; by way of float32 it is the same and takes longer.
                 module.cast_input_dtype_enabled = False
-        if recipe.gradient_checkpointing:
+        if training.gradient_checkpointing:
             self.model.activation_checkpointing_enable({"use_reentrant": False})
 
     @property
@@ -113,13 +115,14 @@ class Judge(nn.Module):
         """Take saved ``weights``; go to eval mode.
 
         Raises:
-            UserError: they are of another recipe or backbone.
+            UserError: they are of another training configuration or backbone.
         """
         mine = self.weights
         if {n: w.shape for n, w in weights.items()} != {n: p.shape for n, p in mine.items()}:
             raise UserError(
                 Code.CHECKPOINT_DIFFERS,
-                "The saved weights are of another backbone or recipe. Rerun finetune.py.",
+                "The saved weights are of another backbone or training configuration. Rerun "
+                "finetune.py.",
             )
         with torch.no_grad():
             for name, parameter in mine.items():
@@ -136,8 +139,8 @@ def average(paths: Sequence[Path]) -> dict[str, torch.Tensor]:
     as maps of unscaled states; of a linear head that is the mean of the maps.
 
     Args:
-        paths: files that ``Judge.save`` wrote, of one recipe; the result fits a recipe with K times
-            its ``rank`` and ``alpha``.
+        paths: files that ``Judge.save`` wrote, of one training configuration; the result fits one
+            with K times its ``rank`` and ``alpha``.
 
     Raises:
         DamagedError: a file is damaged.

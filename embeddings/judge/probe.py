@@ -43,7 +43,7 @@ class Probe:
     penalty: float
 
 
-def fit(states: torch.Tensor, targets: torch.Tensor, groups: Sequence[str]) -> Probe:
+def fit_probe(states: torch.Tensor, targets: torch.Tensor, groups: Sequence[str]) -> Probe:
     """Fit a probe; its ridge penalty is chosen by cross-validation over prompt groups.
 
     Args:
@@ -55,35 +55,37 @@ def fit(states: torch.Tensor, targets: torch.Tensor, groups: Sequence[str]) -> P
     Raises:
         UserError: no row is finite.
     """
-    # Of float16's range, sums do not overflow; asked one by one they would take a copy.
-    sound = torch.isfinite(states.sum(dim=1))
-    if not sound.any():
+    # Of float16's range, sums do not overflow; a test of each number would take a copy.
+    finite = torch.isfinite(states.sum(dim=1))
+    if not finite.any():
         raise UserError(
             Code.STATES_NOT_FINITE,
             f"None of the {len(states):,} training sequences has finite states. Set dtype: float32 "
             "in the backbone's YAML, or take another backbone.",
         )
-    if not sound.all():
-        states, targets = states[sound], targets[sound]
-    folds = fold_of([g for g, s in zip(groups, sound.tolist(), strict=True) if s], FOLDS)
+    if not finite.all():
+        states, targets = states[finite], targets[finite]
+    kept = [group for group, known in zip(groups, finite.tolist(), strict=True) if known]
+    folds = fold_of(kept, FOLDS)
     mean, scale = states.mean(dim=0), states.std(dim=0, correction=0)
     scale[scale == 0] = 1
-    even = states.sub_(mean).div_(scale)
-    penalty = _choose(even, targets, folds)
-    weight, bias = _solve(even, targets, penalty)
+    standardized = states.sub_(mean).div_(scale)
+    penalty = _select_penalty(standardized, targets, folds)
+    weight, bias = _solve(standardized, targets, penalty)
     return Probe(mean, scale, weight, bias, penalty)
 
 
-def _choose(even: torch.Tensor, targets: torch.Tensor, folds: np.ndarray) -> float:
+def _select_penalty(states: torch.Tensor, targets: torch.Tensor, folds: np.ndarray) -> float:
+    """The penalty of the lowest cross-validated loss."""
     losses = dict.fromkeys(PENALTIES, 0.0)
     for k in range(FOLDS):
-        out = torch.from_numpy(folds == k).to(even.device)
-        if out.all() or not out.any():
+        val_mask = torch.from_numpy(folds == k).to(states.device)
+        if val_mask.all() or not val_mask.any():
             continue
-        seen, heard = even[~out], targets[~out]
+        train_states, train_targets = states[~val_mask], targets[~val_mask]
         for penalty in PENALTIES:
-            weight, bias = _solve(seen, heard, penalty)
-            losses[penalty] += float(_loss(even[out] @ weight.T + bias, targets[out]))
+            weight, bias = _solve(train_states, train_targets, penalty)
+            losses[penalty] += float(_loss(states[val_mask] @ weight.T + bias, targets[val_mask]))
     return min(PENALTIES, key=losses.__getitem__)
 
 
@@ -92,17 +94,18 @@ def _loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 
 def _solve(
-    even: torch.Tensor, targets: torch.Tensor, penalty: float
+    states: torch.Tensor, targets: torch.Tensor, penalty: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    where = even.device
-    weight = torch.zeros(targets.shape[1], even.shape[1], device=where, requires_grad=True)
-    bias = torch.zeros(targets.shape[1], device=where, requires_grad=True)
+    """Weight and bias of the lowest penalised loss, by L-BFGS."""
+    device = states.device
+    weight = torch.zeros(targets.shape[1], states.shape[1], device=device, requires_grad=True)
+    bias = torch.zeros(targets.shape[1], device=device, requires_grad=True)
     optimizer = torch.optim.LBFGS([weight, bias], max_iter=STEPS, line_search_fn="strong_wolfe")
 
     def objective() -> torch.Tensor:
         optimizer.zero_grad()
-        loss = _loss(even @ weight.T + bias, targets) + penalty / 2 * weight.square().sum()
-        loss = loss / len(even)
+        loss = _loss(states @ weight.T + bias, targets) + penalty / 2 * weight.square().sum()
+        loss = loss / len(states)
         loss.backward()  # type: ignore[no-untyped-call]
         return loss
 

@@ -45,7 +45,7 @@ WEIGHTS, CHECKPOINT, RECORD = "weights.safetensors", "checkpoint.safetensors", "
 
 
 def losses(
-    logits: torch.Tensor, targets: torch.Tensor, teacher: torch.Tensor | None, recipe: JudgeConfig
+    logits: torch.Tensor, targets: torch.Tensor, teacher: torch.Tensor | None, training: JudgeConfig
 ) -> torch.Tensor:
     """Loss of each sample, float32 (n,).
 
@@ -57,7 +57,7 @@ def losses(
         logits: float32 (n, 3).
         targets: probabilities (n, 3).
         teacher: probabilities (n, 3).
-        recipe: has the weights.
+        training: has the weights.
     """
     logs = log_softmax(logits, dim=1)
     ce = -(targets * logs).sum(dim=1)
@@ -65,8 +65,8 @@ def losses(
         return ce
     kl = kl_div(logs, teacher, reduction="none").sum(dim=1)
     cosine = 1 - cosine_similarity(logs.exp(), teacher, dim=1)
-    total = recipe.ce * ce + recipe.kl * kl + recipe.cosine * cosine
-    return total / (recipe.ce + recipe.kl + recipe.cosine)
+    total = training.ce * ce + training.kl * kl + training.cosine * cosine
+    return total / (training.ce + training.kl + training.cosine)
 
 
 def rate(step: int, steps: int, warmup: float) -> float:
@@ -80,9 +80,9 @@ def rate(step: int, steps: int, warmup: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
 
 
-def steps_of(rows: int, recipe: JudgeConfig) -> int:
+def steps_of(rows: int, training: JudgeConfig) -> int:
     """Optimizer steps of a training on so many battles."""
-    return recipe.epochs * math.ceil(rows / recipe.batch)
+    return training.epochs * math.ceil(rows / training.batch)
 
 
 def seconds_of(folder: Path) -> float:
@@ -93,11 +93,11 @@ def seconds_of(folder: Path) -> float:
         return 0.0
 
 
-def rows_of(step: int, rows: int, recipe: JudgeConfig) -> np.ndarray:
+def rows_of(step: int, rows: int, training: JudgeConfig) -> np.ndarray:
     """Positions of the battles of a step; every epoch draws a new order."""
-    epoch, place = divmod(step, math.ceil(rows / recipe.batch))
+    epoch, place = divmod(step, math.ceil(rows / training.batch))
     order = np.random.default_rng([SEED, epoch]).permutation(rows)
-    return order[place * recipe.batch : (place + 1) * recipe.batch]
+    return order[place * training.batch : (place + 1) * training.batch]
 
 
 class Trainer:
@@ -106,69 +106,69 @@ class Trainer:
     def __init__(
         self,
         judge: Judge,
-        examples: JudgeDataset,
-        recipe: JudgeConfig,
+        dataset: JudgeDataset,
+        training: JudgeConfig,
         folder: Path,
         inputs: Inputs,
     ) -> None:
         """Go to train mode, and to the checkpoint where there is one."""
-        self.judge, self.examples, self.recipe = judge.train(), examples, recipe
+        self.judge, self.dataset, self.training = judge.train(), dataset, training
         self.folder, self.inputs = folder, inputs
-        self.steps = steps_of(len(examples.targets), recipe)
+        self.steps = steps_of(len(dataset.targets), training)
         self.on_cpu = judge.where.type == "cpu"
-        self.budget = 0 if self.on_cpu else recipe.batch_tokens
+        self.budget = 0 if self.on_cpu else training.batch_tokens
         self.parameters = list(judge.trained.values())
         self.optimizer = self._optimizer()
         self.map: Callable[..., Iterable[tuple[float, list[torch.Tensor]]]] = map
         self.step, self.seconds = 0, 0.0
         self.losses: list[float] = []
-        self.left_out: set[str] = set()
+        self.skipped: set[str] = set()
         if (folder / CHECKPOINT).exists():
             self._restore(folder / CHECKPOINT)
 
-    def run(self, every: int, what: str) -> None:
+    def run(self, checkpoint_steps: int, label: str) -> None:
         """Train to the end; then write the weights and what there is to say about them.
 
         Args:
-            every: steps between checkpoints.
-            what: for people.
+            checkpoint_steps: steps between checkpoints.
+            label: of the progress bar.
 
         Raises:
             UserError: the loss or the gradient is not finite, or memory does not suffice for one
                 sequence.
         """
         last = time.monotonic()
-        workers = 1 if self.recipe.dropout else torch.get_num_threads()
+        workers = 1 if self.training.dropout else torch.get_num_threads()
         with (
-            Progress(what, self.steps - self.step, unit="steps") as progress,
+            Progress(label, self.steps - self.step, unit="steps") as progress,
             threads_of_one_core(workers) as pool,
         ):
             if self.on_cpu and self.step < self.steps:
                 self.map = pool.map
                 # bitsandbytes readies the weights in its first pass: no two threads at once.
-                self._gradients(self.examples.both_orders(np.arange(1))[:1])
+                self._gradients(self.dataset.both_orders(np.arange(1))[:1])
             while self.step < self.steps:
-                rows = rows_of(self.step, len(self.examples.targets), self.recipe)
-                self.losses.append(self._step(self.examples.both_orders(rows)))
+                rows = rows_of(self.step, len(self.dataset.targets), self.training)
+                self.losses.append(self._step(self.dataset.both_orders(rows)))
                 self.step += 1
                 progress.update()
-                if self.step % every == 0 and self.step < self.steps:
+                if self.step % checkpoint_steps == 0 and self.step < self.steps:
                     self.seconds += time.monotonic() - last
                     last = time.monotonic()
                     self._checkpoint(self.folder / CHECKPOINT)
                     print(
-                        f"{what}: step {self.step:,} of {self.steps:,}, mean loss of the last "
-                        f"{every}: {np.mean(self.losses[-every:]):.4f}",
+                        f"{label}: step {self.step:,} of {self.steps:,}, mean loss of the last "
+                        f"{checkpoint_steps}: {np.mean(self.losses[-checkpoint_steps:]):.4f}",
                         flush=True,
                     )
         self.seconds += time.monotonic() - last
-        epoch = self.steps // max(1, self.recipe.epochs)
+        epoch = self.steps // max(1, self.training.epochs)
         write_json(
             self.folder / RECORD,
             {
                 "steps": self.steps,
-                "battles": len(self.examples.targets),
-                "tokens": self.examples.pairs.tokens * self.recipe.epochs,
+                "battles": len(self.dataset.targets),
+                "tokens": self.dataset.pairs.tokens * self.training.epochs,
                 "seconds": round(self.seconds, 1),
                 "mean_loss_of_epoch": [
                     round(float(np.mean(self.losses[i : i + epoch])), 4)
@@ -181,7 +181,7 @@ class Trainer:
 
     def _optimizer(self) -> Any:
         trained = self.judge.trained
-        r = self.recipe
+        r = self.training
         heads = [p for n, p in trained.items() if n.startswith("head.")]
         loras = [p for n, p in trained.items() if not n.startswith("head.")]
         groups = [
@@ -218,11 +218,11 @@ class Trainer:
             raise UserError(
                 Code.TRAINING_DIVERGED,
                 f"At step {self.step + 1} the loss is {loss}, its gradient's norm {float(norm)}. "
-                f"Lower --lr (now {self.recipe.lr}) and --head-lr (now {self.recipe.head_lr}), or "
-                "raise --warmup.",
+                f"Lower --lr (now {self.training.lr}) and --head-lr (now {self.training.head_lr}), "
+                "or raise --warmup.",
             )
         for group in self.optimizer.param_groups:
-            group["lr"] = group["peak"] * rate(self.step, self.steps, self.recipe.warmup)
+            group["lr"] = group["peak"] * rate(self.step, self.steps, self.training.warmup)
         self.optimizer.step()
         return loss
 
@@ -250,14 +250,14 @@ class Trainer:
         return total if read else math.nan
 
     def _finite(self, parts: Sequence[list[Sample]]) -> Iterator[tuple[float, list[torch.Tensor]]]:
-        """What ``_part`` gives, without samples whose loss is not finite: each is said once."""
-        for part, found in zip(parts, self.map(self._part, parts), strict=True):
-            if math.isfinite(found[0]):
-                yield found
+        """What ``_part`` gives, without samples whose loss is not finite: each is named once."""
+        for part, (loss, gradients) in zip(parts, self.map(self._part, parts), strict=True):
+            if math.isfinite(loss):
+                yield loss, gradients
             elif len(part) > 1:
                 yield from self._finite([[sample] for sample in part])
-            elif part[0].id not in self.left_out:
-                self.left_out.add(part[0].id)
+            elif part[0].id not in self.skipped:
+                self.skipped.add(part[0].id)
                 print(f"no finite loss, left out of training: id {part[0].id!a}", file=sys.stderr)
 
     def _part(self, samples: list[Sample]) -> tuple[float, list[torch.Tensor]]:
@@ -268,9 +268,9 @@ class Trainer:
     def _loss(self, samples: list[Sample]) -> torch.Tensor:
         logits = self.judge([s.sequence for s in samples], self.inputs)
         targets = torch.from_numpy(np.stack([s.target for s in samples])).to(logits.device)
-        taught = [s.teacher for s in samples if s.teacher is not None]
-        teacher = torch.from_numpy(np.stack(taught)).to(logits.device) if taught else None
-        return losses(logits, targets, teacher, self.recipe)
+        teachers = [s.teacher for s in samples if s.teacher is not None]
+        teacher = torch.from_numpy(np.stack(teachers)).to(logits.device) if teachers else None
+        return losses(logits, targets, teacher, self.training)
 
     def _checkpoint(self, path: Path) -> None:
         tensors: dict[str, torch.Tensor] = {

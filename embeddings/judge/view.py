@@ -24,7 +24,7 @@ from embeddings.view_kinds import LOGITS
 
 
 class JudgeLogits(View):
-    """The mean over a view's judges of what they say in both orders, or what their average says."""
+    """The mean over a view's judges of their logits in both orders, or those of their average."""
 
     kind = LOGITS
 
@@ -34,7 +34,7 @@ class JudgeLogits(View):
         Args:
             name: of the view.
             judges: of one backbone and training configuration.
-            folders: of the judges that read battles which none of them has learned from.
+            folders: of the judges that read battles on which none of them was trained.
         """
         self.name, self.judges, self.folders = name, judges, list(folders)
 
@@ -55,12 +55,12 @@ class JudgeLogits(View):
                 f"{run.folder} lacks judges of its view {name}. Rerun "
                 f"`python pipelines/finetune.py --view {name} --run {run.folder}`.",
             )
-        recipe = JudgeConfig.of(recorded["recipe"])
+        training = JudgeConfig.of(recorded["recipe"])
         config = recorded_config(recorded["backbone"])
-        return cls(name, Judges(config, recipe, run.judges, 0, shared), folders)
+        return cls(name, Judges(config, training, run.judges, 0, shared), folders)
 
     def transform(self, battles: pd.DataFrame) -> FeatureTable:
-        """What the judges say of battles that none of them has learned from.
+        """The logits for battles that no judge was trained on.
 
         Args:
             battles: rows of the canonical table with an empty ``reason``, n.
@@ -70,7 +70,7 @@ class JudgeLogits(View):
         """
         config, shared = self.judges.config, self.judges.shared
         tokenizer = kept(shared, ("tokenizer", config.source), lambda: load_tokenizer(config))
-        return self.read(pack_pairs(battles, tokenizer, self.judges.recipe.prediction_tokens))
+        return self.read(pack_pairs(battles, tokenizer, self.judges.training.prediction_tokens))
 
     def read(self, pairs: Pairs) -> FeatureTable:
         """The same of battles that are packed already."""

@@ -105,7 +105,7 @@ def test_a_judge_learns_without_them_and_the_others_get_their_logits(spoiled, tm
     pairs = pack_pairs(battles, load_tokenizer(config), QUICK.max_tokens)
     labels = one_hot(battles["label"].to_numpy())
     learned = JudgeDataset(pairs, labels, battles["group"].tolist())
-    judges = Judges(config, replace(QUICK, batch=4), tmp_path, every=100)
+    judges = Judges(config, replace(QUICK, batch=4), tmp_path, checkpoint_steps=100)
     judges.prepare(pairs)
     _, view = crossfit(judges, learned, held_out(battles["group"], 2), pairs)
     assert np.isnan(view.values).all(axis=1).tolist() == [i == 3 for i in range(12)]

@@ -39,7 +39,7 @@ def trainings(monkeypatch):
     found, run = [], Trainer.run
 
     def counted(self, *arguments):
-        found.append(len(self.examples.targets))
+        found.append(len(self.dataset.targets))
         run(self, *arguments)
 
     monkeypatch.setattr(Trainer, "run", counted)

@@ -119,4 +119,7 @@ def test_what_the_server_refuses_is_one_line(server, run, capsys):
     battles = tiny_battles(("Repeat.", "yes no " * 3000, "no"))
     write_battles(RunDir(run).battles("train"), battles.assign(row=0))
     assert verdict.command([*there, "smollm2", "--max-tokens", "6000"]) == 2
-    assert "context size" in error_line(capsys, Code.ENDPOINT_REFUSED)
+    # Progress has lines of its own there.
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith(f"[{Code.ENDPOINT_REFUSED}]")
+    assert "context size" in line

@@ -33,7 +33,7 @@ def config(tmp_path_factory):
 def joint(battles, config, folder):
     """What finetune.py does of these battles, and the states that come of it."""
     run = RunDir(folder)
-    judges = Judges(config, RECIPE, run.judges, every=100)
+    judges = Judges(config, RECIPE, run.judges, checkpoint_steps=100)
     table = pack_pairs(battles, load_tokenizer(config), RECIPE.max_tokens)
     judges.prepare(table)
     frozen = judges.frozen

@@ -130,7 +130,7 @@ def test_time_is_measured_on_some_battles_and_grows_with_the_tokens(configs, mon
     monkeypatch.setattr(
         Trainer,
         "run",
-        lambda self, *how: (timed.append(len(self.examples.targets)), run(self, *how)),
+        lambda self, *how: (timed.append(len(self.dataset.targets)), run(self, *how)),
     )
     reading, learning = seconds_per_token(pairs, config, recipe)
     assert reading > 0

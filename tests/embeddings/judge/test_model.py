@@ -13,7 +13,7 @@ from embeddings.backbone.load import load_backbone
 from embeddings.frozen.pair_reader import token_ids
 from embeddings.judge.head import unscaled
 from embeddings.judge.model import Judge, average
-from embeddings.judge.probe import fit
+from embeddings.judge.probe import fit_probe
 from embeddings.prompts.pairs import distinct
 from tests.helpers.errors import raises
 from tests.helpers.planted import QUICK, examples, planted
@@ -110,7 +110,7 @@ def test_a_head_starts_as_its_probe_and_needs_no_scale(configs, kind):
     torch.manual_seed(0)
     states = torch.randn(60, 256) * torch.linspace(0.1, 100, 256) + 5
     targets = torch.eye(3)[states[:, 7].sign().long() + 1]
-    probe = fit(states.clone(), targets, [str(i) for i in range(60)])
+    probe = fit_probe(states.clone(), targets, [str(i) for i in range(60)])
     judge = judge_of(configs["llama"], replace(QUICK, head=kind)).eval()
     judge.start(probe)
     expected = (states - probe.mean) / probe.scale @ probe.weight.T + probe.bias

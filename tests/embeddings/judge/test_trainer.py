@@ -86,7 +86,7 @@ def test_a_row_and_its_twin_are_in_one_step_with_exchanged_targets(config, tmp_p
     t = trainer(config, tmp_path, targets=taught, teacher=taught[:, ::-1].copy())
     t.run(100, "x")
     assert [len(s) for s in steps] == [4, 4, 4, 2] * 2
-    pairs = t.examples.pairs
+    pairs = t.dataset.pairs
     row = {s.key: i for i, s in enumerate(pairs.forward)}
     twin = {s.key: i for i, s in enumerate(pairs.swapped)}
     for samples in steps:
