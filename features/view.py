@@ -7,20 +7,9 @@ from typing import Any
 import pandas as pd
 
 from arena.feature_table import FeatureTable
-from arena.view import View, ViewKind, register
+from arena.view import STYLE, View
 from common.run_dir import RunDir
 from features.extraction import extract
-
-STYLE = register(
-    ViewKind(
-        name="style",
-        title="handcrafted signals",
-        architecture="handcrafted",
-        command="extract.py",
-        view_class="features.view:Signals",
-        seconds="style_train",
-    )
-)
 
 
 class Signals(View):

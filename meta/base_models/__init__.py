@@ -38,34 +38,37 @@ class BaseModel(ABC):
         """Battle ids, n, in the battles' order."""
 
     @classmethod
-    @abstractmethod
-    def of_split(
-        cls, run: RunDir, split: str, battles: pd.DataFrame, tables: Mapping[str, FeatureTable]
-    ) -> BaseModel | None:
-        """The base model of battles whose evidence a run has on disk.
+    def of(cls, battles: pd.DataFrame, tables: Mapping[str, FeatureTable]) -> BaseModel | None:
+        """The base model of battles whose texts and tables are all that it learns from.
 
         Args:
-            run: the run.
-            split: ``train`` or ``test``.
-            battles: the split's valid battles.
+            battles: canonical table of n valid rows.
             tables: their views that never saw a vote.
 
         Returns:
-            ``None`` where the run lacks what it learns from.
+            ``None`` where there is nothing to learn from.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def of_split(
+        cls, run: RunDir, split: str, battles: pd.DataFrame, tables: Mapping[str, FeatureTable]
+    ) -> BaseModel | None:
+        """The base model of a split's battles, from what the run has on disk.
 
         Raises:
             UserError: the evidence cannot be read.
         """
+        return cls.of(battles, tables)
 
     @classmethod
-    @abstractmethod
     def of_battles(
         cls,
         run: RunDir,
         battles: pd.DataFrame,
         tables: Mapping[str, FeatureTable],
         shared: dict[Any, Any],
-    ) -> BaseModel:
+    ) -> BaseModel | None:
         """The base model of any battles, whose evidence is computed as the run's was.
 
         Args:
@@ -77,6 +80,7 @@ class BaseModel(ABC):
         Raises:
             UserError: what it takes cannot be had.
         """
+        return cls.of(battles, tables)
 
     def without(self, view: str) -> BaseModel | None:
         """The same with nothing of another view in it; ``None`` where nothing is left."""

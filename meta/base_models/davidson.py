@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,7 +23,6 @@ from scipy.optimize import minimize
 from arena.feature_table import Column, FeatureTable, join
 from arena.schema import TIE, A
 from common.errors import Code, UserError
-from common.run_dir import RunDir
 from meta.base_models import BaseModel, Model, learned_kind, register
 
 PENALTY = 100.0
@@ -61,22 +59,9 @@ class Davidson(BaseModel):
         return self.design.ids
 
     @classmethod
-    def of_split(
-        cls, run: RunDir, split: str, battles: pd.DataFrame, tables: Mapping[str, FeatureTable]
-    ) -> Davidson | None:
+    def of(cls, battles: pd.DataFrame, tables: Mapping[str, FeatureTable]) -> Davidson | None:
         """The model of all tables."""
         return cls(tables) if tables else None
-
-    @classmethod
-    def of_battles(
-        cls,
-        run: RunDir,
-        battles: pd.DataFrame,
-        tables: Mapping[str, FeatureTable],
-        shared: dict[Any, Any],
-    ) -> Davidson:
-        """The model of all tables."""
-        return cls(tables)
 
     def without(self, view: str) -> Davidson | None:
         """The other tables."""

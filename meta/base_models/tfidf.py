@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,7 +20,6 @@ from sklearn.linear_model import LogisticRegression
 from arena.feature_table import Column, FeatureTable
 from arena.schema import TIE, A
 from common.parallel import Workers
-from common.run_dir import RunDir
 from meta.base_models import BaseModel, Model, learned_kind, register
 from meta.base_models.ngrams import BUCKETS, counts
 from meta.base_models.symmetric_logistic import alternate_sides
@@ -59,25 +57,7 @@ class Tfidf(BaseModel):
         return self.battle_ids
 
     @classmethod
-    def of_split(
-        cls, run: RunDir, split: str, battles: pd.DataFrame, tables: Mapping[str, FeatureTable]
-    ) -> Tfidf:
-        """The counts of a split's texts."""
-        return cls.count(battles)
-
-    @classmethod
-    def of_battles(
-        cls,
-        run: RunDir,
-        battles: pd.DataFrame,
-        tables: Mapping[str, FeatureTable],
-        shared: dict[Any, Any],
-    ) -> Tfidf:
-        """The counts of any battles' texts."""
-        return cls.count(battles)
-
-    @classmethod
-    def count(cls, battles: pd.DataFrame) -> Tfidf:
+    def of(cls, battles: pd.DataFrame, tables: Mapping[str, FeatureTable]) -> Tfidf:
         """Count, in processes where battles are many."""
         n = len(battles)
         chunks = [(s, first) for s in SPEAKERS for first in range(0, max(n, 1), CHUNK)]

@@ -192,11 +192,12 @@ def compute_dataset(
         if name not in BASE_MODELS
     }
     vote_free = {name: table for name, table in tables.items() if not kinds[name].sees_votes}
-    base_models = {
+    computed = {
         name: BASE_MODELS[name].of_battles(run, battles, vote_free, shared)
         for name in kinds
         if name in BASE_MODELS
     }
+    base_models = {name: model for name, model in computed.items() if model is not None}
     return Dataset(battles, tables, base_models, {name: kinds[name] for name in tables})
 
 

@@ -27,7 +27,7 @@ def of_texts(a, b, tmp_path, prompts=None):
             "response_b": [[t] for t in b],
         }
     )
-    return Tfidf.count(battles)
+    return Tfidf.of(battles, {})
 
 
 def votes(a, b, rng):
@@ -179,8 +179,8 @@ def test_lone_surrogates_and_megabytes_can_be_counted():
 
 def test_many_battles_are_counted_in_processes_as_few_are(tmp_path, monkeypatch):
     battles = toy_battles(30, np.random.default_rng(0))
-    whole = Tfidf.count(battles)
+    whole = Tfidf.of(battles, {})
     monkeypatch.setattr("meta.base_models.tfidf.CHUNK", 7)
-    parts = Tfidf.count(battles)
+    parts = Tfidf.of(battles, {})
     assert parts.ids == battles["id"].tolist()
     assert all((whole.counts[s] != parts.counts[s]).nnz == 0 for s in whole.counts)
