@@ -19,9 +19,9 @@ COMMANDS = {
     "report": "draw report.html again",
     "calibrate": "calibrate probabilities of any other model",
 }
-"""Every command and what it does; ``train`` is ``train_meta.py``."""
+"""Every command and what it does."""
 
-MODULES = {"train": "train_meta"}
+MODULES = {name: module for module, name in cli.CONSOLE_NAMES.items()}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     cli.leave_on_interrupt()
     # For the usage line of --help.
-    sys.argv[0] = f"tiebreak {name}"
+    sys.argv[0] = cli.CONSOLE + name
     module = import_module(f"pipelines.{MODULES.get(name, name)}")
     code: int = module.command(rest)
     return code

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
 from common.errors import Code, UserError
+
+CONSOLE = "tiebreak "
+"""How the name of a command begins that the console command runs."""
+
+CONSOLE_NAMES = {"train_meta": "train"}
+"""Names of commands there, by their files; of the others both are the same."""
 
 STOPPED = "\nstopped; the same command goes on where this one stopped"
 RERUN = "Fix this and rerun the command; finished work is reused."
@@ -112,8 +120,24 @@ def run(command: Callable[[argparse.Namespace], None], arguments: argparse.Names
 
 def _failed(error: UserError) -> int:
     """Print a mistake in one line on stderr; the exit code for it."""
-    print(error, file=sys.stderr)
+    print(as_called(str(error)), file=sys.stderr)
     return 2
+
+
+def as_called(text: str) -> str:
+    """A text that names commands, as they are called: where ``tiebreak`` is, by its names."""
+    if not sys.argv[0].startswith(CONSOLE):
+        return text
+    return re.sub(
+        r"python pipelines/(\w+)\.py",
+        lambda match: CONSOLE + CONSOLE_NAMES.get(match[1], match[1]),
+        text,
+    )
+
+
+def print_next(result: str, command: str, run: Path) -> None:
+    """Print what a command has made, and which one comes next on the run."""
+    print(as_called(f"{result}; next: python pipelines/{command}.py --run {run}"))
 
 
 def _memory_advice(error: Exception) -> str:

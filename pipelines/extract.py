@@ -69,7 +69,7 @@ def main(arguments: argparse.Namespace) -> None:
                 print("\n".join(plan_lines(split, file, extraction)))
             return
         extract_run(run, files, options, "extract.py")
-    print(f"evidence in {run.views}; next: python pipelines/train_meta.py --run {run.folder}")
+    cli.print_next(f"evidence in {run.views}", "train_meta", run.folder)
 
 
 def command(argv: list[str] | None = None) -> int:

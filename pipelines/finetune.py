@@ -44,7 +44,7 @@ def main(arguments: argparse.Namespace) -> None:
         print("\n".join(plan_lines(run, options)))
         return
     finetune_run(run, named, arguments.checkpoint_steps)
-    print(f"views in {run.views}; next: python pipelines/train_meta.py --run {run.folder}")
+    cli.print_next(f"views in {run.views}", "train_meta", run.folder)
 
 
 def command(argv: list[str] | None = None) -> int:

@@ -56,7 +56,7 @@ def main(arguments: argparse.Namespace) -> None:
         print(part)
     print("\n".join(audit.failures([audit.Finding(**f) for f in metrics["audit"]])))
     print(f"report: {run.report}")
-    print(f"model in {run.model}; next: python pipelines/submit.py --run {run.folder}")
+    cli.print_next(f"model in {run.model}", "submit", run.folder)
 
 
 def command(argv: list[str] | None = None) -> int:

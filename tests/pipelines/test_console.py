@@ -1,10 +1,18 @@
 """The console command ``tiebreak``: the same functions as the files of ``pipelines``."""
 
+import sys
+
 import pytest
 
 from common.errors import Code
 from pipelines.__main__ import COMMANDS, main
 from tests.helpers.errors import error_line
+
+
+@pytest.fixture(autouse=True)
+def _name_of_the_program(monkeypatch):
+    """Commands put their own name there."""
+    monkeypatch.setattr(sys, "argv", ["tiebreak"])
 
 
 def test_help_names_every_command(capsys):
@@ -28,4 +36,5 @@ def test_an_unknown_command_is_a_mistake(capsys):
 
 def test_the_exit_code_is_the_command_s(tmp_path, capsys):
     assert main(["submit", "--run", str(tmp_path)]) == 2
-    error_line(capsys, Code.MODEL_MISSING)
+    # And the next command is named as this one was called.
+    assert "`tiebreak train" in error_line(capsys, Code.MODEL_MISSING)
