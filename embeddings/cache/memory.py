@@ -36,23 +36,29 @@ class Store(Protocol):
 
 
 class MemoryStore:
-    """Items in memory, until others need their room."""
+    """Items in memory; the least recently used are dropped where there are too many."""
 
     def __init__(self, most_items: int = MOST_ITEMS) -> None:
-        """Begin empty; ``most_items`` of former calls are kept."""
+        """Begin empty.
+
+        Args:
+            most_items: how many are kept; one call may need more, and has them until the next.
+        """
         self._most_items = most_items
         self._items: dict[bytes, dict[str, torch.Tensor]] = {}
 
     def missing(self, items: Sequence[K]) -> list[K]:
-        """The items that are not there, in their order.
+        """The items that are not there, in their order; the others count as used now.
 
-        Where they would be too many together, those that are not among ``items`` are dropped.
+        Makes room for what is missing, but drops none of ``items``.
         """
-        missing = [item for item in items if item.key not in self._items]
-        if len(self._items) + len(missing) > self._most_items:
-            wanted = {item.key for item in items}
-            self._items = {key: item for key, item in self._items.items() if key in wanted}
-        return missing
+        keys = {item.key for item in items}
+        used = {key: self._items.pop(key) for key in keys if key in self._items}
+        too_many = len(self._items) + len(keys) - self._most_items
+        for key in list(self._items)[: max(0, too_many)]:
+            del self._items[key]
+        self._items |= used
+        return [item for item in items if item.key not in used]
 
     def add(self, keys: Sequence[bytes], arrays: Mapping[str, torch.Tensor]) -> None:
         """Add items; row i of each array belongs to item i, or ``arrays`` are ``ragged``."""
