@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from threading import RLock
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -64,9 +66,10 @@ class MemoryStore:
         """Add items; row i of each array belongs to item i, or ``arrays`` are ``ragged``."""
         if "ends" in arrays:
             sizes = arrays["ends"].diff(prepend=torch.zeros(1, dtype=torch.int64)).tolist()
-            rows = [{"values": values} for values in torch.split(arrays["values"], sizes)]
+            rows = [{"values": values.clone()} for values in torch.split(arrays["values"], sizes)]
         else:
-            rows = [{n: array[i] for n, array in arrays.items()} for i in range(len(keys))]
+            # A row's copy does not keep its whole shard in memory.
+            rows = [{n: array[i].clone() for n, array in arrays.items()} for i in range(len(keys))]
         self._items |= zip(keys, rows, strict=True)
 
     def require(self, keys: np.ndarray) -> np.ndarray:
@@ -85,7 +88,12 @@ class MemoryStore:
             places: as ``require`` gave them, n; they may repeat.
             name: of an array that has a row for each item.
             column: take this alone of the array's second axis.
+
+        Returns:
+            Shape (n, ...), or (n, ...) without the second axis; (0,) of no place.
         """
+        if not len(places):
+            return np.empty(0)
         items = list(self._items.values())
         rows = [items[place][name] for place in places]
         values = torch.stack([row if column is None else row[column] for row in rows])
@@ -94,6 +102,11 @@ class MemoryStore:
     def get(self, key: bytes) -> torch.Tensor:
         """The rows of one item of a store of different lengths; ``KeyError`` without it."""
         return self._items[key]["values"]
+
+
+def exclusive(shared: dict[Any, Any] | None) -> AbstractContextManager[object]:
+    """Let one thread at a time use what ``shared`` holds: models, and stores that drop items."""
+    return nullcontext() if shared is None else shared.setdefault("lock", RLock())
 
 
 def kept(shared: dict[Any, Any] | None, key: Any, make: Callable[[], Model]) -> Model:

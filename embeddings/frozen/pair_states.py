@@ -34,7 +34,7 @@ from embeddings.backbone.load import (
     model_config,
     model_folder,
 )
-from embeddings.cache.memory import MemoryStore, Store, kept
+from embeddings.cache.memory import MemoryStore, Store, exclusive, kept
 from embeddings.cache.shards import ShardStore, ShardWriter, as_keys, ragged, settings_hash
 from embeddings.frozen.layer_cache import LowerLayers
 from embeddings.frozen.likelihood import recorded_config
@@ -137,10 +137,13 @@ class PairStates:
         Raises:
             UserError: the backbone cannot be loaded, or memory does not suffice.
         """
-        tokenizer = kept(self.shared, ("tokenizer", self.name), lambda: load_tokenizer(self.config))
-        pairs = pack_pairs(battles, tokenizer, self.config.max_tokens)
-        self.fill(distinct(pairs))
-        arrays = {FORWARD: self.states(pairs.forward), SWAPPED: self.states(pairs.swapped)}
+        with exclusive(self.shared):
+            tokenizer = kept(
+                self.shared, ("tokenizer", self.config.source), lambda: load_tokenizer(self.config)
+            )
+            pairs = pack_pairs(battles, tokenizer, self.config.max_tokens)
+            self.fill(distinct(pairs))
+            arrays = {FORWARD: self.states(pairs.forward), SWAPPED: self.states(pairs.swapped)}
         names, columns = _slots(self.layers.reads)
 
         def slot(number: int) -> tuple[np.ndarray, np.ndarray]:
@@ -174,6 +177,9 @@ class PairStates:
 
     def states(self, sequences: Sequence[PackedPair]) -> np.ndarray:
         """The states of sequences that were read, float16 (n, depths * len(STATES) or 1, d)."""
+        if not sequences:
+            rows = len(self.layers.reads) * (len(STATES) if self.pool == BOTH_ANSWERS else 1)
+            return np.empty((0, rows, 0), dtype=np.float16)
         places = self.store.require(as_keys([s.key for s in sequences]))
         return self.store.rows(places, "states")
 

@@ -14,7 +14,7 @@ from arena.view import View
 from common.errors import Code, UserError
 from common.run_dir import RunDir
 from embeddings.backbone.load import load_tokenizer
-from embeddings.cache.memory import kept
+from embeddings.cache.memory import exclusive, kept
 from embeddings.frozen.likelihood import recorded_config
 from embeddings.judge.config import JudgeConfig
 from embeddings.judge.cross_fit import Judges, unseen
@@ -69,8 +69,10 @@ class JudgeLogits(View):
             UserError: the backbone cannot be loaded, or memory does not suffice.
         """
         config, shared = self.judges.config, self.judges.shared
-        tokenizer = kept(shared, ("tokenizer", config.source), lambda: load_tokenizer(config))
-        return self.read(pack_pairs(battles, tokenizer, self.judges.training.prediction_tokens))
+        with exclusive(shared):
+            tokenizer = kept(shared, ("tokenizer", config.source), lambda: load_tokenizer(config))
+            length = self.judges.training.prediction_tokens
+            return self.read(pack_pairs(battles, tokenizer, length))
 
     def read(self, pairs: Pairs) -> FeatureTable:
         """The same of battles that are packed already."""

@@ -1,6 +1,6 @@
 """Questions to an OpenAI-compatible completions endpoint with logprobs (vLLM, llama.cpp, …).
 
-One token is asked for at temperature 0, with the log-probabilities of the likeliest tokens.
+One token is requested at temperature 0, with the log-probabilities of the likeliest tokens.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ LIMITS = {"top_logprobs": 20, "concurrency": 4, "timeout": 300, "attempts": 8}
 
 @dataclass(frozen=True)
 class Endpoint:
-    """An endpoint and how it is asked."""
+    """An endpoint and how it is queried."""
 
     url: str
     """Up to ``/v1``."""
     model: str
     top_logprobs: int
-    """How many of the likeliest tokens are asked for; servers have a limit (vLLM 20)."""
+    """How many of the likeliest tokens are requested; servers have a limit (vLLM 20)."""
     concurrency: int
     """Most requests under way at any moment."""
     timeout: int
@@ -71,10 +71,10 @@ class Endpoint:
         """
         try:
             parts, host = urlsplit(url), httpx2.URL(url).host
-            sound = parts.scheme in ("http", "https") and bool(host) and parts.port != 0
+            valid = parts.scheme in ("http", "https") and bool(host) and parts.port != 0
         except (ValueError, httpx2.InvalidURL):
-            sound = False
-        if not sound:
+            valid = False
+        if not valid:
             raise UserError(
                 Code.ENDPOINT_INVALID,
                 f"--endpoint {url} is no URL such as http://localhost:8000/v1.",

@@ -103,13 +103,13 @@ async def request_json(client: AsyncOpenAI, path: str, body: dict[str, Any] | No
         ) from error
     except openai.APIConnectionError as error:
         cause = error.__cause__ or error
-        said = one_line(f"{type(cause).__name__} {cause}")
+        reason = one_line(f"{type(cause).__name__} {cause}")
         if isinstance(cause, httpx2.ConnectError):
             raise UserError(
                 Code.ENDPOINT_UNREACHABLE,
-                f"{url} cannot be reached ({said}). Start the server, or correct --endpoint.",
+                f"{url} cannot be reached ({reason}). Start the server, or correct --endpoint.",
             ) from error
-        raise UserError(Code.ENDPOINT_FAILED, f"{url}: {said}.{_failed(client)}") from error
+        raise UserError(Code.ENDPOINT_FAILED, f"{url}: {reason}.{_failed(client)}") from error
     except (ValueError, RecursionError) as error:
         raise UserError(
             Code.ENDPOINT_FAILED, f"{url} answers what is not JSON: {one_line(body_text)}."

@@ -58,13 +58,13 @@ def query_backbone(
     folder: Path | None = None,
     shared: dict[Any, Any] | None = None,
 ) -> list[np.ndarray]:
-    """What a local backbone says; only what it has not said yet is read.
+    """Letter log-probabilities of a local backbone; only missing ones are computed.
 
     Args:
         tables: battles packed as token ids of the backbone, n each.
         config: the backbone, with the questions' ``max_tokens``.
         folder: where answers are kept, each kind in a folder of its own; without it in memory.
-        shared: where the model stays loaded, and what it said in memory.
+        shared: where the model stays loaded, and answers that have no folder.
 
     Returns:
         Of each table log-probabilities float32 (2n, 3) in the order of ``LETTERS``: of A before B,
@@ -76,22 +76,22 @@ def query_backbone(
     letters = letter_tokens(load_tokenizer(config))
     settings = {**VERSIONS, **backbone_settings(config), "letters": letters}
     name = settings_hash(settings)
-    said: Store = (
+    store: Store = (
         ShardWriter(folder / name, settings, "python pipelines/verdict.py")
         if folder
         else kept(shared, ("verdict", name), MemoryStore)
     )
-    todo = said.missing(distinct(*tables))
-    if todo:
+    missing = store.missing(distinct(*tables))
+    if missing:
         backbone = kept(shared, ("zero-shot backbone", config), lambda: _loaded(config))
 
         def read(batch: Sequence[PackedPair]) -> list[torch.Tensor]:
             return read_letters(backbone, letters, batch)
 
         budget = BatchBudget(backbone.batch_tokens)
-        read_into_store(said, todo, read, f"{config.name} answers", budget, ragged)
+        read_into_store(store, missing, read, f"{config.name} answers", budget, ragged)
     return [
-        said.rows(said.require(as_keys([s.key for s in _both(table)])), "values").reshape(-1, 3)
+        store.rows(store.require(as_keys([s.key for s in _both(table)])), "values").reshape(-1, 3)
         for table in tables
     ]
 
@@ -116,19 +116,21 @@ def read_letters(
         ends = torch.tensor([len(s.ids) - 1 for s in batch], device=states.device)
         last = states[torch.arange(len(batch)), ends]
         total = backbone.logits(last).float().logsumexp(dim=1)
-        said = [backbone.exact_logits(last, tokens).logsumexp(dim=1) - total for tokens in letters]
-        found = torch.stack(said, dim=1)
-    return list(torch.split(found.cpu(), 1))
+        log_probs = torch.stack(
+            [backbone.exact_logits(last, tokens).logsumexp(dim=1) - total for tokens in letters],
+            dim=1,
+        )
+    return list(torch.split(log_probs.cpu(), 1))
 
 
 def query_endpoint(
     tables: Sequence[Pairs], endpoint: Endpoint, tokenizer: Any, folder: Path
 ) -> list[np.ndarray]:
-    """What an endpoint's model says; what it has answered is not asked again.
+    """Letter log-probabilities of an endpoint's model; only missing ones are requested.
 
     Args:
         tables: battles packed for the tokenizer, n each.
-        endpoint: who is asked.
+        endpoint: where the model is.
         tokenizer: the model's; ``None`` where questions are plain text.
         folder: where answers are kept, each kind in a folder of its own.
 
@@ -170,20 +172,20 @@ def query_endpoint(
     return [log_probs for log_probs, _ in answers]
 
 
-def verdict_view(asked: Pairs, said: np.ndarray) -> FeatureTable:
+def verdict_view(pairs: Pairs, log_probs: np.ndarray) -> FeatureTable:
     """The view of battles.
 
     Args:
-        asked: packed battles, n.
-        said: log-probabilities (2n, 3), of A before B, then of B before A. Where one is not
+        pairs: packed battles, n.
+        log_probs: of the letters (2n, 3), of A before B, then of B before A. Where one is not
             finite the battle has NaN in all columns.
     """
-    n = len(asked.ids)
-    finite = np.isfinite(said).all(axis=1)
+    n = len(pairs.ids)
+    finite = np.isfinite(log_probs).all(axis=1)
     values = np.full((n, len(COLUMNS)), np.nan, dtype=np.float32)
     rows = finite[:n] & finite[n:]
-    values[rows] = view_values(said[:n][rows], said[n:][rows])
-    return FeatureTable(asked.ids, values, COLUMNS)
+    values[rows] = view_values(log_probs[:n][rows], log_probs[n:][rows])
+    return FeatureTable(pairs.ids, values, COLUMNS)
 
 
 def _both(table: Pairs) -> list[PackedPair]:

@@ -86,10 +86,11 @@ class Characters:
 
     def text(self, text: str) -> list[int]:
         """Code points of a text in which nothing is a special token or ends a C string."""
-        return list(map(ord, neutral(without_surrogates(text).replace("\0", "\ufffd"))))
+        sendable = without_surrogates(text).replace("\0", "\ufffd")
+        return list(map(ord, escape_special_tokens(sendable)))
 
 
-def neutral(text: str) -> str:
+def escape_special_tokens(text: str) -> str:
     """The text with a space after every bracket that may open a special token."""
     return MARKER.sub(r"\g<0> ", text)
 
@@ -106,17 +107,17 @@ def letter_tokens(tokenizer: Any) -> tuple[tuple[int, ...], ...]:
         UserError: a letter is no single token.
     """
     vocabulary = tokenizer.get_vocab()
-    found = tuple(
+    token_ids = tuple(
         tuple(sorted({vocabulary[s + letter] for s in SPACES if s + letter in vocabulary}))
         for letter in LETTERS
     )
-    if not all(found):
+    if not all(token_ids):
         raise UserError(
             Code.TOKENIZER_UNSUPPORTED,
             f"The tokenizer has no single token for one of {', '.join(LETTERS)}. Take another "
             "backbone.",
         )
-    return found
+    return token_ids
 
 
 def from_top(top: dict[str, float]) -> tuple[np.ndarray, int]:
@@ -130,8 +131,8 @@ def from_top(top: dict[str, float]) -> tuple[np.ndarray, int]:
     Returns:
         float64 (3,) in the order of ``LETTERS``, and how many letters were not among them.
     """
-    tokens = [(token.lstrip("".join(SPACES) + " "), logs) for token, logs in top.items()]
-    seen = [[logs for token, logs in tokens if token == letter] for letter in LETTERS]
+    tokens = [(token.lstrip("".join(SPACES) + " "), value) for token, value in top.items()]
+    of_letters = [[value for token, value in tokens if token == letter] for letter in LETTERS]
     floor = min(top.values())
-    found = [np.logaddexp.reduce(logs) if logs else floor for logs in seen]
-    return np.array(found, dtype=np.float64), sum(not logs for logs in seen)
+    log_probs = [np.logaddexp.reduce(values) if values else floor for values in of_letters]
+    return np.array(log_probs, dtype=np.float64), sum(not values for values in of_letters)

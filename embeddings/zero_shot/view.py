@@ -16,7 +16,7 @@ from common.errors import Code, UserError
 from common.run_dir import RunDir
 from embeddings.backbone.config import BackboneConfig
 from embeddings.backbone.load import load_tokenizer
-from embeddings.cache.memory import kept
+from embeddings.cache.memory import exclusive, kept
 from embeddings.frozen.likelihood import recorded_config
 from embeddings.frozen.pair_states import with_room
 from embeddings.prompts.pairs import Pairs, pack_with
@@ -27,7 +27,7 @@ from embeddings.zero_shot.judge import packing, query_backbone, query_endpoint, 
 
 
 class ZeroShotVerdict(View):
-    """Which letter a model would say, asked of a local backbone or of an endpoint."""
+    """Which letter a model would say: a local backbone, or one behind an endpoint."""
 
     kind = VERDICT
 
@@ -98,8 +98,9 @@ class ZeroShotVerdict(View):
         Raises:
             UserError: the model cannot be had, or its endpoint fails.
         """
-        pairs = self.pack(battles, self.tokenizer())
-        return verdict_view(pairs, self.query([pairs])[0])
+        with exclusive(self.shared):
+            pairs = self.pack(battles, self.tokenizer())
+            return verdict_view(pairs, self.query([pairs])[0])
 
     def tokenizer(self) -> Any:
         """The tokenizer of the model, or ``None`` where questions are plain text."""

@@ -106,6 +106,15 @@ def test_pair_states_in_memory_are_those_on_disk_to_the_bit(run):
         assert np.array_equal(states.slot(number), written.slot(number))
 
 
+def test_no_battles_give_no_rows(run):
+    none, shared = battles(run)[:0], {}
+    for name in VIEWS:
+        assert JudgeLogits.of_run(run, name, shared).transform(none).values.shape == (0, 6)
+    states = PairStates.of_run(run, shared).read(none)
+    assert [len(side) for side in states.slot(5)] == [0, 0]
+    assert not [key for key in shared if key[0] in ("judge", "pair reader")]
+
+
 def test_heads_and_pair_probes_share_the_frozen_states(run, reads):
     shared = {}
     PairStates.of_run(run, shared).read(battles(run))

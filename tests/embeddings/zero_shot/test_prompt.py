@@ -13,9 +13,9 @@ from embeddings.zero_shot.prompt import (
     MARKER,
     TASK,
     as_text,
+    escape_special_tokens,
     from_top,
     letter_tokens,
-    neutral,
     text_packer,
     token_packer,
 )
@@ -101,16 +101,16 @@ def test_no_text_writes_a_line_of_the_question(tokenizer, place):
 
 @given(st.text(alphabet="<>|/[] aINST_｜s"))
 def test_breaking_up_markers_loses_nothing_and_leaves_none(text):
-    found = neutral(text)
+    found = escape_special_tokens(text)
     assert not MARKER.search(found)
     assert found.replace(" ", "") == text.replace(" ", "")
-    assert neutral(found) == found
+    assert escape_special_tokens(found) == found
 
 
 @pytest.mark.parametrize("unit", ["<", "<|", "[", "<a", "[A"])
 def test_many_brackets_take_no_time(unit):
     text = unit * 100_000
-    assert len(neutral(text)) == len(text) + text.count("<|")
+    assert len(escape_special_tokens(text)) == len(text) + text.count("<|")
 
 
 def test_a_letter_counts_with_and_without_a_space(tokenizer):
