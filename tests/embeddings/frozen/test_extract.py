@@ -12,6 +12,7 @@ from common.errors import Code
 from embeddings.backbone.config import load_config
 from embeddings.backbone.load import load_backbone
 from embeddings.frozen.log_likelihood import QUANTITIES
+from embeddings.frozen.pooling import POOLINGS, slot_names
 from embeddings.frozen.scoring import Scorer
 from embeddings.frozen.states import HiddenStates
 from embeddings.prompts.answers import pack_battles
@@ -56,10 +57,9 @@ def test_rows_are_those_of_the_scorer(calm, config):
     view = FeatureTable.read(calm / "likelihood" / "train.parquet")
     assert found.ids == view.ids == BATTLES["id"].tolist()
     stored = states(calm)
-    assert stored.shape == (2, 10, 12, 64)
+    assert stored.shape == (2, 10, 4 * len(POOLINGS), 64)
     assert stored.dtype == np.float16
-    names = ["mean", "last", "prompt"]
-    assert found.slots == [f"layer{n}.{name}" for n in (1, 2, 3, 4) for name in names]
+    assert found.slots == slot_names([1, 2, 3, 4])
     packed = pack_battles(BATTLES, config, backbone.tokenizer, "")
     by_key = {item.key: item for item in packed.answers}
     scorer = Scorer(backbone, packed.end_token, packed.shared_prefix)
@@ -136,7 +136,8 @@ def test_another_setting_has_a_store_of_its_own(config, tmp_path, counted, chang
     assert counted.items >= 6
     assert len(stores(tmp_path)) == 2
     assert files(tmp_path / "hidden" / first) == shards
-    assert states(tmp_path).shape[2] == (3 if "layers" in changes else 12)
+    layers = 1 if "layers" in changes else 4
+    assert states(tmp_path).shape[2] == layers * len(POOLINGS)
 
 
 def test_another_model_has_a_store_of_its_own(config, configs, tmp_path):
@@ -206,5 +207,5 @@ def test_the_embedded_model_prefers_sense_to_its_words_shuffled(tmp_path):
     for quantity in ("mean", "bare", "sum", "greedy"):
         assert (frame[f"{quantity}.diff"] > 0).all(), quantity
     assert HiddenStates.read(tmp_path / "first", "train").slots[1] == "layer10.last"
-    assert states(tmp_path / "first").shape == (2, 2, 12, 576)
+    assert states(tmp_path / "first").shape == (2, 2, 4 * len(POOLINGS), 576)
     assert files(tmp_path / "first") == files(tmp_path / "second")
