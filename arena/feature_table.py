@@ -26,6 +26,7 @@ import pyarrow as pa
 from common.parquet import damaged, read_notes, read_table, write_groups
 
 Parity = Literal["anti", "sym", "paired"]
+PARITIES = get_args(Parity)
 
 FAMILY = re.compile(r"[\w.-]*")
 
@@ -40,7 +41,7 @@ class Column:
 
     def __post_init__(self) -> None:
         """Raise ``ValueError`` for an unknown parity or a malformed family."""
-        if self.parity not in get_args(Parity):
+        if self.parity not in PARITIES:
             raise ValueError(f"parity {self.parity!r}")
         if not FAMILY.fullmatch(self.family):
             raise ValueError(f"family {self.family!r}")
@@ -71,9 +72,9 @@ class FeatureTable:
                 raise ValueError(f"column {name}: a partner belongs to a paired column, only")
             if column.partner and self.columns[column.partner].partner != name:
                 raise ValueError(f"column {name}: {column.partner} does not name it as its partner")
-        names = list(self.columns)
+        places = {name: place for place, name in enumerate(self.columns)}
         self._order = np.array(
-            [names.index(c.partner or n) for n, c in self.columns.items()], dtype=np.intp
+            [places[c.partner or n] for n, c in self.columns.items()], dtype=np.intp
         )
         self._sign = np.array(
             [-1.0 if c.parity == "anti" else 1.0 for c in self.columns.values()], dtype=np.float32

@@ -97,9 +97,12 @@ class View(ABC):
 
 
 def view_of_run(run: RunDir, name: str, kind: ViewKind, shared: dict[Any, Any]) -> View:
-    """The view ``name`` of a run; the arguments are those of ``View.of_run``."""
-    module, _, class_name = kind.view_class.partition(":")
-    view: View = getattr(import_module(module), class_name).of_run(run, name, shared)
+    """The view ``name`` of a run, made once; the arguments are those of ``View.of_run``."""
+    key = "view", run.folder, name
+    if key not in shared:
+        module, _, class_name = kind.view_class.partition(":")
+        shared[key] = getattr(import_module(module), class_name).of_run(run, name, shared)
+    view: View = shared[key]
     return view
 
 

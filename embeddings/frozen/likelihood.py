@@ -14,6 +14,7 @@ from common.parquet import read_notes
 from common.run_dir import RunDir
 from embeddings.backbone.config import BackboneConfig, load_config, valid_config
 from embeddings.backbone.runtime import TORCH
+from embeddings.cache.memory import kept
 from embeddings.frozen.language_model import LanguageModel
 from embeddings.view_kinds import LIKELIHOOD
 
@@ -61,7 +62,7 @@ class Likelihood(View):
 
 
 def language_model_of(run: RunDir, shared: dict[Any, Any]) -> LanguageModel:
-    """The language model that made a run's evidence; nothing heavy is loaded yet.
+    """The language model that made a run's evidence, made once; nothing heavy is loaded yet.
 
     Args:
         run: the run.
@@ -70,6 +71,10 @@ def language_model_of(run: RunDir, shared: dict[Any, Any]) -> LanguageModel:
     Raises:
         UserError: the run has no language model, or its files are gone.
     """
+    return kept(shared, ("language model", run.folder), lambda: _language_model(run))
+
+
+def _language_model(run: RunDir) -> LanguageModel:
     record = run.read_record().get("backbone")
     if record is None:
         raise UserError(
@@ -84,11 +89,7 @@ def language_model_of(run: RunDir, shared: dict[Any, Any]) -> LanguageModel:
             f"The language model of {run.folder} was in {config.source}, which no longer exists. "
             "Put the folder back.",
         )
-    engine = record.get("engine", TORCH)
-    model: LanguageModel = shared.setdefault(
-        ("language model", config, engine), LanguageModel(config, engine)
-    )
-    return model
+    return LanguageModel(config, record.get("engine", TORCH))
 
 
 def recorded_config(record: dict[str, Any]) -> BackboneConfig:

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from common.run_dir import RunDir
-from embeddings.frozen.pair_states import PairStates, read_joint
+from embeddings.cache.memory import kept
 from embeddings.frozen.states import HiddenStates
 from meta.base_models import learned_kind, register
 from meta.base_models.hidden_probe import HiddenProbe
@@ -31,9 +31,15 @@ class PairProbe(HiddenProbe):
     @staticmethod
     def stored_states(run: RunDir, split: str) -> HiddenStates:
         """The states of a split, from disk."""
+        # transformers takes seconds to import.
+        from embeddings.frozen.pair_states import read_joint
+
         return read_joint(run.views, run.judges, split)
 
     @staticmethod
     def computed_states(run: RunDir, battles: pd.DataFrame, shared: dict[Any, Any]) -> HiddenStates:
         """The states of any battles, computed."""
-        return PairStates.of_run(run, shared).read(battles)
+        from embeddings.frozen.pair_states import PairStates
+
+        states = kept(shared, ("pair states", run.folder), lambda: PairStates.of_run(run, shared))
+        return states.read(battles)

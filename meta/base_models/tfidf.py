@@ -110,11 +110,13 @@ class Tfidf(BaseModel):
 
     def values(self, model: Model, rows: np.ndarray) -> np.ndarray:
         """Log-odds and cosines of these battles."""
-        idf, weights = model["idf"], model["tie"].astype(np.float32)
-        prompt, a, b = (_tfidf(self.counts[s][rows], idf) for s in SPEAKERS)
+        side_weights, tie_weights = (
+            model[part].astype(np.float32, copy=False) for part in ("side", "tie")
+        )
+        prompt, a, b = (_tfidf(self.counts[s][rows], model["idf"]) for s in SPEAKERS)
         difference = (a - b).tocsr()
-        side = difference @ model["side"].astype(np.float32)
-        tie = abs(difference) @ weights[: 2 * BUCKETS] + prompt @ weights[2 * BUCKETS :]
+        side = difference @ side_weights
+        tie = abs(difference) @ tie_weights[: 2 * BUCKETS] + prompt @ tie_weights[2 * BUCKETS :]
         cosine = np.asarray(a.multiply(b).sum(axis=1)).ravel()
         return np.stack([side, tie + model["bias"][0], cosine], axis=1).astype(np.float32)
 
@@ -129,7 +131,7 @@ class Tfidf(BaseModel):
 def _tfidf(counts: sparse.csr_matrix, idf: np.ndarray) -> sparse.csr_matrix:
     """(1 + log count) * idf, words and characters each of length sqrt(1/2), (n, 2 * BUCKETS)."""
     weighted = counts.astype(np.float32)
-    weighted.data = (1 + np.log(weighted.data)) * idf.astype(np.float32)[weighted.indices]
+    weighted.data = (1 + np.log(weighted.data)) * idf[weighted.indices].astype(np.float32)
     of_words = weighted.indices < BUCKETS
     row = np.repeat(np.arange(weighted.shape[0]), np.diff(weighted.indptr))
     block = 2 * row + of_words

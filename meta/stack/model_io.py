@@ -20,7 +20,7 @@ import pandas as pd
 
 from arena.feature_table import FeatureTable
 from arena.schema import CLASSES
-from arena.view import View, kind_named
+from arena.view import KINDS, View, kind_named
 from common.errors import Code, UserError
 from common.files import atomic, read_json, write_json
 from common.run_dir import RunDir
@@ -172,7 +172,9 @@ def _models(folder: Path, name: str, count: int) -> list[Model]:
     models: list[Model] = [{} for _ in range(count)]
     for key, value in read_tensors(folder / "learned" / f"{name}.safetensors")[0].items():
         fold, _, part = key.partition("/")
-        models[int(fold)][part] = value.numpy()
+        array = value.numpy()
+        # Half precision is for the disk: a million weights take milliseconds to convert.
+        models[int(fold)][part] = array.astype(np.float32) if array.dtype == np.float16 else array
     return models
 
 
@@ -209,7 +211,7 @@ def shared_model(run: RunDir, shared: dict[Any, Any]) -> TrainedModel:
     key = "trained model", run.folder
     if key not in shared:
         model = load(run.model)
-        kinds = model.kinds or stored_kinds(run, "train")
+        kinds = model.kinds or {**KINDS, **stored_kinds(run, "train")}
         shared[key] = replace(model, kinds={view: kinds[view] for view in model.views})
     model = shared[key]
     assert isinstance(model, TrainedModel)

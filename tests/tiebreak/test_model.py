@@ -2,6 +2,9 @@
 
 import json
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -9,6 +12,7 @@ import pytest
 
 from arena.schema import CLASSES
 from common.errors import Code
+from meta.stack.model_io import signed
 from pipelines import submit
 from tests.helpers.battle_files import lmsys
 from tests.helpers.errors import raises
@@ -119,6 +123,44 @@ def test_the_language_model_is_loaded_once_and_reads_an_answer_once(model, monke
     model.predict_proba(*PAIR)
     monkeypatch.setattr("embeddings.frozen.language_model.AnswerReader", None)
     model.predict_proba(*PAIR)
+
+
+def test_a_second_call_reads_no_file_of_the_run(folder, model, tmp_path):
+    run = shutil.copytree(folder / "run", tmp_path / "run")
+    loaded = Tiebreak.load(run)
+    loaded.predict_proba(*PAIR)
+    shutil.rmtree(run)
+    others = ("Which is blue?", *PAIR[1:])
+    assert np.array_equal(loaded.predict_proba(*others), model.predict_proba(*others))
+
+
+def test_a_model_of_signals_alone_needs_no_language_model(folder, tmp_path):
+    run = shutil.copytree(folder / "run", tmp_path / "run")
+    trained = Tiebreak.train(folder / "train.csv", run, views=["style"], trials=0, bags=1)
+    shutil.rmtree(run / "views")
+    (run / "run.json").unlink()
+    lines = [
+        "import json, sys",
+        "sys.modules['transformers'] = None  # it cannot be imported",
+        "from tiebreak import Tiebreak",
+        "print(json.dumps(Tiebreak.load(sys.argv[1]).predict_proba(*sys.argv[2:]).tolist()))",
+    ]
+    printed = subprocess.run(
+        [sys.executable, "-c", "\n".join(lines), str(run), *PAIR],
+        check=True,
+        capture_output=True,
+        cwd=Path(__file__).parents[2],
+    ).stdout
+    assert json.loads(printed) == trained.predict_proba(*PAIR).tolist()
+
+
+def test_a_model_of_before_kinds_were_written_predicts_the_same(folder, model, tmp_path):
+    run = shutil.copytree(folder / "run", tmp_path / "run")
+    path = run / "model" / "bundle.json"
+    bundle = json.loads(path.read_text())
+    del bundle["kinds"], bundle["checksum"]
+    path.write_text(json.dumps(signed(bundle)))
+    assert np.array_equal(Tiebreak.load(run).predict_proba(*PAIR), model.predict_proba(*PAIR))
 
 
 def test_the_tie_rate_is_an_input(model):
