@@ -44,7 +44,8 @@ from embeddings.inference import BatchBudget, read_into_store
 from embeddings.prompts.pairs import PackedPair, Pairs, distinct, pack_pairs
 
 VIEW = "joint"
-AGAIN = "python pipelines/finetune.py"
+FINETUNE = "python pipelines/finetune.py"
+"""The command that makes what is missing."""
 
 FORWARD, SWAPPED = "key_forward", "key_swapped"
 
@@ -121,7 +122,7 @@ class PairStates:
             raise UserError(
                 Code.VIEW_OUTDATED,
                 f"{run.folder} does not say how its view {VIEW} was read: run "
-                f"`{AGAIN} --pool answers --run {run.folder}` again",
+                f"`{FINETUNE} --pool answers --run {run.folder}` again",
             )
         config = with_room(recorded_config(recorded["backbone"]), recorded["max_tokens"])
         return cls(
@@ -158,10 +159,10 @@ class PairStates:
         Raises:
             UserError: the backbone cannot be loaded, or memory does not suffice.
         """
-        todo = self.store.missing(sequences)
-        if todo:
-            self.fill_lower(todo)
-            self._read(todo)
+        missing = self.store.missing(sequences)
+        if missing:
+            self.fill_lower(missing)
+            self._read(missing)
             free_gpu()
 
     def fill_lower(self, sequences: Sequence[PackedPair]) -> None:
@@ -170,9 +171,9 @@ class PairStates:
         Raises:
             UserError: the disk has no room, or the backbone cannot be loaded.
         """
-        todo = self.lower.missing(sequences) if self.lower is not None else []
-        if self.lower is not None and todo:
-            self._read_lower(self.lower, todo)
+        missing = self.lower.missing(sequences) if self.lower is not None else []
+        if self.lower is not None and missing:
+            self._read_lower(self.lower, missing)
             free_gpu()
 
     def states(self, sequences: Sequence[PackedPair]) -> np.ndarray:
@@ -191,7 +192,7 @@ class PairStates:
         """
         return token_ids(sequence) if self.lower is None else self.lower.get(sequence.key)
 
-    def _read(self, todo: Sequence[PackedPair]) -> None:
+    def _read(self, sequences: Sequence[PackedPair]) -> None:
         reader = kept(
             self.shared,
             ("pair reader", self.name, self.layers.begin),
@@ -199,28 +200,28 @@ class PairStates:
         )
         read = partial(reader.read, inputs=self.inputs)
         budget = BatchBudget(reader.batch_tokens)
-        read_into_store(self.store, todo, read, "frozen states", budget, _stacked)
+        read_into_store(self.store, sequences, read, "frozen states", budget, _stacked)
 
     def _load_reader(self) -> PairReader:
         reader = PairReader(load_backbone(self.config), self.layers, self.pool)
         first_pass(reader.decoder, reader.device)
         return reader
 
-    def _read_lower(self, store: Store, todo: Sequence[PackedPair]) -> None:
+    def _read_lower(self, store: Store, sequences: Sequence[PackedPair]) -> None:
         reader = kept(
             self.shared,
             ("lower layers", self._lower_name),
             lambda: LowerLayers(load_backbone(self.config), self.layers.begin),
         )
         if isinstance(store, ShardWriter):
-            reader.check_room(store.folder, todo)
+            reader.check_room(store.folder, sequences)
         budget, label = BatchBudget(reader.batch_tokens), f"{self.config.name} lower layers"
-        read_into_store(store, todo, reader.read, label, budget, ragged)
+        read_into_store(store, sequences, reader.read, label, budget, ragged)
 
     def _open(self, kind: str, **settings: object) -> tuple[str, Store]:
         name = f"{kind}-{settings_hash({**self._settings, **settings})}"
         if self._folder is not None:
-            return name, ShardWriter(self._folder / name, rerun_command=AGAIN)
+            return name, ShardWriter(self._folder / name, rerun_command=FINETUNE)
         return name, kept(self.shared, name, MemoryStore)
 
 
@@ -288,8 +289,8 @@ def read_joint(views: Path, judges: Path, split: str) -> HiddenStates:
         UserError: they are damaged, or the store lacks some.
     """
     path = views / VIEW / f"{split}.parquet"
-    index = read_index(path, (FORWARD, SWAPPED), "depths", "frozen-[0-9a-f]{16}", AGAIN)
-    store = ShardStore(judges / index.source, AGAIN)
+    index = read_index(path, (FORWARD, SWAPPED), "depths", "frozen-[0-9a-f]{16}", FINETUNE)
+    store = ShardStore(judges / index.source, FINETUNE)
     places = dict(zip((FORWARD, SWAPPED), map(store.require, index.keys), strict=True))
     names, columns = _slots(index.listed)
 

@@ -29,7 +29,7 @@ from embeddings.cache.memory import MemoryStore, Store, kept
 from embeddings.cache.shards import ShardWriter, as_keys, ragged, settings_hash
 from embeddings.cache.tensor_files import DamagedError, read_tensors, write_tensors
 from embeddings.frozen.pair_states import (
-    AGAIN,
+    FINETUNE,
     PairStates,
     backbone_settings,
     free_gpu,
@@ -177,7 +177,7 @@ class Judges:
     def _logits_store(self, folder: Path) -> Store:
         """Where the logits of a judge are kept."""
         if self.shared is None:
-            return ShardWriter(folder / "logits", rerun_command=AGAIN)
+            return ShardWriter(folder / "logits", rerun_command=FINETUNE)
         return kept(self.shared, ("logits", folder), MemoryStore)
 
     def _read(
