@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from arena.feature_table import Column, FeatureTable
-from arena.view import KINDS
+from embeddings.view_kinds import LOGITS
 from meta.base_models import BASE_MODELS
 from meta.metrics.scores import log_loss
 from tests.helpers.audit_toys import COLUMN, COLUMNS, check, toy_case, with_column, with_names
@@ -24,16 +24,19 @@ def test_c08_sees_a_drifted_column_and_names_it(case):
     assert check("C08", few).verdict == "not applicable"
 
 
-@pytest.mark.parametrize("view", [*BASE_MODELS, "logits"])
-def test_c08_leaves_out_views_that_saw_votes(case, view):
-    column = {f"{view}.side": Column("anti")}
+KINDS_THAT_SAW_VOTES = [*(base_model.kind for base_model in BASE_MODELS.values()), LOGITS]
+
+
+@pytest.mark.parametrize("kind", KINDS_THAT_SAW_VOTES, ids=lambda kind: kind.name)
+def test_c08_leaves_out_views_that_saw_votes(case, kind):
+    column = {f"{kind.name}.side": Column("anti")}
     design, test = (
         FeatureTable(
             v.ids, np.column_stack([v.values, np.full(len(v.ids), x)]), {**COLUMNS, **column}
         )
         for v, x in ((case.design, 0.0), (case.test_design, 9.0))
     )
-    kinds = {view: KINDS[view]}
+    kinds = {kind.name: kind}
     result = check("C08", replace(case, design=design, test_design=test, kinds=kinds))
     assert result == check("C08", case)
 
