@@ -89,7 +89,7 @@ class Tiebreak:
         from tiebreak.extraction import ExtractionOptions, extract_run
         from tiebreak.training import train_run
 
-        folder = RunDir(Path(run))
+        folder, settings = RunDir(Path(run)), Settings(folds, trials, bags)
         options = ExtractionOptions(backbone, quantization)
         if isinstance(table, str | Path):
             with open_battles(str(table), labelled=True) as file:
@@ -97,7 +97,6 @@ class Tiebreak:
         else:
             file = battle_file(table, labelled=True)
             extract_run(folder, {"train": file}, options, "Tiebreak.train")
-        settings = Settings(folds, trials, bags)
         train_run(folder, settings, views=views, command="Tiebreak.train")
         return cls(folder)
 
@@ -168,10 +167,13 @@ class Tiebreak:
         Returns:
             One row a battle: ``id``; ``side.<family>`` and ``tie.<family>``, the log-odds that a
             family of evidence adds towards A and towards a tie, before calibration; the same sums
-            by view, ``view.side.<view>`` and ``view.tie.<view>``; ``tie.base``; and ``words``.
+            by view, ``view.side.<view>`` and ``view.tie.<view>``; ``tie.base``; and ``words``. Where
+            no row can be used there are no rows, and no columns of families and views.
         """
         _, table = _as_table(battles, response_a, response_b)
         valid = table[table["reason"] == ""].reset_index(drop=True)
+        if valid.empty:
+            return pd.DataFrame({"id": [], "tie.base": [], "words": []})
         return self._reasons(self._dataset(valid)).frame()
 
     def predict_split(self, split: str) -> tuple[pd.DataFrame, np.ndarray, Dataset | None]:

@@ -48,13 +48,25 @@ class Scored:
 
 @dataclass(frozen=True)
 class Settings:
-    """How much work the second stage does."""
+    """How much work the second stage does.
+
+    Raises:
+        UserError: there are fewer than 3 folds, or no bag.
+    """
 
     folds: int = 5
     trials: int = 20
     bags: int = 3
     storage: URL | None = None
     """Database of the studies, for several processes; ``None``: the run's own file."""
+
+    def __post_init__(self) -> None:
+        if self.folds < 3 or self.bags < 1:
+            raise UserError(
+                Code.OPTION_INVALID,
+                "Nested cross-validation takes at least 3 folds and 1 bag, "
+                f"not {self.folds} and {self.bags}.",
+            )
 
     def budget_for(self, name: str) -> Settings:
         """Full for ``meta``; a single view gets default parameters and one seed."""
@@ -84,12 +96,8 @@ def folds_for(dataset: Dataset, folds: int) -> np.ndarray:
     modulo its number of folds, so the battles are split by a hash of the hash.
 
     Raises:
-        UserError: there are fewer than 3 folds, or too few prompt groups to cross-validate.
+        UserError: there are too few prompt groups to cross-validate.
     """
-    if folds < 3:
-        raise UserError(
-            Code.OPTION_INVALID, f"--folds {folds}: nested cross-validation takes at least 3 folds."
-        )
     groups = dataset.battles["group"]
     fold = fold_of(groups, folds)
     if len(np.unique(fold_of(groups, THRIFTY_FOLDS))) == 1:

@@ -100,6 +100,12 @@ def test_no_battles_get_no_probabilities(model):
     assert model.predict_proba([]).shape == (0, 3)
 
 
+def test_battles_that_cannot_be_used_have_no_reasons(model):
+    damaged = {"prompt": ["two", "turns"], "response_a": ["one"], "response_b": ["one"]}
+    for table in ([], [damaged]):
+        assert model.explain(table).empty
+
+
 def test_reasons_add_up_to_the_log_odds_of_the_swapped_pair_too(model):
     prompt, a, b = PAIR
     one, other = model.explain(prompt, a, b), model.explain(prompt, b, a)

@@ -167,10 +167,14 @@ def test_battles_that_one_fold_left_out_are_parted_evenly(folds):
     assert kept.battles.assign(fold=fold).groupby("group")["fold"].nunique().max() == 1
 
 
-def test_too_few_groups_or_folds_are_refused():
+@pytest.mark.parametrize("settings", [{"folds": 2}, {"bags": 0}])
+def test_too_few_folds_or_bags_are_refused(settings):
+    with raises(Code.OPTION_INVALID):
+        Settings(**settings)
+
+
+def test_too_few_groups_are_refused():
     evidence = toy_evidence(4)
-    with raises(Code.OPTION_INVALID, match="--folds 2"):
-        folds_for(toy_evidence(100), 2)
     with raises(Code.TOO_FEW_BATTLES):
         folds_for(replace(evidence, battles=evidence.battles.assign(group="0" * 16)), 5)
 
