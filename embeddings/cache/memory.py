@@ -112,6 +112,8 @@ def exclusive(shared: dict[Any, Any] | None) -> AbstractContextManager[object]:
 def kept(shared: dict[Any, Any] | None, key: Any, make: Callable[[], Model]) -> Model:
     """What ``shared`` has under a key, made where it is not there; made anew without ``shared``.
 
+    Of threads that need the same model at once, one loads it and the others wait.
+
     Args:
         shared: see ``arena.view.View.of_run``.
         key: says all that the model depends on.
@@ -119,7 +121,8 @@ def kept(shared: dict[Any, Any] | None, key: Any, make: Callable[[], Model]) -> 
     """
     if shared is None:
         return make()
-    if key not in shared:
-        shared[key] = make()
+    with exclusive(shared):
+        if key not in shared:
+            shared[key] = make()
     model: Model = shared[key]
     return model

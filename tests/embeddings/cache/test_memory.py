@@ -1,5 +1,8 @@
 """A store in memory gives back what it took, and keeps what was used last."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 
@@ -70,3 +73,16 @@ def test_a_model_is_made_once_where_it_is_shared():
         assert kept(shared, "model", lambda: made.append(1) or len(made)) == 1
     assert made == [1]
     assert kept(None, "model", lambda: made.append(1) or len(made)) == 2
+
+
+def test_threads_that_need_a_model_at_once_load_it_once():
+    made, shared = [], {}
+
+    def load():
+        made.append(1)
+        time.sleep(0.05)
+        return object()
+
+    with ThreadPoolExecutor(4) as pool:
+        models = set(pool.map(lambda _: kept(shared, "model", load), range(4)))
+    assert len(made) == len(models) == 1
