@@ -110,6 +110,17 @@ class Judges:
         """The folder of the judge of these battles, whether it is there or not."""
         return self.folder / settings_hash(self._settings(dataset))
 
+    def trained_on_this_backbone(self, folder: Path) -> bool:
+        """Whether a judge was; of a mean of judges, whether those that are still there were."""
+        if not (folder / SETTINGS).exists():
+            return True
+        settings = read_json(folder / SETTINGS)
+        if MEMBERS in settings:
+            members = [self.folder / name for name in settings[MEMBERS]]
+            return all(map(self.trained_on_this_backbone, members))
+        backbone = backbone_settings(self.config)
+        return {name: settings.get(name) for name in backbone} == backbone
+
     def train(self, dataset: JudgeDataset, label: str) -> Path:
         """The folder of the judge of these battles, trained now unless it is there.
 

@@ -43,7 +43,8 @@ class JudgeLogits(View):
         """The judges that ``finetune.py`` made for a view, in memory.
 
         Raises:
-            UserError: the run does not name them, or lacks one; or the backbone cannot be had.
+            UserError: the run does not name them, or lacks one; or the backbone cannot be had, or
+                is another than they were trained on.
         """
         recorded = run.read_record().get("finetune", {}).get(name, {})
         names = [str(judge) for judge in recorded.get("judges", [])]
@@ -57,7 +58,15 @@ class JudgeLogits(View):
             )
         training = JudgeConfig.of(recorded["recipe"])
         config = recorded_config(recorded["backbone"])
-        return cls(name, Judges(config, training, run.judges, 0, shared), folders)
+        judges = Judges(config, training, run.judges, 0, shared)
+        if not all(map(judges.trained_on_this_backbone, folders)):
+            raise UserError(
+                Code.BACKBONE_DIFFERS,
+                f"The judges of the view {name} were trained on another model than {config.name} "
+                f"is now. Put its files back, or rerun `python pipelines/finetune.py --view {name} "
+                f"--run {run.folder}` and train_meta.py.",
+            )
+        return cls(name, judges, folders)
 
     def transform(self, battles: pd.DataFrame) -> FeatureTable:
         """The logits for battles that no judge was trained on.

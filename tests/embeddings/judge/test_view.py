@@ -136,6 +136,16 @@ def test_a_run_that_lacks_its_judges_names_the_command(run, judges):
         JudgeLogits.of_run(run, "logits-old", {})
 
 
+@pytest.mark.parametrize("name", ["logits-mean", "logits-average"])
+def test_judges_of_another_backbone_are_refused(run, name):
+    entry = run.read_record()["finetune"][name]
+    config = {**entry["backbone"]["config"], "dtype": "float32"}
+    changed = {**entry, "backbone": {**entry["backbone"], "config": config}}
+    run.update_record(finetune={"logits-changed": changed})
+    with raises(Code.BACKBONE_DIFFERS):
+        JudgeLogits.of_run(run, "logits-changed", {})
+
+
 def test_a_run_that_does_not_say_how_pairs_were_read_names_the_command(tmp_path):
     with raises(Code.VIEW_OUTDATED):
         PairStates.of_run(RunDir(tmp_path), {})
