@@ -167,8 +167,8 @@ class Tiebreak:
         Returns:
             One row a battle: ``id``; ``side.<family>`` and ``tie.<family>``, the log-odds that a
             family of evidence adds towards A and towards a tie, before calibration; the same sums
-            by view, ``view.side.<view>`` and ``view.tie.<view>``; ``tie.base``; and ``words``. Where
-            no row can be used there are no rows, and no columns of families and views.
+            by view, ``view.side.<view>`` and ``view.tie.<view>``; ``tie.base``; and ``words``.
+            Where no row can be used there are no rows, and no columns of families and views.
         """
         _, table = _as_table(battles, response_a, response_b)
         valid = table[table["reason"] == ""].reset_index(drop=True)
