@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -21,8 +22,8 @@ from embeddings.frozen.likelihood import recorded_config
 from embeddings.frozen.pair_states import with_room
 from embeddings.prompts.pairs import Pairs, pack_with
 from embeddings.view_kinds import VERDICT
-from embeddings.zero_shot.endpoint import Endpoint
-from embeddings.zero_shot.http_client import API_KEY
+from embeddings.zero_shot.endpoint import LIMITS, Endpoint
+from embeddings.zero_shot.http_client import API_KEY, one_line
 from embeddings.zero_shot.judge import packing, query_backbone, query_endpoint, verdict_view
 
 
@@ -60,11 +61,11 @@ class ZeroShotVerdict(View):
         """The model that ``verdict.py`` used for a view.
 
         A local backbone's answers stay in memory. An endpoint is queried only where the run's
-        record has one; what it answers is kept in the run.
+        record has one, which a line on stderr says; what it answers is kept in the run.
 
         Raises:
-            UserError: the run does not say which model it was, or a key is set that would go to an
-                endpoint that only the run names.
+            UserError: the run does not say which model it was, or its endpoint is not valid, or a
+                key is set that would go to an endpoint that only the run names.
         """
         recorded = run.read_record().get("verdict", {}).get(name)
         if recorded is None:
@@ -80,10 +81,19 @@ class ZeroShotVerdict(View):
                 f"{API_KEY} is set, and no key is sent to an endpoint named by run.json alone. "
                 f"Unset it, or do without the view {name}.",
             )
+        where = None
+        if endpoint is not None:
+            limits = {limit: endpoint.get(limit, default) for limit, default in LIMITS.items()}
+            where = Endpoint.of(endpoint["url"], endpoint["model"], **limits)
+            print(
+                f"view {name}: the texts of new battles are sent to {one_line(where.url)}, which "
+                "run.json names",
+                file=sys.stderr,
+            )
         return cls(
             name,
             recorded_config(backbone) if backbone["asked"] else None,
-            Endpoint(**endpoint) if endpoint else None,
+            where,
             recorded["max_tokens"],
             run.folder / "verdict" if endpoint else None,
             shared,

@@ -69,7 +69,7 @@ def test_a_second_call_loads_nothing_and_reads_its_own_battles_only(run, monkeyp
     assert counts == [2]
 
 
-def test_an_endpoint_of_the_record_is_queried_for_new_battles_only(run, monkeypatch):
+def test_an_endpoint_of_the_record_is_queried_for_new_battles_only(run, monkeypatch, capsys):
     with serve(models=("far",)) as server:
         argv = ["--run", str(run.folder), "--endpoint", server.url, "--model", "far"]
         assert verdict.command(argv) == 0
@@ -80,6 +80,7 @@ def test_an_endpoint_of_the_record_is_queried_for_new_battles_only(run, monkeypa
         other["prompt"] = [["Another prompt"]]
         ZeroShotVerdict.of_run(run, "verdict-far", {}).transform(other)
         assert len(server.prompts) == known + 2
+        assert server.url in capsys.readouterr().err
         server.keys.clear()
         monkeypatch.setenv(API_KEY, "secret")
         with raises(Code.API_KEY_WITHHELD):
@@ -90,3 +91,14 @@ def test_an_endpoint_of_the_record_is_queried_for_new_battles_only(run, monkeypa
 def test_a_view_that_the_record_does_not_have_names_the_command(run):
     with raises(Code.VIEW_OUTDATED):
         ZeroShotVerdict.of_run(run, "verdict-other", {})
+
+
+def test_an_endpoint_of_the_record_must_be_a_url(run):
+    entry = {
+        "backbone": {"asked": "", "quantization": None},
+        "endpoint": {"url": "file:///etc/passwd", "model": "far"},
+        "max_tokens": 300,
+    }
+    run.update_record(verdict={"verdict-file": entry})
+    with raises(Code.ENDPOINT_INVALID):
+        ZeroShotVerdict.of_run(run, "verdict-file", {})
