@@ -49,6 +49,10 @@ class MemoryStore:
         self._most_items = most_items
         self._items: dict[bytes, dict[str, torch.Tensor]] = {}
 
+    def __len__(self) -> int:
+        """How many items are there."""
+        return len(self._items)
+
     def missing(self, items: Sequence[K]) -> list[K]:
         """The items that are not there, in their order; the others count as used now.
 

@@ -34,7 +34,7 @@ from embeddings.backbone.load import (
     model_config,
     model_folder,
 )
-from embeddings.cache.memory import MemoryStore, Store, exclusive, kept
+from embeddings.cache.memory import MOST_ITEMS, MemoryStore, Store, exclusive, kept
 from embeddings.cache.shards import ShardStore, ShardWriter, as_keys, ragged, settings_hash
 from embeddings.frozen.layer_cache import LowerLayers
 from embeddings.frozen.likelihood import recorded_config
@@ -51,6 +51,9 @@ FORWARD, SWAPPED = "key_forward", "key_swapped"
 
 SIDES = {"last": (FORWARD, SWAPPED), "first": (FORWARD, SWAPPED), "second": (SWAPPED, FORWARD)}
 """Of each state, in which order of the battle it belongs to A, and in which to B."""
+
+MOST_LOWER = 64
+"""Sequences whose lower layers' output stays in memory after a call: a megabyte each, or more."""
 
 STATES = (*SIDES, "difference")
 """States of a depth, in the order in which they are stored."""
@@ -222,7 +225,8 @@ class PairStates:
         name = f"{kind}-{settings_hash({**self._settings, **settings})}"
         if self._folder is not None:
             return name, ShardWriter(self._folder / name, rerun_command=FINETUNE)
-        return name, kept(self.shared, name, MemoryStore)
+        most_items = MOST_LOWER if kind == "lower" else MOST_ITEMS
+        return name, kept(self.shared, name, lambda: MemoryStore(most_items))
 
 
 def with_room(config: BackboneConfig, max_tokens: int) -> BackboneConfig:

@@ -80,6 +80,17 @@ def test_a_second_call_reads_its_own_battles_only(run, reads):
     assert reads == [2, 2]
 
 
+def test_the_output_of_lower_layers_is_dropped_at_the_next_call(run, monkeypatch):
+    monkeypatch.setattr(pair_states, "MOST_LOWER", 1)
+    shared = {}
+    view = JudgeLogits.of_run(run, "logits-top", shared)
+    view.transform(battles(run)[:3])
+    view.transform(battles(run)[3:4])
+    (lower,) = (store for key, store in shared.items() if str(key).startswith("lower-"))
+    # The last battle, in both orders.
+    assert len(lower) == 2
+
+
 def test_nothing_is_written_into_the_run(run):
     before = {p: p.stat().st_mtime_ns for p in run.folder.rglob("*")}
     JudgeLogits.of_run(run, "logits-top", {}).transform(swap_battles(battles(run)))
