@@ -2,7 +2,7 @@
 
 model/bundle.json                 class order, members, columns, calibrators, nulls
 model/learned/<view>.safetensors  weights of the views that learn, by fold
-model/<fusion>/booster-00.txt     LightGBM's own text format
+model/<stacker>/booster-00.txt     LightGBM's own text format
 """
 
 from __future__ import annotations
@@ -70,20 +70,20 @@ def _write(model: TrainedModel, folder: Path) -> None:
         "learned": {name: len(models) for name, models in model.base_models.items()},
         "kinds": {name: kind.name for name, kind in model.kinds.items()},
     }
-    for name, fusion in model.stackers.items():
+    for name, stacker in model.stackers.items():
         (folder / name).mkdir()
-        files = [f"{name}/booster-{i:02}.txt" for i in range(len(fusion.boosters))]
-        for file, booster in zip(files, fusion.boosters, strict=True):
+        files = [f"{name}/booster-{i:02}.txt" for i in range(len(stacker.boosters))]
+        for file, booster in zip(files, stacker.boosters, strict=True):
             with atomic(folder / file) as temporary:
                 temporary.write_text(booster.model_to_string(), encoding="utf-8")
         bundle["fusions"][name] = {
-            "views": list(fusion.views),
-            "columns": list(fusion.columns),
+            "views": list(stacker.views),
+            "columns": list(stacker.columns),
             "boosters": files,
-            "params": fusion.params,
-            "calibrator": fusion.calibrator.to_json(),
-            "calibration": fusion.calibration,
-            "rows": fusion.rows,
+            "params": stacker.params,
+            "calibrator": stacker.calibrator.to_json(),
+            "calibration": stacker.calibration,
+            "rows": stacker.rows,
         }
     (folder / "learned").mkdir()
     for name, models in model.base_models.items():
@@ -135,7 +135,7 @@ def load(folder: Path) -> TrainedModel:
             )
         length = {part: np.array(value) for part, value in bundle["length"].items()}
         return TrainedModel(
-            {name: _fusion(folder, entry, hashes) for name, entry in bundle["fusions"].items()},
+            {name: _stacker(folder, entry, hashes) for name, entry in bundle["fusions"].items()},
             {name: _models(folder, name, n) for name, n in bundle["learned"].items()},
             Baselines(np.array(bundle["prior"]), SymmetricLogistic.of(length)),
             # A model of before kinds were written.
@@ -145,7 +145,7 @@ def load(folder: Path) -> TrainedModel:
         raise UserError(Code.MODEL_DAMAGED, f"The model in {folder} is damaged. {again}") from None
 
 
-def _fusion(folder: Path, entry: dict[str, Any], hashes: dict[str, str]) -> Stacker:
+def _stacker(folder: Path, entry: dict[str, Any], hashes: dict[str, str]) -> Stacker:
     files = [(folder / file).resolve() for file in entry["boosters"]]
     if not all(file.is_relative_to(folder.resolve()) for file in files):
         raise ValueError("a booster's path leaves the bundle")

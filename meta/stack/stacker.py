@@ -34,7 +34,7 @@ class Stacker:
     """Battles that it was trained on."""
 
     def design(self, views: Mapping[str, FeatureTable]) -> FeatureTable:
-        """The design matrix: this fusion's views side by side.
+        """The design matrix: its views side by side.
 
         Raises:
             UserError: a view or a column that the model was trained with is missing.
@@ -116,5 +116,5 @@ def fit_stacker(
 
 
 def sets_of_views(names: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """The fusions that are trained: each view alone, and ``meta`` of all of them."""
+    """The stackers that are trained: each view alone, and ``meta`` of all of them."""
     return {**{name: (name,) for name in names}, "meta": tuple(names)}
