@@ -54,6 +54,14 @@ def test_a_swapped_pair_gets_the_swapped_probabilities_exactly(model):
     assert same[0] == same[1]
 
 
+def test_of_many_pairs_none_differs_in_the_last_bit(model):
+    words = PAIR[1].split()
+    for i in range(20):
+        prompt, a, b = f"Why {i}?", " ".join(words * (i % 5)), f"{i} " + " ".join(words[i % 3 :])
+        one, other = model.predict_proba(prompt, a, b), model.predict_proba(prompt, b, a)
+        assert other.tolist() == one[[1, 0, 2]].tolist()
+
+
 def test_turns_may_be_lists(model):
     prompt, a, b = PAIR
     assert np.array_equal(model.predict_proba([prompt], [a], [b]), model.predict_proba(*PAIR))
