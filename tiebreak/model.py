@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -139,7 +140,7 @@ class Tiebreak:
 
         Returns:
             float64 (3,) for one pair, (n, 3) for a table, in its order. A row of a table that
-            cannot be used gets the training prior.
+            cannot be used gets the training prior; a warning says how many and why the first.
 
         Raises:
             UserError: the pair cannot be used, the table is of no layout, or what the model takes
@@ -204,7 +205,15 @@ class Tiebreak:
         return compute_dataset(self.run, valid, self._model.kinds, self._shared)
 
     def _predict(self, table: pd.DataFrame) -> np.ndarray:
-        valid = table[table["reason"] == ""].reset_index(drop=True)
+        reasons = table["reason"].to_numpy()
+        aside = np.flatnonzero(reasons != "")
+        if len(aside):
+            warnings.warn(
+                f"{len(aside):,} of {len(table):,} rows cannot be used and get the training prior; "
+                f"the first, row {aside[0]}: {reasons[aside[0]]}",
+                stacklevel=3,
+            )
+        valid = table[reasons == ""].reset_index(drop=True)
         predicted = self._equivariant(self._dataset(valid)) if len(valid) else None
         return self._with_prior(table, predicted)
 

@@ -96,7 +96,8 @@ def test_the_order_of_a_table_s_rows_is_kept_and_a_damaged_row_gets_the_prior(fo
     ]
     for row in rows[::2]:
         row.update({name: json.dumps([text]) for name, text in row.items()})
-    probabilities = model.predict_proba(rows)
+    with pytest.warns(UserWarning, match="1 of 3 rows .* row 1: "):
+        probabilities = model.predict_proba(rows)
     assert probabilities.shape == (3, 3)
     assert np.allclose(probabilities[0], model.predict_proba(*PAIR), atol=1e-6)
     assert np.array_equal(probabilities[0], probabilities[2][[1, 0, 2]])
