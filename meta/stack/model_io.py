@@ -32,7 +32,7 @@ from meta.base_models.symmetric_logistic import SymmetricLogistic
 from meta.stack.booster_text import checked
 from meta.stack.dataset import compute_dataset, stored_kinds
 from meta.stack.stacker import Stacker
-from meta.stack.trained_model import TrainedModel
+from meta.stack.trained_model import META, TrainedModel
 
 FORMAT = 4
 
@@ -133,6 +133,8 @@ def load(folder: Path) -> TrainedModel:
             raise UserError(
                 Code.MODEL_FORMAT, f"The model in {folder} is of another format. {again}"
             )
+        if META not in bundle["fusions"]:
+            raise ValueError("the stacker of all views is missing")
         length = {part: np.array(value) for part, value in bundle["length"].items()}
         return TrainedModel(
             {name: _stacker(folder, entry, hashes) for name, entry in bundle["fusions"].items()},
@@ -206,12 +208,18 @@ def shared_model(run: RunDir, shared: dict[Any, Any]) -> TrainedModel:
     """The trained model of a run, read once.
 
     Raises:
-        UserError: it is missing or damaged.
+        UserError: it is missing or damaged, or the kind of a view is not known.
     """
     key = "trained model", run.folder
     if key not in shared:
         model = load(run.model)
         kinds = model.kinds or {**KINDS, **stored_kinds(run, "train")}
+        if unknown := ", ".join(view for view in model.views if view not in kinds):
+            raise UserError(
+                Code.VIEW_KIND_UNKNOWN,
+                f"The model in {run.model} does not say of which kind its views are: {unknown}. "
+                f"Rerun `python pipelines/train_meta.py --run {run.folder}`.",
+            )
         shared[key] = replace(model, kinds={view: kinds[view] for view in model.views})
     model = shared[key]
     assert isinstance(model, TrainedModel)

@@ -169,6 +169,26 @@ def test_a_model_of_signals_alone_needs_no_language_model(folder, tmp_path):
     assert json.loads(printed) == trained.predict_proba(*PAIR).tolist()
 
 
+def without(entry, part):
+    return {name: value for name, value in entry.items() if name != part}
+
+
+@pytest.mark.parametrize(
+    ("entry", "part", "code"),
+    [
+        ("fusions", "meta", Code.MODEL_DAMAGED),
+        ("kinds", "style", Code.VIEW_KIND_UNKNOWN),
+    ],
+)
+def test_a_model_that_lacks_a_part_is_refused(folder, tmp_path, entry, part, code):
+    shutil.copytree(folder / "run" / "model", tmp_path / "model")
+    path = tmp_path / "model" / "bundle.json"
+    bundle = without(json.loads(path.read_text()), "checksum")
+    path.write_text(json.dumps(signed({**bundle, entry: without(bundle[entry], part)})))
+    with raises(code):
+        Tiebreak.load(tmp_path)
+
+
 def test_a_model_of_before_kinds_were_written_predicts_the_same(folder, model, tmp_path):
     run = shutil.copytree(folder / "run", tmp_path / "run")
     path = run / "model" / "bundle.json"
