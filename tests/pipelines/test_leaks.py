@@ -59,11 +59,11 @@ def test_planted_leaks_are_named_by_the_commands(tmp_path, capsys):
     run = handcrafted(tmp_path / "run", battles, same_prompt)
     for split, table in (("train", battles), ("test", same_prompt)):
         path = run.views / "further" / f"{split}.parquet"
-        label_as_column(table).write(path, texts_hash(table))
+        label_as_column(table).write(path, texts_hash(table), kind="likelihood")
     assert train(run, "style,further") == 0
     out = capsys.readouterr().out
     assert {"C09", "C11"} <= set(failed(out))
-    assert "is further.won, which tells the side with an AUC of 1.000" in out
+    assert "is further.won, which predicts the side with an AUC of 1.000" in out
     assert "Of 20 test battles 2 occur in training in part (2 by their prompt" in out
 
     # Test sets that come after the training and its audit: one that is sound, and one of which

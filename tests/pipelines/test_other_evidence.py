@@ -79,7 +79,7 @@ def test_another_engine_for_the_test_set_alone_is_refused_and_the_own_one_is_kep
     record = json.loads((run / "run.json").read_text())
     assert record["backbone"].pop("engine") == "torch"
     (run / "run.json").write_text(json.dumps(record))
-    monkeypatch.setattr(extraction, "choose", lambda asked, _: (asked, ""))
+    monkeypatch.setattr(extraction, "select_engine", lambda asked, _: (asked, ""))
     assert extract.command([*argv, "--engine", "openvino"]) == 2
     error_line(capsys, Code.BACKBONE_DIFFERS)
     record["backbone"]["engine"] = "openvino"
@@ -90,7 +90,7 @@ def test_another_engine_for_the_test_set_alone_is_refused_and_the_own_one_is_kep
     write_table(path, read_table(path).replace_schema_metadata(notes))
     (run / "run.json").write_text(json.dumps(record))
     asked = []
-    monkeypatch.setattr(extraction, "choose", lambda name, _: (asked.append(name) or name, ""))
+    monkeypatch.setattr(extraction, "select_engine", lambda name, _: (asked.append(name) or name, ""))
     monkeypatch.setattr(
         extraction,
         "_write_views",
