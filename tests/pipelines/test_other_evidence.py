@@ -90,7 +90,9 @@ def test_another_engine_for_the_test_set_alone_is_refused_and_the_own_one_is_kep
     write_table(path, read_table(path).replace_schema_metadata(notes))
     (run / "run.json").write_text(json.dumps(record))
     asked = []
-    monkeypatch.setattr(extraction, "select_engine", lambda name, _: (asked.append(name) or name, ""))
+    monkeypatch.setattr(
+        extraction, "select_engine", lambda name, _: (asked.append(name) or name, "")
+    )
     monkeypatch.setattr(
         extraction,
         "_write_views",
