@@ -13,7 +13,7 @@ import pandas as pd
 from arena.battle_table import read_battles_table
 from arena.in_memory import battle_file, battle_of, battles_of
 from arena.reader import open_battles
-from arena.schema import TIE, Turns
+from arena.schema import CLASSES, TIE, Turns
 from arena.swap import SWAP
 from arena.view import View, view_of_run
 from common.errors import Code, UserError
@@ -105,7 +105,7 @@ class Tiebreak:
     @property
     def class_order(self) -> tuple[str, str, str]:
         """What the three probabilities are of, in order."""
-        return ("winner_model_a", "winner_model_b", "winner_tie")
+        return CLASSES
 
     @property
     def tie_rate(self) -> float:
@@ -176,7 +176,7 @@ class Tiebreak:
         valid = table[table["reason"] == ""].reset_index(drop=True)
         if valid.empty:
             return pd.DataFrame({"id": [], "tie.base": [], "words": []})
-        return self._reasons(self._dataset(valid)).frame()
+        return self.reasons(self._dataset(valid)).frame()
 
     def predict_split(self, split: str) -> tuple[pd.DataFrame, np.ndarray, Dataset | None]:
         """Predict the battles of a split of the run, whose evidence is on disk.
@@ -199,7 +199,8 @@ class Tiebreak:
 
     def reasons(self, dataset: Dataset) -> Reasons:
         """Reasons for the predictions of battles whose evidence is there."""
-        return self._reasons(dataset)
+        stacker = self._model.meta
+        return explain(stacker.boosters, self._model.design(dataset), stacker.views)
 
     def _dataset(self, valid: pd.DataFrame) -> Dataset:
         return compute_dataset(self.run, valid, self._model.kinds, self._shared)
@@ -233,10 +234,6 @@ class Tiebreak:
         if predicted is not None:
             probabilities[(table["reason"] == "").to_numpy()] = predicted
         return probabilities
-
-    def _reasons(self, dataset: Dataset) -> Reasons:
-        stacker = self._model.meta
-        return explain(stacker.boosters, self._model.design(dataset), stacker.views)
 
 
 def shift_tie_rate(probabilities: np.ndarray, own: float, rate: float) -> np.ndarray:
