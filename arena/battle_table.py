@@ -13,12 +13,18 @@ from arena.schema import COLUMNS
 from common.parquet import GROUP, damaged, read_groups, read_table, write_groups
 
 TURNS = pa.list_(pa.string())
+SHARES = pa.list_(pa.float64())
 TYPES = {
     **dict.fromkeys(COLUMNS, pa.string()),
     **dict.fromkeys(("prompt", "response_a", "response_b"), TURNS),
     "row": pa.int64(),
     "label": pa.int8(),
+    "soft_label": SHARES,
+    "weight": pa.float64(),
 }
+LATER = {"soft_label", "weight", "file_id"}
+"""Columns that tables of runs made before 2026-12 lack."""
+
 SCHEMA = pa.schema([(name, TYPES[name]) for name in COLUMNS])
 
 
@@ -78,10 +84,11 @@ class TextsHash:
 def _frame(path: Path, table: pa.Table) -> pd.DataFrame:
     columns = {}
     try:
+        table = _completed(table)
         if not table.schema.equals(SCHEMA):
             raise ValueError("it has other columns")
         for name in COLUMNS:
-            dtype = {TURNS: "object", pa.string(): "str"}.get(TYPES[name])
+            dtype = {TURNS: "object", SHARES: "object", pa.string(): "str"}.get(TYPES[name])
             column = table.column(name)
             columns[name] = (
                 pd.Series(column.to_pylist(), dtype=dtype) if dtype else column.to_pandas()
@@ -89,3 +96,16 @@ def _frame(path: Path, table: pa.Table) -> pd.DataFrame:
         return pd.DataFrame(columns)
     except (pa.ArrowException, LookupError, TypeError, ValueError) as error:
         raise damaged(path, error) from error
+
+
+def _completed(table: pa.Table) -> pa.Table:
+    """A table that was written before ``LATER`` columns existed, with what they are by default."""
+    if set(table.column_names) != set(COLUMNS) - LATER:
+        return table
+    columns = {
+        "soft_label": pa.nulls(len(table), SHARES),
+        "weight": pa.array([1.0] * len(table)),
+        "file_id": table.column("id"),
+    }
+    columns |= {name: table.column(name) for name in table.column_names}
+    return pa.table([columns[name] for name in COLUMNS], schema=SCHEMA)

@@ -83,7 +83,20 @@ def battle_of(
     except DamagedRowError as damage:
         raise UserError(Code.ROW_DAMAGED, f"The battle cannot be used: {damage}") from None
     turns = battle[:3]
-    values = ("0", 0, *turns, UNKNOWN, "", "", "", digest(turns), prompt_hash(*turns))
+    values = (
+        "0",
+        0,
+        *turns,
+        UNKNOWN,
+        None,
+        1.0,
+        "",
+        "",
+        "",
+        "",
+        digest(turns),
+        prompt_hash(*turns),
+    )
     battles = pd.DataFrame({name: [value] for name, value in zip(COLUMNS, values, strict=True)})
     battles["label"] = battles["label"].astype(np.int8)
     return battles

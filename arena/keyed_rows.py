@@ -10,7 +10,7 @@ import numpy as np
 
 from arena.files import Row, is_encodable, read_source
 from arena.formats import Cells, DamagedRowError, winner_called, winner_of
-from arena.reader import is_plain
+from arena.ids import is_plain
 from arena.schema import UNKNOWN
 from common.errors import Code, UserError
 

@@ -32,25 +32,13 @@ from arena.formats import (
     winner_columns,
     winner_of,
 )
+from arena.ids import id_text, is_plain
 from arena.schema import COLUMNS, UNKNOWN, Turns, digest
 from common.errors import Code, UserError
 from common.parquet import GROUP
 
 LONGEST = 2_000_000
 """Most characters of one cell; the longest answer of LMSYS train.csv has 53 thousand."""
-
-LONGEST_ID = 200
-"""Most characters of an id; a longer one is text that slipped into the wrong column."""
-
-CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-"""Characters that end a line or a cell of a CSV for some reader, or are invisible."""
-
-FORMULA = re.compile(r'(?:^|[;,])[\s"]*[=+\-@\uff1d\uff0b\uff0d\uff20]')
-"""The start of a spreadsheet cell that may be a formula, whatever character separates cells; East
-Asian locales accept full-width signs, too."""
-
-CALL = re.compile(r"[(|!#\[]")
-"""The characters with which a formula calls or links something; -Xf3 and -5 do no harm."""
 
 SURROGATE = re.compile("[\ud800-\udfff]")
 NO_BATTLE = Battle([], [], [])
@@ -141,7 +129,9 @@ class BattleFile:
         except DamagedRowError as damage:
             battle, reason = NO_BATTLE, str(damage)
         models = (_text(row.cells.get(column)) for column in ("model_a", "model_b"))
-        return name or str(number), number, *battle, *models, reason, digest(battle[:3])
+        key = digest(battle[:3])
+        own = name if self._id else ""
+        return name or str(number), number, *battle, None, 1.0, *models, own, reason, key
 
 
 @contextmanager
@@ -254,20 +244,12 @@ def _text(cell: Any) -> str:
 
 def _id(cell: Any) -> str:
     """An id as text, "" where it is missing or cannot be one."""
-    name = _text(cell)
-    return name if len(name) <= LONGEST_ID and is_plain(name) else ""
-
-
-def is_plain(name: str) -> bool:
-    """Whether an id can stand in a CSV as it is: one line, and no formula of a spreadsheet."""
-    if CONTROL.search(name):
-        return False
-    formula = FORMULA.search(name)
-    return formula is None or not CALL.search(name, formula.end())
+    name = id_text(_text(cell))
+    return name if is_plain(name) else ""
 
 
 def _table(records: Sequence[tuple[Any, ...]]) -> pd.DataFrame:
     """The canonical table of records, its column ``group`` still empty."""
     columns = [list(values) for values in zip(*records, strict=True)]
     table = pd.DataFrame(dict(zip(COLUMNS[:-1], columns, strict=True)))
-    return table.astype({"row": np.int64, "label": np.int8}).assign(group="")
+    return table.astype({"row": np.int64, "label": np.int8, "soft_label": object}).assign(group="")

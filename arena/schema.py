@@ -6,14 +6,17 @@ order, and the columns of ``COLUMNS``:
 =============  ==================  ==============================================================
 column         dtype               meaning
 =============  ==================  ==============================================================
-``id``         str                 the file's id as text (the row number where the file has none)
+``id``         str                 the row's name, unique: its ``file_id``, or one that is made up
 ``row``        int64               0-based data row in the file
 ``prompt``     list[str | None]    one entry per turn; ``None`` is a JSON ``null`` turn
 ``response_a`` list[str | None]    answer of model A, one entry per turn
 ``response_b`` list[str | None]    answer of model B, one entry per turn
-``label``      int8                0 A won, 1 B won, 2 tie, -1 unknown
+``label``      int8                0 A won, 1 B won, 2 tie, -1 unknown; the largest soft label
+``soft_label`` list[float] | None  shares of A, B and tie where the file has them, sum 1
+``weight``     float64             how much the vote counts in training; 1 where the file is silent
 ``model_a``    str                 name of model A, "" if unknown; never a feature
 ``model_b``    str                 name of model B, "" if unknown; never a feature
+``file_id``    str                 the file's id as text, "" where it has none; may repeat
 ``reason``     str                 "" for a valid row, else why the row is rejected
 ``key``        str                 content hash of prompt and both answers (16 hex digits)
 ``group``      str                 rows of one group never part between folds (16 hex digits)
@@ -39,8 +42,11 @@ COLUMNS = (
     "response_a",
     "response_b",
     "label",
+    "soft_label",
+    "weight",
     "model_a",
     "model_b",
+    "file_id",
     "reason",
     "key",
     "group",

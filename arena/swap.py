@@ -16,14 +16,17 @@ SWAPPED_LABEL = {A: B, B: A, TIE: TIE, UNKNOWN: UNKNOWN}
 def swap_battles(df: pd.DataFrame) -> pd.DataFrame:
     """Exchange answers, models and winner of every row; swapping twice gives the table back.
 
-    Id, row, reason and group stay, because the swapped battle is the same battle. The key is that
-    of the new order, because a language model reads it as another text.
+    Ids, row, reason, weight and group stay, because the swapped battle is the same battle. The key
+    is that of the new order, because a language model reads it as another text.
     """
     swapped = df.copy()
     for column in ("response", "model"):
         swapped[f"{column}_a"] = df[f"{column}_b"]
         swapped[f"{column}_b"] = df[f"{column}_a"]
     swapped["label"] = df["label"].map(SWAPPED_LABEL).astype(np.int8)
+    swapped["soft_label"] = pd.Series(
+        [s if s is None else [s[B], s[A], s[TIE]] for s in df["soft_label"]], df.index, object
+    )
     texts = zip(swapped["prompt"], swapped["response_a"], swapped["response_b"], strict=True)
     swapped["key"] = pd.Series([digest(turns) for turns in texts], index=df.index, dtype="str")
     return swapped
