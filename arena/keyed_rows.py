@@ -10,7 +10,7 @@ import numpy as np
 
 from arena.files import Row, is_encodable, read_source
 from arena.formats import Cells, DamagedRowError, winner_called, winner_of
-from arena.ids import is_plain
+from arena.ids import ID_COLUMNS, id_text, is_plain
 from arena.schema import UNKNOWN
 from common.errors import Code, UserError
 
@@ -19,50 +19,58 @@ BLANK = ("", "-1", "-1.0", "nan", "none", "null")
 
 
 class KeyedRows:
-    """The rows of a file, each with an id of its own.
+    """The rows of a file by their ids.
 
     Attributes:
         source: path or URL of the file.
         columns: names of its columns.
         rows: n rows, none of them damaged.
-        place: position of each id among the rows, in their order.
+        ids: id of each row, as ``arena.ids.id_text`` has it.
+        place: position of the first row of each id, in the order of the rows.
+        repeats: positions of the rows whose id an earlier row has.
     """
 
     def __init__(self, source: str, wanted: Collection[str]) -> None:
         """Read the columns ``wanted`` and the id.
 
         Raises:
-            UserError: the file cannot be read, a row is damaged, or an id is missing or repeated.
+            UserError: the file cannot be read, a row is damaged, or an id is missing.
         """
-        file = read_source(source, ["id", *wanted])
-        if "id" not in file.columns:
+        file = read_source(source, [*ID_COLUMNS, *wanted])
+        named = next((name for name in ID_COLUMNS if name in file.columns), None)
+        if named is None:
             raise UserError(
                 Code.COLUMN_MISSING,
-                f"{source} has no column id. Add one: it names the battle of each row.",
+                f"{source} has no column {' or '.join(ID_COLUMNS)}. Add one: it names the battle "
+                "of each row.",
             )
         if not file.rows:
             raise UserError(
                 Code.INPUT_EMPTY, f"{source} has no rows. Give one row for each battle."
             )
         self.source, self.columns, self.rows = source, set(file.columns), file.rows
+        self.ids: list[str] = []
         self.place: dict[str, int] = {}
+        self.repeats: list[int] = []
         for i, row in enumerate(file.rows):
-            name = self._id(i, row)
+            name = self._id(i, row, named)
+            self.ids.append(name)
             if name in self.place:
-                raise UserError(
-                    Code.ID_REPEATED,
-                    f"{self.where(i)}: row {self.place[name] + 1} has the same id. Delete one.",
-                )
-            self.place[name] = i
-
-    @property
-    def ids(self) -> list[str]:
-        """The ids in the order of the rows."""
-        return list(self.place)
+                self.repeats.append(i)
+            self.place.setdefault(name, i)
 
     def where(self, i: int) -> str:
         """Row ``i``, for a message."""
-        return f"{self.source}, row {i + 1} (id {str(self.rows[i].cells.get('id'))[:40]})"
+        return f"{self.source}, row {i + 1} (id {self.ids[i][:40]})"
+
+    def refuse_repeats(self) -> None:
+        """Raise ``UserError`` where two rows have the same id."""
+        for i in self.repeats[:1]:
+            earlier = self.place[self.ids[i]]
+            raise UserError(
+                Code.ID_REPEATED,
+                f"{self.where(i)}: row {earlier + 1} has the same id. Delete one.",
+            )
 
     def numbers(self, names: Sequence[str], rows: Sequence[int]) -> np.ndarray:
         """Numbers of the columns ``names`` in the rows at these positions.
@@ -87,18 +95,19 @@ class KeyedRows:
                 numbers[k, c] = number
         return numbers
 
-    def label(self, i: int, columns: Sequence[Sequence[str]]) -> int:
+    def label(self, i: int, columns: Sequence[Sequence[str]], first: int = 0) -> int:
         """The label of row ``i``, on which all ``columns`` must agree; -1 where unknown.
 
         Args:
             i: position of the row.
             columns: sets of one or three columns that hold the label.
+            first: the number that stands for A in a single column; the next two are B and a tie.
 
         Raises:
             UserError: a cell is no label, or two columns disagree.
         """
         try:
-            labels = [_label(self.rows[i].cells, names) for names in columns]
+            labels = [_label(self.rows[i].cells, names, first) for names in columns]
         except DamagedRowError as damage:
             raise UserError(Code.ROW_DAMAGED, f"{self.where(i)}: {damage}") from None
         if len(set(labels)) > 1:
@@ -109,9 +118,30 @@ class KeyedRows:
             )
         return labels[0]
 
-    def _id(self, i: int, row: Row) -> str:
-        cell = row.cells.get("id")
-        name = "" if cell is None else str(cell)
+    def refuse_unclear_numbers(self, columns: Sequence[Sequence[str]], how: str) -> None:
+        """Refuse labels that are numbers and never 0: is 1 the answer A, or is it B?
+
+        Args:
+            columns: sets of one or three columns that hold the label.
+            how: what the user is to do, a sentence.
+
+        Raises:
+            UserError: a single column has such labels.
+        """
+        for name in (names[0] for names in columns if len(names) == 1):
+            cells = {_text(row.cells.get(name)) for row in self.rows}
+            numbers = {number_in(text) for text in cells if text.lower() not in BLANK}
+            if numbers and numbers <= {1.0, 2.0, 3.0}:
+                *others, last = [str(k) for k in (1, 2, 3) if k in numbers]
+                values = f"{', '.join(others)} and {last}" if others else last
+                raise UserError(
+                    Code.LABELS_UNCLEAR,
+                    f"{self.source}: {name} is {values} and never 0, so that it is not clear which "
+                    f"number means A, B or a tie. {how}",
+                )
+
+    def _id(self, i: int, row: Row, column: str) -> str:
+        name = id_text(row.cells.get(column))
         if row.damage:
             raise UserError(
                 Code.ROW_DAMAGED,
@@ -140,16 +170,21 @@ def is_empty(cell: Any) -> bool:
     return cell is None or cell == "" or str(cell).strip().lower() == "nan"
 
 
-def _label(cells: Cells, names: Sequence[str]) -> int:
-    texts = ["" if cells.get(name) is None else str(cells[name]).strip() for name in names]
+def _text(cell: Any) -> str:
+    return "" if cell is None else str(cell).strip()
+
+
+def _label(cells: Cells, names: Sequence[str], first: int) -> int:
+    texts = [_text(cells.get(name)) for name in names]
     if all(text.lower() in BLANK for text in texts):
         return UNKNOWN
     if len(names) > 1:
         return winner_of(cells, names)
-    number = number_in(texts[0])
-    if number in (0, 1, 2):
-        return int(number)
+    number, numbers = number_in(texts[0]), (first, first + 1, first + 2)
+    if number in numbers:
+        return int(number) - first
     label = winner_called(texts[0])
     if label is None:
-        raise DamagedRowError(f"{names[0]} is {texts[0][:40]!r}, not 0, 1, 2, a, b or tie")
+        known = ", ".join(map(str, numbers))
+        raise DamagedRowError(f"{names[0]} is {texts[0][:40]!r}, not {known}, a, b or tie")
     return label

@@ -1,9 +1,10 @@
 """Read files of probabilities and of votes, one row a battle; every row is checked.
 
-A file (CSV, parquet or JSONL, local or a URL) has the column id and, in any order of columns,
+A file (CSV, parquet or JSONL, local or a URL) has a column of ids and, in any order of columns,
 
   probabilities   winner_model_a, winner_model_b, winner_tie; or the same with p_ before each;
-                  or prob_a, prob_b, prob_tie; or p_a, p_b, p_tie; or a, b, tie
+                  or prob_a, prob_b, prob_tie; or p_a, p_b, p_tie; or a, b, tie; or those of a
+                  view in the predictions of a run
   votes           label, winner_model or winner: 0 / 1 / 2, or a / b / tie; or a single 1 among
                   winner_model_a, winner_model_b, winner_tie; blank or -1 where it is not known
 
@@ -12,7 +13,7 @@ Triples are in the class order of ``arena.schema.CLASSES``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,29 +21,25 @@ from scipy.special import softmax
 
 from arena.folds import prompt_hash
 from arena.formats import Damaged, JsonColumns
-from arena.keyed_rows import KeyedRows, is_empty, number_in
+from arena.ids import id_text
+from arena.keyed_rows import KeyedRows, is_empty
+from arena.prediction_columns import (
+    VOTES,
+    has_triple,
+    label_columns,
+    prediction_columns,
+    wanted_columns,
+)
 from arena.schema import CLASSES, UNKNOWN, digest
 from common.errors import Code, UserError
-
-PROBABILITIES = (
-    tuple(f"p_{name}" for name in CLASSES),
-    ("prob_a", "prob_b", "prob_tie"),
-    ("p_a", "p_b", "p_tie"),
-    ("a", "b", "tie"),
-)
-"""Names of the three probabilities beside ``CLASSES``, in class order."""
-
-LABELS = ("label", "winner_model", "winner")
-"""Columns that hold the label in one cell."""
 
 LOG_ODDS = ("side", "tie")
 """Columns of a view of log-odds (fine-tuned logits, verdicts), which give its probabilities."""
 
-NAMED = "; or ".join(", ".join(names) for names in (CLASSES, *PROBABILITIES))
-VOTES = f"a column {' or '.join(LABELS)}, or votes of 0 and 1 in {', '.join(CLASSES)}"
-
 DRIFT = 0.02
 """Largest distance of a sum of probabilities from 1; three of two decimals are off by .015."""
+
+WORDS = "Write them as a, b and tie."
 
 
 @dataclass(frozen=True)
@@ -56,6 +53,39 @@ class Forecasts:
     """int64 (n,), -1 where unknown."""
     groups: np.ndarray
     """Group of each row, 16 hex digits, (n,)."""
+    view: str = ""
+    """The view that they are the predictions of, where the file is a run's."""
+
+
+@dataclass(frozen=True)
+class Votes:
+    """Votes on battles, and what of their file could not be used."""
+
+    source: str
+    """Path or URL of the file."""
+    labels: np.ndarray
+    """int64 (n,), -1 where unknown."""
+    unvoted: list[str]
+    """Ids of the battles without a vote."""
+    unmatched: list[str]
+    """Ids of the file's rows that are of none of these battles."""
+    rows: int
+    """Number of rows of the file."""
+
+    def notes(self) -> list[str]:
+        """What was not scored, a line each; [] where every battle has a vote, and every row one."""
+        lines = []
+        if self.unvoted:
+            lines.append(
+                f"not scored: {len(self.unvoted):,} of {len(self.labels):,} battles have no vote "
+                f"in {self.source}, id {self.unvoted[0]} among them"
+            )
+        if self.unmatched:
+            lines.append(
+                f"not used: {len(self.unmatched):,} of {self.rows:,} rows of {self.source} are of "
+                f"no battle here, id {self.unmatched[0]} among them"
+            )
+        return lines
 
 
 def one_hot(labels: np.ndarray) -> np.ndarray:
@@ -68,7 +98,9 @@ def from_log_odds(side: np.ndarray, tie: np.ndarray) -> np.ndarray:
     return np.asarray(softmax(np.stack([side / 2, -side / 2, tie], axis=1), axis=1))
 
 
-def read_forecasts(source: str) -> Forecasts:
+def read_forecasts(
+    source: str, *, logits: bool = False, view: str | None = None, labels_from: int | None = None
+) -> Forecasts:
     """Read probabilities and votes of all rows.
 
     Rows of one ``group``, or of one ``prompt``, where the file has such a column, are one group;
@@ -76,41 +108,92 @@ def read_forecasts(source: str) -> Forecasts:
 
     Args:
         source: local path or any URL that fsspec opens.
+        logits: whether the triples are logits.
+        view: the view to take from a run's predictions, see
+            ``arena.prediction_columns.prediction_columns``.
+        labels_from: the number that stands for A in a column of numbers, 0 or 1; ``None``: 0 where
+            it occurs.
 
     Raises:
         UserError: a column is missing or ambiguous, a row is damaged, an id occurs twice, three
-            numbers are no probabilities, a label is invalid.
+            numbers are no probabilities (or, where ``logits``, no logits), a label is invalid.
     """
-    file = _read(source, ["group", "prompt"])
-    triple, votes = _columns(file)
-    if not votes:
+    file = KeyedRows(source, [*wanted_columns(view), "group", "prompt"])
+    file.refuse_repeats()
+    columns = prediction_columns(file, view)
+    if not columns.labels:
         raise UserError(Code.VOTES_MISSING, f"{source} has no labels. Add {VOTES}.")
+    if labels_from is None:
+        file.refuse_unclear_numbers(
+            columns.labels,
+            "Add --labels-from 1 if 1 is A, 2 is B and 3 a tie, or --labels-from 0 if 1 is B and 2 "
+            "a tie.",
+        )
     rows = range(len(file.rows))
-    labels = np.array([file.label(i, votes) for i in rows])
-    return Forecasts(file.ids, _probabilities(file, triple, rows), labels, _groups(file))
+    labels = [file.label(i, columns.labels, labels_from or 0) for i in rows]
+    read = _softmax_of_logits if logits else _probabilities
+    return Forecasts(
+        file.ids,
+        read(file, columns.probabilities, rows),
+        np.array(labels),
+        _groups(file),
+        columns.view,
+    )
 
 
-def read_votes(source: str, ids: Sequence[str]) -> np.ndarray:
-    """Read the votes on these battles, int64 (n,), -1 where unknown.
+def read_votes(source: str, ids: Sequence[str]) -> Votes:
+    """Read the votes on these battles.
 
     Args:
         source: local path or any URL that fsspec opens.
-        ids: battle ids, n; rows of other battles are ignored.
+        ids: battle ids, n; rows of other battles are counted only. Several rows of one battle must
+            agree.
 
     Raises:
-        UserError: no column has votes, a row is damaged, an id occurs twice, a vote is invalid.
+        UserError: no column has votes, a row is damaged, two votes on a battle disagree, or a vote
+            is invalid.
     """
-    file = _read(source, [])
-    columns = _label_columns(file)
+    file = KeyedRows(source, wanted_columns(None))
+    columns = label_columns(file)
     if file.columns.issuperset(CLASSES):
         columns.append(CLASSES)
     if not columns:
         raise UserError(Code.VOTES_MISSING, f"{source} has no votes. Add {VOTES}.")
-    places = map(file.place.get, ids)
-    return np.array(
-        [UNKNOWN if place is None else file.label(place, columns) for place in places],
-        dtype=np.int64,
+    file.refuse_unclear_numbers(columns, WORDS)
+    names = list(map(id_text, ids))
+    labels = _votes_by_id(file, columns, set(names))
+    votes = np.array([labels.get(name, UNKNOWN) for name in names], dtype=np.int64)
+    return Votes(
+        source,
+        votes,
+        [name for name, vote in zip(names, votes, strict=True) if vote == UNKNOWN],
+        [name for name in file.ids if name not in labels],
+        len(file.rows),
     )
+
+
+def _votes_by_id(
+    file: KeyedRows, columns: list[Sequence[str]], ids: Collection[str]
+) -> dict[str, int]:
+    """The label of each of these battles that the file has.
+
+    Raises:
+        UserError: a vote is invalid, or two rows of one battle have different votes.
+    """
+    labels: dict[str, int] = {}
+    for i, name in enumerate(file.ids):
+        if name not in ids:
+            continue
+        label = file.label(i, columns)
+        if labels.setdefault(name, label) == UNKNOWN:
+            labels[name] = label
+        if label not in (UNKNOWN, labels[name]):
+            raise UserError(
+                Code.ID_REPEATED,
+                f"{file.where(i)}: row {file.place[name] + 1} has the same id and another vote. "
+                "Delete one of them.",
+            )
+    return labels
 
 
 def read_probabilities(source: str, ids: Sequence[str], *, logits: bool) -> np.ndarray:
@@ -130,61 +213,22 @@ def read_probabilities(source: str, ids: Sequence[str], *, logits: bool) -> np.n
     Raises:
         UserError: the file cannot be read, lacks a battle, or holds something else.
     """
-    file = _read(source, LOG_ODDS)
-    has_triple = any(file.columns.issuperset(t) for t in (CLASSES, *PROBABILITIES))
-    if file.columns.issuperset(LOG_ODDS) and not has_triple:
-        columns: Sequence[str] = LOG_ODDS
-    else:
-        columns, _ = _columns(file)
-    rows = _places(file, ids, columns)
-    if columns == LOG_ODDS:
-        side, tie = file.numbers(columns, rows).T
+    file = KeyedRows(source, [*wanted_columns(None), *LOG_ODDS])
+    file.refuse_repeats()
+    if file.columns.issuperset(LOG_ODDS) and not has_triple(file.columns):
+        side, tie = file.numbers(LOG_ODDS, _places(file, ids, LOG_ODDS)).T
         return from_log_odds(side, tie)
-    if logits:
-        triples = file.numbers(columns, rows)
-        sums = np.abs(triples.sum(axis=1) - 1) <= DRIFT
-        if (triples < 0).any() or (triples > 1 + DRIFT).any() or not sums.any():
-            return np.asarray(softmax(triples, axis=1))
+    columns = prediction_columns(file).probabilities
+    rows = _places(file, ids, columns)
+    if logits and _are_logits(triples := file.numbers(columns, rows)):
+        return np.asarray(softmax(triples, axis=1))
     return _probabilities(file, columns, rows)
 
 
-def _read(source: str, extra: Sequence[str]) -> KeyedRows:
-    names = [name for triple in (CLASSES, *PROBABILITIES) for name in triple]
-    return KeyedRows(source, [*LABELS, *names, *extra])
-
-
-def _label_columns(file: KeyedRows) -> list[Sequence[str]]:
-    """The columns that hold the label in one cell."""
-    return [(name,) for name in LABELS if name in file.columns]
-
-
-def _columns(file: KeyedRows) -> tuple[Sequence[str], list[Sequence[str]]]:
-    """The columns of the probabilities, and those of the label: sets of one or three names."""
-    columns = file.columns
-    triples: list[Sequence[str]] = [t for t in PROBABILITIES if columns.issuperset(t)]
-    labels = _label_columns(file)
-    if columns.issuperset(CLASSES):
-        numbers = (number_in(row.cells.get(name)) for row in file.rows for name in CLASSES)
-        fractions = any(x is not None and x not in (0.0, 1.0, -1.0) for x in numbers)
-        # Hard forecasts look like votes, but beside a label they cannot be.
-        if fractions or (labels and not triples):
-            triples.append(CLASSES)
-        else:
-            labels.append(CLASSES)
-    if len(triples) > 1:
-        sets = " and in ".join(", ".join(triple) for triple in triples)
-        raise UserError(
-            Code.COLUMN_AMBIGUOUS,
-            f"{file.source} has probabilities in {sets}. Delete or rename all but one set.",
-        )
-    if not triples:
-        nearest = max((*PROBABILITIES, CLASSES), key=lambda t: len(columns & set(t)))
-        missing = [n for n in nearest if n not in columns] if columns & set(nearest) else []
-        absent = f"column {', '.join(missing)}" if missing else "probabilities"
-        raise UserError(
-            Code.COLUMN_MISSING, f"{file.source} has no {absent}. Name the probabilities {NAMED}."
-        )
-    return triples[0], labels
+def _are_logits(triples: np.ndarray) -> bool:
+    """Whether triples (n, 3) of a teacher cannot be probabilities."""
+    sums = np.abs(triples.sum(axis=1) - 1) <= DRIFT
+    return bool((triples < 0).any() or (triples > 1 + DRIFT).any() or not sums.any())
 
 
 def _places(file: KeyedRows, ids: Sequence[str], columns: Sequence[str]) -> list[int]:
@@ -207,20 +251,50 @@ def _places(file: KeyedRows, ids: Sequence[str], columns: Sequence[str]) -> list
 def _probabilities(file: KeyedRows, names: Sequence[str], rows: Sequence[int]) -> np.ndarray:
     """Probabilities in the columns ``names``, float64 (len(rows), 3), rows that sum to 1."""
     numbers = file.numbers(names, rows)
+    sums = numbers.sum(axis=1)
     for k, c in np.argwhere(numbers < 0)[:1]:
         cell = str(file.rows[rows[k]].cells[names[c]])[:40]
         raise UserError(
             Code.PROBABILITY_INVALID,
-            f"{file.where(rows[k])}: {names[c]} is {cell!r}, not a probability.",
+            f"{file.where(rows[k])}: {names[c]} is {cell!r}, not a probability."
+            f"{_other_numbers(numbers)}",
         )
-    sums = numbers.sum(axis=1)
     for k in np.flatnonzero(np.abs(sums - 1) > DRIFT)[:1]:
         raise UserError(
             Code.PROBABILITY_INVALID,
-            f"{file.where(rows[k])}: {', '.join(names)} sum to {sums[k]:.6g}, not to 1.",
+            f"{file.where(rows[k])}: {', '.join(names)} sum to {sums[k]:.6g}, not to 1."
+            f"{_other_numbers(numbers)}",
         )
     normalised: np.ndarray = numbers / sums[:, None]
     return normalised
+
+
+def _other_numbers(numbers: np.ndarray) -> str:
+    """What a file of triples (n, 3) seems to hold in place of probabilities; "" for a stray row."""
+    sums = numbers.sum(axis=1)
+    if (np.abs(sums - 1) <= DRIFT).mean() > 0.5:
+        return ""
+    if (numbers >= 0).all() and (np.abs(sums - 100) <= 100 * DRIFT).all():
+        return " These are per cent: divide them by 100."
+    if (numbers < 0).any() or (numbers > 1 + DRIFT).any():
+        return (
+            " These are logits: numbers below 0 or above 1, and sums that are not 1. calibrate.py "
+            "takes them with --logits; other commands need their softmax."
+        )
+    return ""
+
+
+def _softmax_of_logits(file: KeyedRows, names: Sequence[str], rows: Sequence[int]) -> np.ndarray:
+    """Probabilities of the logits in the columns ``names``, float64 (len(rows), 3)."""
+    numbers = file.numbers(names, rows)
+    sums = numbers.sum(axis=1)
+    if (numbers >= 0).all() and (np.abs(sums - 1) <= DRIFT).all():
+        raise UserError(
+            Code.PROBABILITY_INVALID,
+            f"{file.source}: {', '.join(names)} are probabilities already, each row sums to 1. "
+            "Leave out --logits.",
+        )
+    return np.asarray(softmax(numbers, axis=1))
 
 
 def _groups(file: KeyedRows) -> np.ndarray:

@@ -81,7 +81,7 @@ def main(arguments: argparse.Namespace) -> None:
     out.mkdir(parents=True, exist_ok=True)
     train = valid_rows(read_battles(arguments.train, labelled=True, limit=arguments.limit))
     test = valid_rows(read_battles(arguments.test, labelled=False, limit=arguments.limit))
-    labels = read_votes(arguments.labels, test["id"].tolist())
+    labels = read_votes(arguments.labels, test["id"].tolist()).labels
     test, labels = test[labels >= 0].reset_index(drop=True), labels[labels >= 0]
     write_rows(train, out / "train.jsonl")
     write_rows(test, out / "test.jsonl")

@@ -27,6 +27,7 @@ class Code(StrEnum):
     PROBABILITY_INVALID = "TB017"
     LABELS_DISAGREE = "TB018"
     BATTLES_MISSING = "TB019"
+    LABELS_UNCLEAR = "TB020"
 
     # The folder of a run.
     RUN_IN_USE = "TB101"

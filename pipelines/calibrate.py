@@ -2,14 +2,19 @@
 
     python pipelines/calibrate.py --probs oof.csv                 writes oof.calibrated.csv
     python pipelines/calibrate.py --probs oof.parquet --out calibrated.csv
+    python pipelines/calibrate.py --probs runs/votes/predictions.parquet --view style
 
-FILE (CSV, parquet or JSONL) has the column id, three probabilities and a label:
+FILE (of any format that extract.py reads) has the column id, three probabilities and a label; upper
+or lower case, blanks and hyphens in names make no difference:
 
   probabilities   winner_model_a, winner_model_b, winner_tie; or the same with p_ before each;
-                  or prob_a, prob_b, prob_tie; or p_a, p_b, p_tie; or a, b, tie
+                  or prob_a, prob_b, prob_tie; or p_a, p_b, p_tie; or a, b, tie; or logits of these
+                  names with --logits; or the predictions of a run, of which meta_uncalibrated is
+                  taken, which no calibration has changed yet, or what --view names
   label           label, winner_model or winner: 0 / 1 / 2, or a / b / tie; or the columns
                   winner_model_a, winner_model_b, winner_tie with a single 1, where the
-                  probabilities have another name; blank or -1 where it is unknown
+                  probabilities have another name; blank or -1 where it is unknown. Numbers that
+                  are never 0 need --labels-from: is 1 the answer A, or is it B?
   group, prompt   optional: rows of one group, or of one prompt, share a fold
 
 Rows without a label are calibrated, and not fitted on: append test rows to the out-of-fold rows of
@@ -25,7 +30,10 @@ softmax(d / 2, -d / 2, t) with d = side (log A - log B) + lean and
 t = tie log TIE - both (log A + log B) / 2 + bias; a temperature T is side = tie = both = 1 / T.
 
 All methods treat A and B alike, so a forecast with the swap symmetry keeps it. --asymmetric adds
-one that does not, for forecasts that favour the answer shown first.
+two that do not, for forecasts that favour the answer shown first: lean, a constant on d, and
+full_dirichlet, whose penalties are chosen on the nine folds that it is fitted on. The coefficients
+of the latter, <to>_<from>, are the weights of log A, log B and log TIE in three logits, and their
+constants.
 """
 
 from __future__ import annotations
@@ -73,7 +81,14 @@ def output_path(source: str, out: str | None) -> Path:
 def main(arguments: argparse.Namespace) -> None:
     """Read the forecasts, calibrate them, print what that gains, write all rows."""
     out = output_path(arguments.probs, arguments.out)
-    forecasts = read_forecasts(arguments.probs)
+    forecasts = read_forecasts(
+        arguments.probs,
+        logits=arguments.logits,
+        view=arguments.view,
+        labels_from=arguments.labels_from,
+    )
+    if forecasts.view:
+        print(f"calibrates the out-of-fold predictions of {forecasts.view}")
     result = calibrate(forecasts, asymmetric=arguments.asymmetric)
     print(summary(result))
     table = pd.DataFrame(result.probabilities, columns=list(CLASSES))
@@ -93,6 +108,15 @@ def command(argv: list[str] | None = None) -> int:
     p = cli.parser(__doc__)
     p.add_argument("--probs", metavar="FILE", required=True, help="what to read")
     p.add_argument("--out", metavar="FILE", help="what to write (FILE's stem + .calibrated.csv)")
+    p.add_argument("--logits", action="store_true", help="FILE has logits: take their softmax")
+    p.add_argument("--view", metavar="NAME", help="view of a run's predictions (meta_uncalibrated)")
+    p.add_argument(
+        "--labels-from",
+        type=int,
+        choices=(0, 1),
+        metavar="N",
+        help="number that stands for A in a column of labels, 0 or 1 (0, where it occurs)",
+    )
     p.add_argument("--asymmetric", action="store_true", help="let A and B be treated differently")
     return cli.run(main, p.parse_args(argv))
 

@@ -97,8 +97,10 @@ def _votes(run: RunDir, votes_file: str | None, test: Dataset | None) -> np.ndar
     if votes_file is None or test is None:
         return np.empty(0, dtype=np.int64)
     votes = read_votes(votes_file, test.battles["id"].tolist())
-    if not (votes >= 0).any():
+    if not (votes.labels >= 0).any():
         raise UserError(
             Code.VOTES_MISSING, f"{votes_file} has no vote of any test battle of {run.folder}."
         )
-    return votes
+    for note in votes.notes():
+        print(note)
+    return votes.labels

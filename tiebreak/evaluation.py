@@ -77,11 +77,15 @@ def _votes(run: RunDir, votes_file: str | None, ids: list[str]) -> np.ndarray:
                 f"The votes of the test battles of {run.folder} are missing. Add --labels FILE.",
             )
         votes_file = str(sample.TRUTH)
-    labels = read_votes(votes_file, ids)
+    votes = read_votes(votes_file, ids)
+    labels = votes.labels
     if not (labels >= 0).any():
         raise UserError(
             Code.VOTES_MISSING, f"{votes_file} has the vote of no test battle of {run.folder}."
         )
+    if not run.is_sample("test"):
+        for note in votes.notes():
+            print(note)
     return labels
 
 

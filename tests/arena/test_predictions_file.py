@@ -41,7 +41,7 @@ def test_logits_are_for_a_teacher_only(tmp_path):
     logits = np.log(np.maximum(TRIPLES, 1e-9)) + 3
     path = write(tmp_path / "t.csv", table(triples=logits))
     assert read_probabilities(str(path), IDS, logits=True) == pytest.approx(TRIPLES, abs=1e-6)
-    with raises(Code.PROBABILITY_INVALID, match=r"row 2 \(id 8\): winner_model_a"):
+    with raises(Code.PROBABILITY_INVALID, match=r"row 2 \(id 8\): winner_model_a .*--logits"):
         read_probabilities(str(path), IDS, logits=False)
 
 
@@ -113,7 +113,7 @@ def test_votes_come_in_the_order_of_the_ids(suffix, column, tmp_path):
     if column == "votes":
         frame = table(triples=np.eye(3, dtype=int)[[2, 0, 1]])
     path = str(write(tmp_path / f"v{suffix}", frame))
-    assert read_votes(path, ["007", "9", "8", "7"]).tolist() == [1, -1, 0, 2]
+    assert read_votes(path, ["007", "9", "8", "7"]).labels.tolist() == [1, -1, 0, 2]
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,54 @@ def test_what_is_wrong_with_votes_is_told_with_its_place(frame, code, place, tmp
 def test_broken_rows_of_other_battles_do_no_harm(tmp_path):
     path = str(write(tmp_path / "p.csv", table(triples=[[3, 3, 3], *TRIPLES[1:]])))
     assert read_probabilities(path, IDS[1:], logits=False) == pytest.approx(TRIPLES[1:])
-    assert read_votes(path, ["none of them"]).tolist() == [-1]
+    assert read_votes(path, ["none of them"]).labels.tolist() == [-1]
+
+
+def votes_file(tmp_path, **columns):
+    return str(write(tmp_path / "v.csv", pd.DataFrame(columns)))
+
+
+def test_what_was_not_scored_is_counted_with_an_example(tmp_path):
+    path = votes_file(tmp_path, id=["1", "2", "3", "8"], winner=["a", "", "tie", "b"])
+    votes = read_votes(path, ["1", "2", "3", "4", "5"])
+    assert (votes.unvoted, votes.unmatched, votes.rows) == (["2", "4", "5"], ["8"], 4)
+    unvoted, unmatched = votes.notes()
+    assert "3 of 5 battles" in unvoted
+    assert "id 2 among" in unvoted
+    assert "1 of 4 rows" in unmatched
+    assert "id 8 among" in unmatched
+    assert read_votes(path, ["1", "3", "8", "2"]).notes()[1:] == []
+
+
+def test_ids_are_the_same_however_a_spreadsheet_or_pandas_wrote_them(tmp_path):
+    path = votes_file(tmp_path, question_id=["500.0", "0501", "x"], winner=["a", "b", "tie"])
+    votes = read_votes(path, ["500", "0501", "x", "501"])
+    assert votes.labels.tolist() == [0, 1, 2, -1]
+
+
+def test_repeated_votes_on_a_battle_are_one_where_they_agree(tmp_path):
+    path = votes_file(tmp_path, id=["1", "2", "1", "1"], winner=["", "b", "a", "a"])
+    assert read_votes(path, ["1", "2"]).labels.tolist() == [0, 1]
+    path = votes_file(tmp_path, id=["1", "2", "1", "3"], winner=["a", "b", "tie", "b"])
+    with raises(Code.ID_REPEATED, match=r"row 3 \(id 1\)"):
+        read_votes(path, ["1", "2"])
+    # Of other battles nobody asks.
+    assert read_votes(path, ["2", "3"]).labels.tolist() == [1, 1]
+
+
+def test_numbers_that_are_never_0_are_no_votes(tmp_path):
+    with raises(Code.LABELS_UNCLEAR, match="label is 1 and 2 "):
+        read_votes(votes_file(tmp_path, id=IDS, label=[1, 2, 1]), IDS)
+    mixed = votes_file(tmp_path, id=IDS, label=["1", "2", "a"])
+    assert read_votes(mixed, IDS).labels.tolist() == [1, 2, 0]
+
+
+def test_an_arena_file_of_battles_is_a_file_of_votes(tmp_path):
+    talk = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."}]
+    columns = {"question_id": ["h0", "h1"], "winner": ["model_b", "tie (bothbad)"]}
+    frame = pd.DataFrame(columns | {"conversation_a": [talk] * 2, "conversation_b": [talk] * 2})
+    path = str(write(tmp_path / "v.jsonl", frame))
+    assert read_votes(path, ["h1", "h0"]).labels.tolist() == [2, 1]
 
 
 def test_one_hot_and_log_odds():

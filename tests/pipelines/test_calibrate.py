@@ -14,6 +14,7 @@ from arena.schema import CLASSES
 from common.errors import Code
 from meta.calibration import METHODS
 from meta.metrics.scores import log_loss
+from meta.stack.predictions import Predictions
 from pipelines import calibrate
 from tests.helpers.errors import error_line
 from tests.helpers.forecast_files import P, drawn, one_hot, run, table
@@ -143,7 +144,7 @@ def test_a_swapped_file_gives_the_swapped_result(tmp_path, plain):
 def test_ids_stay_text(tmp_path):
     z, y = drawn(60)
     frame = table(np.exp(z), y)
-    odd = ["001", "1", "1.0", "12345678901234567890123", "=1+1", "a,b", 'a"b', "é", "NA", " x "]
+    odd = ["001", "1", "1.5", "12345678901234567890123", "=1+1", "a,b", 'a"b', "é", "NA", " x "]
     frame.loc[: len(odd) - 1, "id"] = odd
     run(tmp_path, frame)
     for suffix, write in (("parquet", frame.to_parquet), ("jsonl", None)):
@@ -157,6 +158,59 @@ def test_ids_stay_text(tmp_path):
         assert calibrate.command(["--probs", str(path), "--out", str(out)]) == 0
         ids = pd.read_csv(out, dtype=str, keep_default_na=False)["id"].tolist()
         assert ids == (frame["id"].tolist() if write else [str(10**20 + i) for i in range(60)])
+
+
+def test_whole_floats_in_ids_are_whole_numbers(tmp_path):
+    z, y = drawn(60)
+    path, out = tmp_path / "in.csv", tmp_path / "out.csv"
+    frame = table(np.exp(z), y).assign(id=np.arange(60.0)).rename(columns={"id": "question_id"})
+    frame.to_csv(path, index=False)
+    assert calibrate.command(["--probs", str(path), "--out", str(out)]) == 0
+    assert pd.read_csv(out, dtype=str)["id"].tolist() == [str(i) for i in range(60)]
+
+
+def test_logits_say_the_same_as_their_softmax(tmp_path, plain):
+    p, y, calibrated = plain
+    logits = np.log(p) + np.random.default_rng(0).normal(size=(len(p), 1))
+    assert run(tmp_path, table(logits, y), "--logits") == pytest.approx(calibrated)
+
+
+def test_labels_may_be_said_to_begin_at_1(tmp_path, plain):
+    p, y, calibrated = plain
+    assert (run(tmp_path, table(p, y + 1), "--labels-from", "1") == calibrated).all()
+
+
+def test_votes_that_happen_to_be_only_b_and_tie_may_be_said_to_begin_at_0(tmp_path, plain):
+    p, y, _ = plain
+    numbers = run(tmp_path, table(p, np.where(y == 0, -1, y)), "--labels-from", "0")
+    names = np.array(["", "B", "tie"])
+    named = run(tmp_path, table(p, y).assign(label=names[y]))
+    assert (numbers == named).all()
+
+
+def test_names_of_two_classes_are_clear(tmp_path, capsys):
+    z, y = drawn(300)
+    kept = y != 2
+    run(tmp_path, table(np.exp(z)[kept], y[kept]).assign(label=WORDS[y[kept]]))
+    assert "winner_tie       0.0000" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("argv", "view"), [([], "meta_uncalibrated"), (["--view", "style"], "style")]
+)
+def test_the_predictions_of_a_run_are_taken_as_they_are(argv, view, tmp_path, plain, capsys):
+    p, y, calibrated = plain
+    groups = np.array([f"g{i}" for i in range(len(y))])
+    ids = [f"r{i}" for i in range(len(y))]
+    others = {name: np.full((len(y), 3), 1 / 3) for name in ("style", "meta", "meta_uncalibrated")}
+    path = tmp_path / "predictions.parquet"
+    Predictions(ids, groups, y, others | {view: p}).write(path)
+    assert calibrate.command(["--probs", str(path), *argv]) == 0
+    assert f"predictions of {view}\n" in capsys.readouterr().out
+    found = pd.read_csv(tmp_path / "predictions.calibrated.csv")
+    # Folds are those of the groups: the same method on the same rows.
+    assert found[list(CLASSES)].to_numpy() == pytest.approx(calibrated)
+    assert found["id"].tolist() == ids
 
 
 def test_rows_of_one_group_or_prompt_share_a_fold(tmp_path):

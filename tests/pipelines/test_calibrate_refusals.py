@@ -81,6 +81,21 @@ BROKEN = {
         Code.PROBABILITY_INVALID,
         r"row 1 \(id r0\).* 100",
     ),
+    "logits": (
+        lambda f: f.assign(**{c: np.log(f[c]) for c in P}),
+        Code.PROBABILITY_INVALID,
+        r"row 1 \(id r0\).* --logits",
+    ),
+    "labels 1 and 2": (
+        lambda f: f.assign(label=f["label"].replace(0, 1)),
+        Code.LABELS_UNCLEAR,
+        "label is 1 and 2 .* --labels-from",
+    ),
+    "labels 1 to 3": (
+        lambda f: f.assign(label=f["label"] + 1),
+        Code.LABELS_UNCLEAR,
+        "label is 1, 2 and 3 .* --labels-from",
+    ),
     "sum": (put(P[0], 0.99), Code.PROBABILITY_INVALID, r"row 5 \(id r4\): p_winner_model_a"),
     "bad label": (put("label", "3"), Code.ROW_DAMAGED, r"row 5 \(id r4\): label is '3'"),
     "bad word": (put("label", "maybe"), Code.ROW_DAMAGED, r"row 5 \(id r4\): label is 'maybe'"),
@@ -117,6 +132,22 @@ BROKEN = {
 def test_what_cannot_be_calibrated_is_one_line(name, tmp_path, capsys):
     change, code, place = BROKEN[name]
     assert re.search(place, refused(tmp_path, capsys, broken(change), code))
+
+
+def test_options_that_do_not_fit_the_file_are_one_line(tmp_path, capsys):
+    frame = broken(lambda f: f)
+    assert P[0] in refused(tmp_path, capsys, frame, Code.PROBABILITY_INVALID, "--logits")
+    assert "style" in refused(tmp_path, capsys, frame, Code.COLUMN_MISSING, "--view", "style")
+
+
+def test_predictions_of_views_none_of_which_is_the_whole_need_a_name(tmp_path, capsys):
+    frame = broken(lambda f: f)
+    for view in ("style", "hidden"):
+        frame = frame.assign(**{f"{view}.{c}": frame[p] for c, p in zip(CLASSES, P, strict=True)})
+    frame = frame.drop(columns=P)
+    assert "hidden, style" in refused(tmp_path, capsys, frame, Code.COLUMN_AMBIGUOUS)
+    told = refused(tmp_path, capsys, frame, Code.COLUMN_MISSING, "--view", "lexical")
+    assert "hidden, style" in told
 
 
 def test_damaged_files_are_one_line(tmp_path, capsys):
