@@ -12,15 +12,18 @@ from arena.folds import fold_of
 from arena.predictions_file import Forecasts
 from arena.schema import UNKNOWN
 from common.errors import Code, UserError
-from meta.calibrators import CALIBRATORS, Calibrator
+from meta.calibrators import CALIBRATORS, Calibrator, register
+from meta.full_dirichlet import FullDirichlet
 from meta.metrics.scores import FLOOR, clustered, log_loss, row_losses
 
-METHODS = tuple(
-    name
-    for name, calibrator in sorted(CALIBRATORS.items(), key=lambda item: item[1].n_parameters)
-    if calibrator.symmetric
-)
+register(FullDirichlet)
+FEWEST_FIRST = sorted(CALIBRATORS.values(), key=lambda calibrator: calibrator.n_parameters)
+
+METHODS = tuple(calibrator.name for calibrator in FEWEST_FIRST if calibrator.symmetric)
 """Names of the symmetric methods, those of the fewest parameters first."""
+
+ASYMMETRIC = tuple(calibrator.name for calibrator in FEWEST_FIRST if not calibrator.symmetric)
+"""Names of the methods that treat A and B differently, likewise."""
 
 MIN_GAIN = 1e-4
 """Out-of-fold gain in log loss (nats) below which a calibrator is not worth its parameters."""
@@ -50,7 +53,8 @@ def cross_fitted(method: str, raw: np.ndarray, labels: np.ndarray, folds: np.nda
     probabilities = np.empty(raw.shape)
     for fold in np.unique(folds):
         validation = folds == fold
-        calibrator = CALIBRATORS[method].fit(raw[~validation], labels[~validation])
+        training = raw[~validation], labels[~validation], folds[~validation]
+        calibrator = CALIBRATORS[method].fit_in_folds(*training)
         probabilities[validation] = calibrator(raw[validation])
     return probabilities
 
@@ -102,7 +106,7 @@ def select_calibrator(
     groups = np.arange(len(labels)) if groups is None else groups
     method = select_method(out_of_fold, labels, groups)
     losses = {name: log_loss(p, labels) for name, p in out_of_fold.items()}
-    return CALIBRATORS[method].fit(raw, labels), losses
+    return CALIBRATORS[method].fit_in_folds(raw, labels, folds), losses
 
 
 @dataclass(frozen=True)
@@ -161,12 +165,10 @@ def calibrate(forecasts: Forecasts, *, asymmetric: bool = False) -> CalibrationR
         )
     raw = np.log(np.maximum(forecasts.probabilities, FLOOR))
     folds = fold_of(groups, FOLDS)
-    methods = [*METHODS]
-    if asymmetric:
-        methods += [name for name, c in CALIBRATORS.items() if not c.symmetric]
+    methods = METHODS + ASYMMETRIC if asymmetric else METHODS
     out_of_fold = {m: cross_fitted(m, raw[known], labels, folds) for m in methods}
     out_of_fold["none"] = forecasts.probabilities[known]
     method = select_method(out_of_fold, labels, groups)
-    calibrator = CALIBRATORS[method].fit(raw[known], labels)
+    calibrator = CALIBRATORS[method].fit_in_folds(raw[known], labels, folds)
     calibrated = forecasts.probabilities if method == "none" else calibrator(raw)
     return CalibrationResult(calibrated, calibrator, out_of_fold, labels, groups)

@@ -3,8 +3,8 @@
 A new calibrator is one class in this file under ``@register``. ``meta.calibration`` then compares
 it with the others by cross-fitted log loss, and a saved model names it.
 
-All of those here are linear in the log-probabilities (l_A, l_B, l_tie) and answer two questions,
-which side wins and whether it is a tie, with at most five coefficients:
+All of those in this file are linear in the log-probabilities (l_A, l_B, l_tie) and answer two
+questions, which side wins and whether it is a tie, with at most five coefficients:
 
     d = side (l_A - l_B) + lean
     t = tie l_tie - both (l_A + l_B) / 2 + bias
@@ -62,6 +62,17 @@ class Calibrator(ABC):
             raw: scores (n, 3), log-probabilities up to a constant; they never saw the labels.
             labels: int (n,), 0 A, 1 B, 2 tie. Without a row the map changes nothing.
         """
+
+    @classmethod
+    def fit_in_folds(cls, raw: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> Self:
+        """Fit to votes, by folds of the rows where something is chosen by cross-validation.
+
+        Args:
+            raw: as for :meth:`fit`.
+            labels: likewise.
+            folds: int (n,); rows of one group share a fold.
+        """
+        return cls.fit(raw, labels)
 
     @abstractmethod
     def __call__(self, raw: np.ndarray) -> np.ndarray:
@@ -235,7 +246,7 @@ class Dirichlet(LinearCalibrator):
 class PositionBias(LinearCalibrator):
     """Vector scaling and a constant on the side, for forecasts that favour the answer shown first.
 
-    The one asymmetric method.
+    With ``meta.full_dirichlet`` one of the two asymmetric methods.
     """
 
     name = "lean"
@@ -243,10 +254,15 @@ class PositionBias(LinearCalibrator):
     free = (*VectorScaling.free, ("lean",))
 
 
+def log_probabilities(raw: np.ndarray) -> np.ndarray:
+    """Log-probabilities float64 (n, 3) of raw scores (n, 3), none of them below ``FLOOR``."""
+    raw = np.ascontiguousarray(raw, dtype=np.float64)
+    return np.asarray(np.maximum(_log_softmax(raw), np.log(FLOOR)))
+
+
 def _features(raw: np.ndarray) -> np.ndarray:
     """What the coefficients multiply: l_A - l_B, l_tie, (l_A + l_B) / 2; float64 (3, n)."""
-    raw = np.ascontiguousarray(raw, dtype=np.float64)
-    a, b, tie = np.maximum(_log_softmax(raw), np.log(FLOOR)).T
+    a, b, tie = log_probabilities(raw).T
     return np.stack([a - b, tie, (a + b) / 2])
 
 
