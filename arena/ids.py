@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import pandas as pd
+
 ID_COLUMNS = ("id", "question_id", "battle_id", "example_id", "prompt_id", "uid", "uuid")
 """Columns that may hold the id; a file's is the first one that it has."""
 
@@ -44,3 +46,16 @@ def is_plain(name: str) -> bool:
         return False
     formula = FORMULA.search(name)
     return formula is None or not CALL.search(name, formula.end())
+
+
+def shown_ids(battles: pd.DataFrame) -> pd.Series[str]:
+    """The ids that people and other files know: the file's own, else those that were made up.
+
+    Args:
+        battles: canonical table, n rows.
+
+    Returns:
+        str (n,), in the table's index; an id that the file repeats occurs as often here.
+    """
+    own = battles["file_id"]
+    return own.where(own != "", battles["id"])

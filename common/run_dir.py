@@ -19,6 +19,7 @@ SPLITS = ("train", "test")
 FOLDERS = ("battles", "views", "finetune", "verdict", "model")
 FILES = (
     *("run.json", "metrics.json", "comparison.json", "evaluation.json", "submission.csv"),
+    "submission.chosen.csv",
     *("predictions.parquet", "reasons.parquet", "explanations.parquet", "report.html"),
 )
 """The folders and files that commands write; a run directory may hold other files, too."""
@@ -171,6 +172,11 @@ class RunDir:
     def is_sample(self, split: str) -> bool:
         """Whether the split is the sample that ships with the project."""
         return bool(self.read_record().get("inputs", {}).get(split, {}).get("sample"))
+
+    def holds_pairs(self, split: str) -> bool:
+        """Whether the split's file holds pairs of a chosen and a rejected answer."""
+        inputs = self.read_record().get("inputs", {})
+        return bool(inputs.get(split, {}).get("layout") == "pairs")
 
     def update_record(self, **entries: Any) -> None:
         """Merge ``entries`` into ``run.json``; dicts merge one level deep."""

@@ -4,9 +4,10 @@
     python pipelines/compare.py --run runs/votes --labels votes-test-labels.csv
 
 All get the same second stage, untuned by default, and are scored by nested cross-validation on the
-training battles; with --labels also on the test battles, by models that learned from all training
-battles. Each pair of architectures, and the hybrid without each view, stand beside them. Writes
-comparison.json, which the report shows. A comparison that was stopped begins anew.
+training battles; where votes of the test battles are known (--labels, or in their own file) also on
+these, by models that learned from all training battles. Each pair of architectures, and the hybrid
+without each view, stand beside them. Writes comparison.json, which the report shows. A comparison
+that was stopped begins anew.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ def command(argv: list[str] | None = None) -> int:
     """Parse ``argv`` (the process's arguments by default), run, return the exit code."""
     p = cli.parser(__doc__)
     p.add_argument("--run", metavar="DIR", default="runs/sample", help="run directory")
-    p.add_argument("--labels", metavar="FILE", help="votes of the test battles, if known")
+    p.add_argument("--labels", metavar="FILE", help="votes of the test battles (their file's own)")
     p.add_argument(
         "--views", metavar="A,B", type=cli.names, help="views to compare (all that the run has)"
     )

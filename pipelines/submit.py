@@ -3,9 +3,12 @@
     python pipelines/submit.py
     python pipelines/submit.py --run runs/lmsys --out submission.csv
     python pipelines/submit.py --run runs/lmsys --explain
+    python pipelines/submit.py --run runs/wsdm --layout wsdm
 
-Writes id,winner_model_a,winner_model_b,winner_tie in the test file's order. A row that was set
-aside gets the training prior. With --explain also explanations.parquet in the run directory: the
+Writes id,winner_model_a,winner_model_b,winner_tie (--layout wsdm: id,winner) with the ids of the
+test file, in its order. A row that was set aside gets the training prior. Of a test file of chosen
+/ rejected pairs, which are shown to the model in either order, FILE.chosen.csv beside it says
+id,p_chosen,p_rejected,p_tie. With --explain also explanations.parquet in the run directory: the
 reasons for each prediction by family of evidence and by view, in log-odds before calibration, and
 the strongest families in words.
 """
@@ -19,13 +22,11 @@ from pathlib import Path
 if __name__ == "__main__":
     import _script  # noqa: F401
 
-import pandas as pd
-
-from arena.schema import CLASSES
 from common.files import atomic
 from common.run_dir import RunDir
 from pipelines import cli
 from tiebreak.model import Tiebreak
+from tiebreak.submission import LAYOUTS, chosen_path, chosen_table, submission
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -38,11 +39,13 @@ def main(arguments: argparse.Namespace) -> None:
             with atomic(run.explanations) as temporary:
                 model.reasons(dataset).frame().to_parquet(temporary, index=False)
             print(f"reasons: {run.explanations}")
-        submission = pd.DataFrame(probabilities, columns=list(CLASSES))
-        submission.insert(0, "id", table["id"].to_numpy())
         out = Path(arguments.out) if arguments.out else run.submission
         with atomic(out) as temporary:
-            submission.to_csv(temporary, index=False)
+            submission(table, probabilities, arguments.layout).to_csv(temporary, index=False)
+        if run.holds_pairs("test"):
+            with atomic(chosen_path(out)) as temporary:
+                chosen_table(table, probabilities).to_csv(temporary, index=False)
+            print(f"P(chosen) and P(rejected) of the pairs: {chosen_path(out)}")
     aside = int((table["reason"] != "").sum())
     print(f"{len(table):,} rows, {aside:,} of them set aside and given the prior")
     print(f"submission: {out}")
@@ -53,6 +56,9 @@ def command(argv: list[str] | None = None) -> int:
     p = cli.parser(__doc__)
     p.add_argument("--run", metavar="DIR", default="runs/sample", help="run directory")
     p.add_argument("--out", metavar="FILE", help="where to write (submission.csv of the run)")
+    p.add_argument(
+        "--layout", choices=LAYOUTS, default=LAYOUTS[0], help="columns; wsdm: id and winner"
+    )
     p.add_argument(
         "--explain",
         action="store_true",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection
 from dataclasses import asdict
 from pathlib import Path
@@ -10,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from arena.predictions_file import read_votes
 from common.errors import Code, UserError
 from common.files import write_json
 from common.progress import Progress
@@ -19,6 +19,7 @@ from meta import ablation
 from meta.report.page import write_report
 from meta.stack.dataset import Dataset, labels_of, read_dataset, without_seen
 from meta.stack.nested_cv import CrossValidation, Settings, folds_for, outer_folds
+from tiebreak.known_votes import known_votes
 
 
 def compare_run(
@@ -34,7 +35,7 @@ def compare_run(
         run: the run, whose evidence is there; it is not changed otherwise.
         settings: the same for every set.
         views: names of the views to compare; by default all that the run has.
-        votes_file: votes of the test battles, if they are known.
+        votes_file: votes of the test battles; ``None``: those that came with them, if any.
 
     Returns:
         What comparison.json holds, and the ``outer_folds``, ``rows`` and ``test_rows`` scored.
@@ -50,8 +51,7 @@ def compare_run(
                 Code.TOO_FEW_VIEWS,
                 f"{run.folder} has one view only, so there is nothing to compare.",
             )
-        test = read_dataset(run, "test", dataset.names) if votes_file else None
-        votes = _votes(run, votes_file, test)
+        test = _test_votes(run, votes_file, dataset.names)
         folds = folds_for(dataset, settings.folds)
         variants = ablation.variants(dataset)
         sets = {name: members for _, part in variants for name, members in part.items()}
@@ -63,7 +63,7 @@ def compare_run(
         ):
             cv = CrossValidation(dataset, folds, RunDir(Path(aside)), progress.update)
             scored, gaps = ablation.nested_sets(cv, settings)
-            forecasts = ablation.forecasts(cv, settings, test) if test else {}
+            forecasts = ablation.forecasts(cv, settings, test[0]) if test else {}
         costs = ablation.costs_of(run, dataset.kinds, settings)
         battles, labels = dataset.battles.iloc[scored.rows], labels_of(dataset.battles)[scored.rows]
         groups = battles["group"].to_numpy()
@@ -78,29 +78,31 @@ def compare_run(
             "swap_gap": gaps,
         }
         if test:
-            known = votes >= 0
             comparison["test"] = ablation.figures(
-                {name: p[known] for name, p in forecasts.items()},
-                votes[known],
-                test.battles["group"].to_numpy()[known],
+                forecasts, test[1], test[0].battles["group"].to_numpy()
             )
         write_json(run.comparison, comparison | run.provenance())
         if run.metrics.exists():
             write_report(run)
         outer = {"scored": outer_folds(folds), "of": len(np.unique(folds))}
-        rows = {"rows": len(battles), "test_rows": int((votes >= 0).sum())}
+        rows = {"rows": len(battles), "test_rows": len(test[1]) if test else 0}
         return comparison | {"outer_folds": outer} | rows
 
 
-def _votes(run: RunDir, votes_file: str | None, test: Dataset | None) -> np.ndarray:
-    """Labels of the test battles, int (m,), -1 where unknown; empty without a file."""
-    if votes_file is None or test is None:
-        return np.empty(0, dtype=np.int64)
-    votes = read_votes(votes_file, test.battles["id"].tolist())
-    if not (votes.labels >= 0).any():
-        raise UserError(
-            Code.VOTES_MISSING, f"{votes_file} has no vote of any test battle of {run.folder}."
-        )
-    for note in votes.notes():
-        print(note)
-    return votes.labels
+def _test_votes(
+    run: RunDir, votes_file: str | None, views: Collection[str]
+) -> tuple[Dataset, np.ndarray] | None:
+    """The test battles with a vote, and their labels, int (m,); none where no vote is known."""
+    if votes_file is None and not run.battles("test").exists():
+        return None
+    try:
+        test = read_dataset(run, "test", views)
+    except UserError as error:
+        if votes_file is not None:
+            raise
+        print(f"The comparison leaves out the test battles: {error}", file=sys.stderr)
+        return None
+    votes = known_votes(run, test.battles, votes_file)
+    if votes is None:
+        return None
+    return test.take(votes.known), votes.labels[votes.known]

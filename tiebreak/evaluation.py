@@ -9,19 +9,21 @@ import numpy as np
 
 from arena import sample
 from arena.battle_table import read_battles_table
-from arena.predictions_file import read_votes
+from arena.ids import shown_ids
 from arena.reader import valid_rows
 from arena.source_column import read_sources
 from common.errors import Code, UserError
 from common.files import write_json
 from common.run_dir import RunDir
 from meta import audit
+from meta.metrics.pairs import pair_figures
 from meta.metrics.slices import name_slices, score_families
 from meta.report.figures import BAYES, figures
 from meta.report.page import write_report
 from meta.stack import model_io
 from meta.stack.dataset import Dataset, read_dataset
 from meta.stack.trained_model import META, TrainedModel
+from tiebreak.known_votes import known_votes, rows_set_aside
 
 SMALLEST_SOURCE = 30
 """Battles under which a source says too little to be scored."""
@@ -30,9 +32,12 @@ SMALLEST_SOURCE = 30
 def evaluate_run(run: RunDir, votes_file: str | None, sources: str | None = None) -> dict[str, Any]:
     """Score the baselines, each view alone and the whole; write evaluation.json and the report.
 
+    Every scored battle counts alike, whatever its weight.
+
     Args:
         run: the run, with a trained model and the evidence of its test battles.
-        votes_file: the votes, see ``arena.predictions_file.read_votes``; ``None``: the sample's.
+        votes_file: the votes, see ``arena.predictions_file.read_votes``; ``None``: those that came
+            with the test battles, else the sample's.
         sources: a CSV of the battles' sources, for metrics by source.
 
     Returns:
@@ -44,20 +49,39 @@ def evaluate_run(run: RunDir, votes_file: str | None, sources: str | None = None
     with run.reading("evaluate.py"):
         model = model_io.load(run.model)
         dataset = read_dataset(run, "test", model.views)
-        labels = _votes(run, votes_file, dataset.battles["id"].tolist())
-        known = labels >= 0
+        simulated = votes_file is None and run.is_sample("test")
+        file = str(sample.TRUTH) if simulated else votes_file
+        votes = known_votes(run, dataset.battles, file)
+        if votes is None:
+            raise UserError(
+                Code.VOTES_MISSING,
+                f"The votes of the test battles of {run.folder} are missing: their file has none. "
+                "Add --labels FILE.",
+            )
+        known = votes.known
         predictions = {name: p[known] for name, p in _predictions(model, dataset).items()}
         battles = dataset.battles[known].reset_index(drop=True)
-        labels, groups = labels[known], battles["group"].to_numpy()
+        labels, groups = votes.labels[known], battles["group"].to_numpy()
+        ids = shown_ids(battles)
         if run.is_sample("test"):
             predictions[BAYES] = sample.truth(battles["id"])
         metrics = figures(predictions, labels, groups)
+        metrics["votes"] = {
+            "origin": "the sample" if simulated else votes.origin,
+            "scored": len(labels),
+            "without_vote": int((~known).sum()),
+            "set_aside": rows_set_aside(run, len(known)),
+        }
         metrics["model"] = _model_entry(run)
-        source = read_sources(sources, battles["id"]) if sources else None
+        source = read_sources(sources, ids) if sources else None
         slices = name_slices(battles, labels, source)
         metrics["slices"] = score_families(predictions[META], labels, groups, slices)
         if source is not None:
             metrics["sources"] = _by_source(predictions, labels, groups, source)
+        if votes.own and run.holds_pairs("test"):
+            metrics["pairs"] = pair_figures(
+                predictions[META], labels, groups, ids.to_numpy(dtype=np.str_), source
+            )
         if run.battles("train").exists():
             # The test set may have come after the training, and its audit.
             training = valid_rows(read_battles_table(run.battles("train")))
@@ -66,27 +90,6 @@ def evaluate_run(run: RunDir, votes_file: str | None, sources: str | None = None
         if run.predictions.exists():
             write_report(run)
         return metrics
-
-
-def _votes(run: RunDir, votes_file: str | None, ids: list[str]) -> np.ndarray:
-    """Labels of the test battles, int (n,), -1 where unknown; at least one is known."""
-    if votes_file is None:
-        if not run.is_sample("test"):
-            raise UserError(
-                Code.VOTES_MISSING,
-                f"The votes of the test battles of {run.folder} are missing. Add --labels FILE.",
-            )
-        votes_file = str(sample.TRUTH)
-    votes = read_votes(votes_file, ids)
-    labels = votes.labels
-    if not (labels >= 0).any():
-        raise UserError(
-            Code.VOTES_MISSING, f"{votes_file} has the vote of no test battle of {run.folder}."
-        )
-    if not run.is_sample("test"):
-        for note in votes.notes():
-            print(note)
-    return labels
 
 
 def _predictions(model: TrainedModel, dataset: Dataset) -> dict[str, np.ndarray]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from arena.battle_table import read_battles_table
+from arena.ids import shown_ids
 from arena.in_memory import battle_file, battle_of, battles_of
 from arena.reader import open_battles
 from arena.schema import CLASSES, TIE, Turns
@@ -198,9 +200,10 @@ class Tiebreak:
         return table, self._with_prior(table, self._model.predict(dataset)), dataset
 
     def reasons(self, dataset: Dataset) -> Reasons:
-        """Reasons for the predictions of battles whose evidence is there."""
+        """Reasons for the predictions of battles whose evidence is there, with their file's ids."""
         stacker = self._model.meta
-        return explain(stacker.boosters, self._model.design(dataset), stacker.views)
+        reasons = explain(stacker.boosters, self._model.design(dataset), stacker.views)
+        return replace(reasons, ids=shown_ids(dataset.battles).tolist())
 
     def _dataset(self, valid: pd.DataFrame) -> Dataset:
         return compute_dataset(self.run, valid, self._model.kinds, self._shared)

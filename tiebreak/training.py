@@ -13,6 +13,7 @@ import pandas as pd
 
 from arena import sample
 from arena.feature_table import FeatureTable
+from arena.ids import shown_ids
 from arena.source_column import read_sources
 from common.errors import UserError
 from common.files import atomic, write_json
@@ -71,7 +72,7 @@ def train_run(
         start = time.monotonic()
         dataset = _read_training(run, views)
         battles, labels = dataset.battles, labels_of(dataset.battles)
-        source = read_sources(sources, battles["id"]) if sources else None
+        source = read_sources(sources, shown_ids(battles)) if sources else None
         folds = folds_for(dataset, settings.folds)
         print(
             f"{len(battles):,} battles of {battles['group'].nunique():,} prompt groups; "
