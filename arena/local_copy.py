@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import gzip
-import shutil
-import zlib
-from collections.abc import Iterator
+import errno
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -14,95 +16,164 @@ from typing import IO
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+from arena.file_kinds import HEAD
+from arena.unpack import (
+    first_line,
+    limit_of,
+    packing_of,
+    read_chunks,
+    unpacked,
+    unzipped,
+    workbook,
+)
 from common.errors import Code, UserError
+from common.files import expanded
 
-MOST_UNPACKED, ALWAYS_UNPACKED = 100, 2**28
-"""A gzipped file may unpack to so many times its size, and to so many bytes in any case. Text packs
-to a third or a tenth; a file that packs to a thousandth was made to fill the memory."""
+STDIN = "-"
+"""The name of the standard input."""
 
-GZIP = b"\x1f\x8b"
+MOST_PIPED = 2**34
+"""Bytes that are taken from a pipe, which has no size to be seen: 16 GiB."""
 
-CHUNK_BYTES = 2**20
-"""Bytes that are copied at a time."""
+LAYERS = 2
+"""A packed file may hold a packed file, no more."""
 
 
 @contextmanager
 def local_copy(source: str) -> Iterator[Path]:
     """Yield a path of this machine with the unpacked bytes of a file.
 
-    A remote or packed file is copied to a temporary file, which is removed with the context.
+    A file that is remote, packed or a pipe is copied to a temporary file, which is removed with the
+    context. An Excel workbook stays as it is.
 
     Args:
-        source: local path, or any URL that fsspec opens.
+        source: local path, ``-`` for the standard input, any URL that fsspec opens, or
+            ``zip://NAME::ZIP`` for one of several files in a zip.
 
     Raises:
-        UserError: the file does not exist, cannot be read, or is damaged gzip.
+        UserError: the file does not exist, cannot be read, or is damaged.
     """
     with ExitStack() as stack:
-        yield _unpacked(source, _downloaded(source, stack), stack)
+        member = re.fullmatch(r"zip://(.+?)::(.+)", source, re.DOTALL)
+        path = _fetched(member[2] if member else source, stack)
+        most = limit_of(path.stat().st_size)
+        if member:
+            path = _kept(unzipped(member[2], path, most, member[1]), source, stack)
+        for layer in range(LAYERS + 1):
+            with path.open("rb") as file:
+                packing = packing_of(file.read(HEAD))
+            if not packing or (packing == "zip" and workbook(source, path, most)):
+                break
+            if layer == LAYERS:
+                raise UserError(
+                    Code.INPUT_FORMAT, f"{source} is packed more than {LAYERS} times. Unpack it."
+                )
+            chunks = (
+                unzipped(source, path, most)
+                if packing == "zip"
+                else unpacked(source, path, packing, most)
+            )
+            path = _kept(chunks, source, stack)
+        yield path
+
+
+def _fetched(source: str, stack: ExitStack) -> Path:
+    """A path of this machine with the bytes of a file."""
+    try:
+        if source == STDIN:
+            return _kept(_piped(sys.stdin.buffer), "standard input", stack)
+        path = expanded(source)
+        if not path.exists():
+            return _downloaded(source, stack)
+        with path.open("rb") as file:
+            return path if path.is_file() else _kept(_piped(file), source, stack)
+    except OSError as error:
+        raise unreadable(source, error) from None
+
+
+def _piped(file: IO[bytes]) -> Iterator[bytes]:
+    """The bytes of a pipe, which can be read but once."""
+    if file.isatty():
+        raise UserError(
+            Code.INPUT_MISSING, "Standard input is a terminal. Pipe a file into the command."
+        )
+    total = 0
+    for chunk in read_chunks(file):
+        total += len(chunk)
+        if total > MOST_PIPED:
+            raise UserError(
+                Code.INPUT_UNREADABLE,
+                f"More than {MOST_PIPED:,} bytes came through the pipe. Give them as a file.",
+            )
+        yield chunk
 
 
 def _downloaded(source: str, stack: ExitStack) -> Path:
+    """A copy of what a URL names."""
+    if "://" not in source and "::" not in source:
+        raise FileNotFoundError(source)
     try:
         opened = fsspec.open(source, "rb")
         with opened as file:
             path = Path(opened.path)
-            if not (isinstance(opened.fs, LocalFileSystem) and path.is_file()):
-                copy = stack.enter_context(NamedTemporaryFile())  # noqa: SIM115
-                shutil.copyfileobj(file, copy, CHUNK_BYTES)
-                copy.flush()
-                path = Path(copy.name)
-            return path
-    except FileNotFoundError:
-        raise UserError(
-            Code.INPUT_MISSING, f"{source} does not exist. Check the path or URL."
-        ) from None
-    except MemoryError:
+            local = isinstance(opened.fs, LocalFileSystem) and path.is_file()
+            return path if local else _kept(read_chunks(file), source, stack)
+    except (OSError, MemoryError, UserError):
         raise
     except Exception as error:
         # Every remote filesystem of fsspec raises errors of its own, with no common base.
         raise UserError(
             Code.INPUT_UNREADABLE,
-            f"{source} cannot be opened ({first_line(error)}). Check the path or URL.",
+            f"{_short(source)} cannot be opened ({first_line(error)}). Check the URL, the "
+            "connection and the permission.",
         ) from None
 
 
-def _unpacked(source: str, path: Path, stack: ExitStack) -> Path:
-    with path.open("rb") as packed:
-        if packed.read(2) != GZIP:
-            return path
-        packed.seek(0)
-        unpacked = stack.enter_context(NamedTemporaryFile())  # noqa: SIM115
-        try:
-            _unpack(source, packed, path.stat().st_size, unpacked)
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise UserError(
-                Code.INPUT_DAMAGED,
-                f"{source} is damaged gzip ({first_line(error)}): download it again",
-            ) from None
-    return Path(unpacked.name)
+def unreadable(source: str, error: OSError) -> UserError:
+    """What a user is told of a file that the operating system does not give, by the reason."""
+    name, said = _short(source), os.strerror(error.errno) if error.errno else first_line(error)
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return UserError(Code.INPUT_MISSING, f"{name} does not exist. Check the path or URL.")
+    if error.errno == errno.ENAMETOOLONG:
+        return UserError(
+            Code.INPUT_MISSING, f"{name} is too long for a path. Write the text into a file."
+        )
+    if isinstance(error, IsADirectoryError):
+        advice = "is a folder. Name a file in it."
+    elif isinstance(error, PermissionError):
+        advice = f"may not be read ({said}). Ask its owner for permission, or copy it."
+    else:
+        advice = f"cannot be read ({said})."
+    return UserError(Code.INPUT_UNREADABLE, f"{name} {advice}")
 
 
-def _unpack(source: str, packed: IO[bytes], size: int, to: IO[bytes]) -> None:
-    """Write the content of a gzipped file of ``size`` bytes, up to its limit."""
-    most = max(MOST_UNPACKED * size, ALWAYS_UNPACKED)
-    with gzip.GzipFile(fileobj=packed) as file:
-        for chunk in read_chunks(file):
-            if to.tell() + len(chunk) > most:
-                raise UserError(
-                    Code.INPUT_UNPACKS_TOO_LARGE,
-                    f"{source} unpacks to more than {most:,} bytes, {MOST_UNPACKED} times "
-                    "its size or more. If that is right, unpack it and give the unpacked file.",
-                )
-            to.write(chunk)
-    to.flush()
+def _short(source: str) -> str:
+    return source if len(source) <= 300 else f"{source[:100]}…"
 
 
-def read_chunks(file: IO[bytes] | gzip.GzipFile) -> Iterator[bytes]:
-    """The rest of a file, ``CHUNK_BYTES`` at a time."""
-    return iter(lambda: file.read(CHUNK_BYTES), b"")
+def _kept(chunks: Iterable[bytes], source: str, stack: ExitStack) -> Path:
+    """A temporary file of these bytes, which goes with ``stack``."""
+    try:
+        copy = stack.enter_context(NamedTemporaryFile())  # noqa: SIM115
+    except OSError as error:
+        raise UserError(
+            Code.SYSTEM_ERROR,
+            f"{source} must be copied, and no temporary folder can be written "
+            f"({first_line(error)}). Name a folder in the environment variable TMPDIR.",
+        ) from None
+    for chunk in chunks:
+        _write(copy, chunk, source)
+    return Path(copy.name)
 
 
-def first_line(error: Exception) -> str:
-    """The first line of an error's message, or its type where it has none."""
-    return next(iter(str(error).splitlines()), "") or type(error).__name__
+def _write(copy: IO[bytes], chunk: bytes, source: str) -> None:
+    try:
+        copy.write(chunk)
+        copy.flush()
+    except OSError as error:
+        folder = tempfile.gettempdir()
+        raise UserError(
+            Code.SYSTEM_ERROR,
+            f"{source} cannot be copied to the temporary folder {folder} ({error.strerror}). Make "
+            "room there, or name another folder in the environment variable TMPDIR.",
+        ) from None

@@ -28,6 +28,7 @@ class Code(StrEnum):
     LABELS_DISAGREE = "TB018"
     BATTLES_MISSING = "TB019"
     LABELS_UNCLEAR = "TB020"
+    READER_MISSING = "TB021"
 
     # The folder of a run.
     RUN_IN_USE = "TB101"

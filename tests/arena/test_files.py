@@ -1,15 +1,16 @@
 """Formats, encodings, broken quotes, and files that are of no use."""
 
+import csv
 import gzip
+import io
 import json
+import pickle
 import re
-import tempfile
+import sys
 import time
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 
 import fsspec
+import openpyxl
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,11 +18,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arena import local_copy
 from arena.files import open_source
 from arena.reader import read_battles
 from common.errors import Code, UserError
-from tests.helpers.battle_files import NAMES, WITH_FILES, as_csv, cells, reasons, save
+from tests.helpers.battle_files import NAMES, VOTES, WITH_FILES, as_csv, cells, reasons, save
 from tests.helpers.errors import raises
 
 
@@ -97,7 +97,6 @@ REFUSED = {
         Code.COLUMN_AMBIGUOUS,
     ),
     "no columns": ("hello\nworld\n", Code.INPUT_FORMAT),
-    "a JSON list": ('[{"id": 1}]', Code.INPUT_FORMAT),
     "bytes": (bytes(range(256)) * 9, Code.INPUT_ENCODING),
     "latin-1": (as_csv([["1", "é", "è", "ê"]] * 3, NAMES).encode("latin-1"), Code.INPUT_ENCODING),
     "parquet cut short": (b"PAR1" + bytes(99) + b"PAR1", Code.INPUT_DAMAGED),
@@ -112,20 +111,6 @@ REFUSED = {
 def test_a_file_of_no_use_is_refused(tmp_path, content, code):
     source = save(tmp_path, content)
     with raises(code, match=re.escape(str(source))):
-        read_battles(source, labelled=False)
-
-
-@pytest.mark.parametrize(
-    ("source", "code"),
-    [
-        ("nowhere.csv", Code.INPUT_MISSING),
-        ("memory://nowhere.csv", Code.INPUT_MISSING),
-        (".", Code.INPUT_UNREADABLE),
-        ("foo://x.csv", Code.INPUT_UNREADABLE),
-    ],
-)
-def test_a_source_that_cannot_be_opened_is_refused(source, code):
-    with raises(code):
         read_battles(source, labelled=False)
 
 
@@ -200,7 +185,7 @@ def test_damaged_lines_of_jsonl_keep_their_place(tmp_path):
     assert battles["id"].tolist() == ["u", "1", "2", "v", "w"]
     assert reasons(battles) == {
         1: "the line is not JSON",
-        2: "the line is not a JSON object",
+        2: "the row is not a JSON object",
         3: "response_a is missing",
     }
 
@@ -217,49 +202,179 @@ def test_strings_of_parquet_that_are_not_utf8(tmp_path):
     assert reasons(battles) == {1: "prompt holds bytes that are not UTF-8"}
 
 
-def test_a_web_address_is_read(tmp_path):
-    save(tmp_path, as_csv([cells(i) for i in range(3)]))
-    handler = partial(SimpleHTTPRequestHandler, directory=tmp_path)
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
-        address = f"http://127.0.0.1:{server.server_port}"
-        assert len(read_battles(f"{address}/battles.csv", labelled=True)) == 3
-        with raises(Code.INPUT_MISSING):
-            read_battles(f"{address}/other.csv", labelled=True)
-        server.shutdown()
+ROWS = records(3)
 
 
-def test_what_is_copied_is_copied_once_and_gone_in_the_end(tmp_path, monkeypatch):
-    content = as_csv([cells(i) for i in range(3)]).encode()
-    with fsspec.open("memory://battles.csv.gz", "wb") as file:
-        file.write(gzip.compress(content))
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    with open_source("memory://battles.csv.gz", NAMES) as stream:
-        fsspec.filesystem("memory").rm("battles.csv.gz")
-        first, again = list(stream.rows), list(stream.rows)
-        # What came, and what it holds.
-        assert len(list(tmp_path.iterdir())) == 2
-    assert [row.cells["id"] for row in first] == ["0", "1", "2"]
-    assert first == again
-    assert list(tmp_path.iterdir()) == []
+def same_as_csv(tmp_path, content, name):
+    """Whether a file is read as the same rows in plain JSON lines are."""
+    plain = save(tmp_path, "".join(json.dumps(row) + "\n" for row in ROWS), "plain.jsonl")
+    expected = read_battles(plain, labelled=True)
+    pd.testing.assert_frame_equal(
+        read_battles(save(tmp_path, content, name), labelled=True), expected
+    )
 
 
-def test_a_file_made_to_fill_the_memory_is_one_line(tmp_path, monkeypatch):
-    monkeypatch.setattr(local_copy, "ALWAYS_UNPACKED", 2**21)
-    header = as_csv([cells(1)]).encode()
-    bomb = save(tmp_path, gzip.compress(header + b"x" * 2**23), "bomb.csv.gz")
-    with raises(Code.INPUT_UNPACKS_TOO_LARGE, match="2,097,152 bytes"):
-        read_battles(bomb, labelled=True)
-    # Members that follow each other are one file, as gunzip reads them.
-    lines = as_csv([cells(i) for i in range(3)]).encode().splitlines(keepends=True)
-    members = b"".join(map(gzip.compress, lines))
-    battles = read_battles(save(tmp_path, members, "x.csv.gz"), labelled=True)
-    assert len(battles) == 3
+@pytest.mark.parametrize(
+    "text",
+    [
+        json.dumps(ROWS),
+        json.dumps(ROWS, indent=2),
+        "\ufeff" + json.dumps(ROWS),
+        "\n\n".join(json.dumps(row, indent=4) for row in ROWS),
+        "".join(map(json.dumps, ROWS)),
+        json.dumps({"version": 1, "data": ROWS}),
+        json.dumps({"data": ROWS, "meta": {}}, indent=1),
+        pd.DataFrame(ROWS).to_json(),
+        " " * 9000 + "\r\n" + "\r\n".join(map(json.dumps, ROWS)),
+    ],
+    ids=[
+        *("list", "indented list", "list with a mark", "indented objects", "one line of objects"),
+        *("wrapped", "wrapped, indented", "by columns", "lines after blanks"),
+    ],
+)
+def test_json_is_read_in_every_arrangement(tmp_path, text):
+    same_as_csv(tmp_path, text, "votes.txt")
 
 
-def test_text_that_packs_well_is_read_whole(tmp_path, monkeypatch):
-    monkeypatch.setattr(local_copy, "ALWAYS_UNPACKED", 1)
-    text = as_csv([cells(i, a="the same words " * 20) for i in range(200)])
-    packed = gzip.compress(text.encode())
-    assert len(text) > 10 * len(packed)
-    assert len(read_battles(save(tmp_path, packed, "x.csv.gz"), labelled=True)) == 200
+def test_json_longer_than_what_is_read_at_once(tmp_path):
+    rows = [dict(records(1)[0], id=i, prompt=[f"{i} " * 9_000, None]) for i in range(30)]
+    battles = read_battles(save(tmp_path, json.dumps(rows), "x.json"), labelled=True)
+    assert battles["id"].tolist() == [str(i) for i in range(30)]
+    assert [len(turns[0]) for turns in battles["prompt"]] == [
+        9_000 * len(f"{i} ") for i in range(30)
+    ]
+
+
+@pytest.mark.parametrize("cut", [20, 200, -2])
+def test_a_json_list_that_is_cut_short_is_refused(tmp_path, cut):
+    text = json.dumps(ROWS)[:cut]
+    with raises(Code.INPUT_DAMAGED, match=r"x\.json"):
+        read_battles(save(tmp_path, text, "x.json"), labelled=True)
+
+
+@pytest.mark.parametrize("first", ["oops", "[1]", '{"id": 1, "prom', "3", '"text"'])
+def test_a_damaged_first_line_costs_its_own_row_only(tmp_path, first):
+    sound = '{"id": "u", "prompt": "p", "response_a": "a", "response_b": "b"}'
+    battles = read_battles(save(tmp_path, f"{first}\n{sound}\n"), labelled=False)
+    assert (list(reasons(battles)), battles["id"].tolist()) == ([0], ["0", "u"])
+
+
+def test_nan_is_missing_and_a_key_that_stands_twice_sets_its_row_aside(tmp_path):
+    sound = '{"id": %s, "prompt": "p", "response_a": "a", "response_b": "b", "score": NaN}'
+    twice = '{"id": 1, "prompt": "p", "response_a": "a", "response_b": "b", "prompt": "q"}'
+    for text in ("\n".join([sound % 0, twice, sound % 2]), f"[{sound % 0}, {twice}, {sound % 2}]"):
+        path = save(tmp_path, text, "x.json")
+        battles = read_battles(path, labelled=False)
+        assert reasons(battles) == {1: "the key 'prompt' stands twice"}
+        with open_source(path, ["score", "id"]) as stream:
+            assert next(iter(stream.rows)).cells == {"id": 0, "score": None}
+
+
+@pytest.mark.parametrize("separator", [",", "\t", ";", "|"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-16-le", "utf-16-be"])
+def test_separators_and_encodings_are_told_by_the_content(tmp_path, separator, encoding):
+    out = io.StringIO()
+    rows = [NAMES, ["1", "a, b; c", "d\te | f", 'g "h"'], ["2", "p\nq", "ä", ""]]
+    csv.writer(out, delimiter=separator).writerows(rows)
+    path = save(tmp_path, out.getvalue().encode(encoding), "x.csv")
+    with open_source(path, NAMES) as stream:
+        assert [list(row.cells.values()) for row in stream.rows] == rows[1:]
+
+
+def test_excels_line_that_names_the_separator_is_no_header(tmp_path):
+    path = save(tmp_path, "sep=;\r\nid;prompt;response_a;response_b\r\n1;p;a;b\r\n")
+    assert read_battles(path, labelled=False)["id"].tolist() == ["1"]
+
+
+def test_stray_quotes_are_found_under_other_separators(tmp_path):
+    lines = ["\t".join(NAMES), "1\tp\ta\tb", '2\tp\ta\t"b', "3\tp\ta\tb"]
+    battles = read_battles(save(tmp_path, "\n".join(lines)), labelled=False)
+    assert battles["id"].tolist() == ["1", "2", "3"]
+    assert list(reasons(battles)) == [1]
+
+
+@pytest.mark.parametrize("compression", [None, "lz4", "zstd"])
+def test_arrow_files_and_streams_are_read(tmp_path, compression):
+    table = pa.Table.from_pylist(ROWS)
+    options = pa.ipc.IpcWriteOptions(compression=compression)
+    for name, writer in (("x.feather", pa.ipc.new_file), ("x.arrow", pa.ipc.new_stream)):
+        with writer(tmp_path / name, table.schema, options=options) as file:
+            file.write_table(table, max_chunksize=2)
+        same_as_csv(tmp_path, (tmp_path / name).read_bytes(), "battles")
+
+
+def workbook(path, sheets):
+    book = openpyxl.Workbook()
+    book.remove(book.active)
+    for title, lines in sheets.items():
+        sheet = book.create_sheet(title)
+        for line in lines:
+            sheet.append(line)
+    book.save(path)
+    return str(path)
+
+
+def test_an_excel_workbook_is_read_and_its_other_sheets_are_named(tmp_path, capsys):
+    votes = [[], NAMES, [7, "p", "a", "=1+2"], [], [8.5, "q", None, "x" * 32_767]]
+    path = workbook(tmp_path / "x.csv", {"Notes": [["Read me"]], "Votes": votes})
+    with open_source(path, NAMES) as stream:
+        rows = list(stream.rows)
+    assert [row.cells["id"] for row in rows] == [7, 8.5]
+    assert rows[0].cells["prompt"] == "p"
+    assert [row.damage for row in rows] == ["", "response_b was cut by Excel at 32,767 characters"]
+    assert capsys.readouterr().err == f"{path}: sheet Votes is read, not: Notes\n"
+
+
+def test_without_openpyxl_one_line_names_it(tmp_path, monkeypatch):
+    path = workbook(tmp_path / "x.xlsx", {"Votes": [NAMES, ["1", "p", "a", "b"]]})
+    monkeypatch.setitem(sys.modules, "openpyxl", None)
+    with raises(Code.READER_MISSING, match="pip install openpyxl"):
+        read_battles(path, labelled=False)
+
+
+def test_columns_are_matched_whatever_their_case_and_blanks(tmp_path):
+    text = "ID,Prompt,Response A,response-b,Winner_Model_A,WINNER model b,winner.tie,Note\n"
+    path = save(tmp_path, text + "1,p,a,b,1,0,0,x\n")
+    with open_source(path, [*NAMES, *VOTES]) as stream:
+        assert stream.columns == [*NAMES, *VOTES, "Note"]
+        assert list(next(iter(stream.rows)).cells) == [*NAMES, *VOTES]
+    rows = [{"Id": 1, "PROMPT": "p", "Response_A": "a", "response b": "b"}]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "x.parquet")
+    for other in (str(tmp_path / "x.parquet"), save(tmp_path, json.dumps(rows[0]), "x.jsonl")):
+        assert read_battles(other, labelled=False).loc[0, "response_b"] == ["b"]
+
+
+def test_two_columns_of_one_name_are_refused_unless_one_is_spelled_exactly(tmp_path):
+    for header, fits in (("Prompt,PROMPT", False), ("Prompt,prompt", True)):
+        path = save(tmp_path, f"id,{header},response_a,response_b\n1,p,q,a,b\n")
+        if fits:
+            assert read_battles(path, labelled=False).loc[0, "prompt"] == ["q"]
+        else:
+            with raises(Code.COLUMN_AMBIGUOUS, match="'Prompt', 'PROMPT'"):
+                read_battles(path, labelled=False)
+
+
+OTHER_KINDS = {
+    "a PDF": b"%PDF-1.7\n%",
+    "an SQLite database": b"SQLite format 3\0" + bytes(80),
+    "a NumPy array": b"\x93NUMPY\x01\0v\0{'descr': '<f8'}",
+    "a Python pickle": pickle.dumps({"id": [1, 2]}),
+    "an old Excel file": b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(500),
+    "a pointer of Git LFS": b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n",
+    "a web page": b"\n<!DOCTYPE html>\n<html><title>Sign in, please</title></html>",
+    "XML": b'<?xml version="1.0"?><rows/>',
+    "a 7z archive": b"7z\xbc\xaf\x27\x1c\0\4",
+    "a tar archive": bytes(257) + b"ustar\0" + bytes(250),
+    "not UTF-8 text": "id;Größe;prompt\n1;ä;ü\n2;ö;ß\n".encode("latin-1"),
+    "neither text nor a file of a known kind": bytes(range(1, 256)),
+}
+
+
+@pytest.mark.parametrize(("kind", "content"), OTHER_KINDS.items(), ids=OTHER_KINDS)
+def test_what_cannot_be_read_is_named_for_what_it_is(tmp_path, kind, content):
+    path = save(tmp_path, content, "votes.csv")
+    with pytest.raises(UserError, match=rf"votes\.csv is {kind}"):
+        read_battles(path, labelled=True)
+    if kind not in ("not UTF-8 text", "neither text nor a file of a known kind"):
+        with raises(Code.INPUT_FORMAT, match=rf"is {kind}"):
+            read_battles(save(tmp_path, gzip.compress(content), "votes.csv.gz"), labelled=True)
