@@ -79,7 +79,7 @@ def local_copy(source: str) -> Iterator[Path]:
 
 def _fetched(source: str, stack: ExitStack) -> Path:
     """A path of this machine with the bytes of a file."""
-    try:
+    with opening(source):
         if source == STDIN:
             return _kept(_piped(sys.stdin.buffer), "standard input", stack)
         path = expanded(source)
@@ -87,8 +87,24 @@ def _fetched(source: str, stack: ExitStack) -> Path:
             return _downloaded(source, stack)
         with path.open("rb") as file:
             return path if path.is_file() else _kept(_piped(file), source, stack)
+
+
+@contextmanager
+def opening(source: str) -> Iterator[None]:
+    """Raise what goes wrong while a file or folder is opened as a ``UserError``, by the reason."""
+    try:
+        yield
+    except (UserError, MemoryError):
+        raise
     except OSError as error:
         raise unreadable(source, error) from None
+    except Exception as error:
+        # Every remote filesystem of fsspec raises errors of its own, with no common base.
+        raise UserError(
+            Code.INPUT_UNREADABLE,
+            f"{_short(source)} cannot be opened ({first_line(error)}). Check the URL, the "
+            "connection and the permission.",
+        ) from None
 
 
 def _piped(file: IO[bytes]) -> Iterator[bytes]:
@@ -112,21 +128,11 @@ def _downloaded(source: str, stack: ExitStack) -> Path:
     """A copy of what a URL names."""
     if "://" not in source and "::" not in source:
         raise FileNotFoundError(source)
-    try:
-        opened = fsspec.open(source, "rb")
-        with opened as file:
-            path = Path(opened.path)
-            local = isinstance(opened.fs, LocalFileSystem) and path.is_file()
-            return path if local else _kept(read_chunks(file), source, stack)
-    except (OSError, MemoryError, UserError):
-        raise
-    except Exception as error:
-        # Every remote filesystem of fsspec raises errors of its own, with no common base.
-        raise UserError(
-            Code.INPUT_UNREADABLE,
-            f"{_short(source)} cannot be opened ({first_line(error)}). Check the URL, the "
-            "connection and the permission.",
-        ) from None
+    opened = fsspec.open(source, "rb")
+    with opened as file:
+        path = Path(opened.path)
+        local = isinstance(opened.fs, LocalFileSystem) and path.is_file()
+        return path if local else _kept(read_chunks(file), source, stack)
 
 
 def unreadable(source: str, error: OSError) -> UserError:
