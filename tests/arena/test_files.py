@@ -6,11 +6,9 @@ import io
 import json
 import pickle
 import re
-import sys
 import time
 
 import fsspec
-import openpyxl
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,7 +19,16 @@ from hypothesis import strategies as st
 from arena.files import open_source
 from arena.reader import read_battles
 from common.errors import Code, UserError
-from tests.helpers.battle_files import NAMES, VOTES, WITH_FILES, as_csv, cells, reasons, save
+from tests.helpers.battle_files import (
+    NAMES,
+    VOTES,
+    WITH_FILES,
+    as_csv,
+    cells,
+    reasons,
+    records,
+    save,
+)
 from tests.helpers.errors import raises
 
 
@@ -132,14 +139,6 @@ def test_nul_and_newlines_in_cells_are_text(tmp_path):
     assert battles["id"].tolist() == ["1", "2"]
 
 
-def records(n=5):
-    return [
-        {"id": i, "prompt": [f"p{i}", None], "response_a": ["a", "b"], "response_b": ["c", "d"]}
-        | {"winner_model_a": 0, "winner_model_b": int(i != 3), "winner_tie": 0}
-        for i in range(n)
-    ]
-
-
 def test_formats_agree(tmp_path):
     rows = records()
     lists = ("prompt", "response_a", "response_b")
@@ -178,98 +177,6 @@ def test_limit_keeps_the_first_rows(tmp_path, name):
     assert battles["id"].tolist() == ["0", "1", "2"]
 
 
-def test_damaged_lines_of_jsonl_keep_their_place(tmp_path):
-    sound = '{"id": "%s", "prompt": "p", "response_a": "a", "response_b": "b"}'
-    lines = [sound % "u", "oops", "[1]", '{"id": "v", "prompt": "p"}', sound % "w"]
-    battles = read_battles(save(tmp_path, "\n".join(lines), "x.jsonl"), labelled=False)
-    assert battles["id"].tolist() == ["u", "1", "2", "v", "w"]
-    assert reasons(battles) == {
-        1: "the line is not JSON",
-        2: "the row is not a JSON object",
-        3: "response_a is missing",
-    }
-
-
-def test_strings_of_parquet_that_are_not_utf8(tmp_path):
-    rows = {name: pa.array([b"x%d" % i for i in range(3)]) for name in NAMES}
-    rows["prompt"] = pa.array([b"p", b"\xff", b"q"])
-    text = {
-        name: pa.StringArray.from_buffers(3, *column.buffers()[1:]) for name, column in rows.items()
-    }
-    pq.write_table(pa.table(text), tmp_path / "x.parquet")
-    battles = read_battles(str(tmp_path / "x.parquet"), labelled=False)
-    assert battles["id"].tolist() == ["x0", "x1", "x2"]
-    assert reasons(battles) == {1: "prompt holds bytes that are not UTF-8"}
-
-
-ROWS = records(3)
-
-
-def same_as_csv(tmp_path, content, name):
-    """Whether a file is read as the same rows in plain JSON lines are."""
-    plain = save(tmp_path, "".join(json.dumps(row) + "\n" for row in ROWS), "plain.jsonl")
-    expected = read_battles(plain, labelled=True)
-    pd.testing.assert_frame_equal(
-        read_battles(save(tmp_path, content, name), labelled=True), expected
-    )
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        json.dumps(ROWS),
-        json.dumps(ROWS, indent=2),
-        "\ufeff" + json.dumps(ROWS),
-        "\n\n".join(json.dumps(row, indent=4) for row in ROWS),
-        "".join(map(json.dumps, ROWS)),
-        json.dumps({"version": 1, "data": ROWS}),
-        json.dumps({"data": ROWS, "meta": {}}, indent=1),
-        pd.DataFrame(ROWS).to_json(),
-        " " * 9000 + "\r\n" + "\r\n".join(map(json.dumps, ROWS)),
-    ],
-    ids=[
-        *("list", "indented list", "list with a mark", "indented objects", "one line of objects"),
-        *("wrapped", "wrapped, indented", "by columns", "lines after blanks"),
-    ],
-)
-def test_json_is_read_in_every_arrangement(tmp_path, text):
-    same_as_csv(tmp_path, text, "votes.txt")
-
-
-def test_json_longer_than_what_is_read_at_once(tmp_path):
-    rows = [dict(records(1)[0], id=i, prompt=[f"{i} " * 9_000, None]) for i in range(30)]
-    battles = read_battles(save(tmp_path, json.dumps(rows), "x.json"), labelled=True)
-    assert battles["id"].tolist() == [str(i) for i in range(30)]
-    assert [len(turns[0]) for turns in battles["prompt"]] == [
-        9_000 * len(f"{i} ") for i in range(30)
-    ]
-
-
-@pytest.mark.parametrize("cut", [20, 200, -2])
-def test_a_json_list_that_is_cut_short_is_refused(tmp_path, cut):
-    text = json.dumps(ROWS)[:cut]
-    with raises(Code.INPUT_DAMAGED, match=r"x\.json"):
-        read_battles(save(tmp_path, text, "x.json"), labelled=True)
-
-
-@pytest.mark.parametrize("first", ["oops", "[1]", '{"id": 1, "prom', "3", '"text"'])
-def test_a_damaged_first_line_costs_its_own_row_only(tmp_path, first):
-    sound = '{"id": "u", "prompt": "p", "response_a": "a", "response_b": "b"}'
-    battles = read_battles(save(tmp_path, f"{first}\n{sound}\n"), labelled=False)
-    assert (list(reasons(battles)), battles["id"].tolist()) == ([0], ["0", "u"])
-
-
-def test_nan_is_missing_and_a_key_that_stands_twice_sets_its_row_aside(tmp_path):
-    sound = '{"id": %s, "prompt": "p", "response_a": "a", "response_b": "b", "score": NaN}'
-    twice = '{"id": 1, "prompt": "p", "response_a": "a", "response_b": "b", "prompt": "q"}'
-    for text in ("\n".join([sound % 0, twice, sound % 2]), f"[{sound % 0}, {twice}, {sound % 2}]"):
-        path = save(tmp_path, text, "x.json")
-        battles = read_battles(path, labelled=False)
-        assert reasons(battles) == {1: "the key 'prompt' stands twice"}
-        with open_source(path, ["score", "id"]) as stream:
-            assert next(iter(stream.rows)).cells == {"id": 0, "score": None}
-
-
 @pytest.mark.parametrize("separator", [",", "\t", ";", "|"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-16-le", "utf-16-be"])
 def test_separators_and_encodings_are_told_by_the_content(tmp_path, separator, encoding):
@@ -291,45 +198,6 @@ def test_stray_quotes_are_found_under_other_separators(tmp_path):
     battles = read_battles(save(tmp_path, "\n".join(lines)), labelled=False)
     assert battles["id"].tolist() == ["1", "2", "3"]
     assert list(reasons(battles)) == [1]
-
-
-@pytest.mark.parametrize("compression", [None, "lz4", "zstd"])
-def test_arrow_files_and_streams_are_read(tmp_path, compression):
-    table = pa.Table.from_pylist(ROWS)
-    options = pa.ipc.IpcWriteOptions(compression=compression)
-    for name, writer in (("x.feather", pa.ipc.new_file), ("x.arrow", pa.ipc.new_stream)):
-        with writer(tmp_path / name, table.schema, options=options) as file:
-            file.write_table(table, max_chunksize=2)
-        same_as_csv(tmp_path, (tmp_path / name).read_bytes(), "battles")
-
-
-def workbook(path, sheets):
-    book = openpyxl.Workbook()
-    book.remove(book.active)
-    for title, lines in sheets.items():
-        sheet = book.create_sheet(title)
-        for line in lines:
-            sheet.append(line)
-    book.save(path)
-    return str(path)
-
-
-def test_an_excel_workbook_is_read_and_its_other_sheets_are_named(tmp_path, capsys):
-    votes = [[], NAMES, [7, "p", "a", "=1+2"], [], [8.5, "q", None, "x" * 32_767]]
-    path = workbook(tmp_path / "x.csv", {"Notes": [["Read me"]], "Votes": votes})
-    with open_source(path, NAMES) as stream:
-        rows = list(stream.rows)
-    assert [row.cells["id"] for row in rows] == [7, 8.5]
-    assert rows[0].cells["prompt"] == "p"
-    assert [row.damage for row in rows] == ["", "response_b was cut by Excel at 32,767 characters"]
-    assert capsys.readouterr().err == f"{path}: sheet Votes is read, not: Notes\n"
-
-
-def test_without_openpyxl_one_line_names_it(tmp_path, monkeypatch):
-    path = workbook(tmp_path / "x.xlsx", {"Votes": [NAMES, ["1", "p", "a", "b"]]})
-    monkeypatch.setitem(sys.modules, "openpyxl", None)
-    with raises(Code.READER_MISSING, match="pip install openpyxl"):
-        read_battles(path, labelled=False)
 
 
 def test_columns_are_matched_whatever_their_case_and_blanks(tmp_path):

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from hypothesis import HealthCheck, settings
 
-from arena.reader import rejected_rows
+from arena.reader import read_battles, rejected_rows
 from arena.schema import CLASSES
 
 WORDS = np.array(["the", "cat", "dog", "runs", "green", "because", "however", "1", "2", "list"])
@@ -37,6 +37,23 @@ def save(tmp_path, content, name="battles.csv"):
     path = tmp_path / name
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     return str(path)
+
+
+def records(n=5):
+    return [
+        {"id": i, "prompt": [f"p{i}", None], "response_a": ["a", "b"], "response_b": ["c", "d"]}
+        | {"winner_model_a": 0, "winner_model_b": int(i != 3), "winner_tie": 0}
+        for i in range(n)
+    ]
+
+
+def check_same_as_lines(tmp_path, content, name, rows):
+    """Check that a file is read as the same rows in JSON lines are."""
+    plain = save(tmp_path, "".join(json.dumps(row) + "\n" for row in rows), "plain.jsonl")
+    expected = read_battles(plain, labelled=True)
+    pd.testing.assert_frame_equal(
+        read_battles(save(tmp_path, content, name), labelled=True), expected
+    )
 
 
 def reasons(battles):
