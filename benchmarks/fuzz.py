@@ -39,7 +39,7 @@ INSTRUMENTED = [
 ]
 """Modules whose lines guide the search; the others would only slow it down."""
 
-WEIGHTS = {"cells": 4, "packing": 2, "record": 2}
+WEIGHTS = {"cells": 4, "formats": 4, "packing": 2, "record": 2}
 """Shares of the inputs; a target that is not named has one."""
 
 EVERY = 200

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import hashlib
 import io
 import json
+import lzma
 import re
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,14 +17,19 @@ from typing import Any
 import fsspec
 import lightgbm as lgb
 import numpy as np
+import openpyxl
 import pandas as pd
+import pyarrow as pa
 
 from arena import battle_table as tables
 from arena.feature_table import Column, FeatureTable
+from arena.files import open_source
+from arena.formats import COLUMNS
 from arena.predictions_file import read_forecasts, read_votes
 from arena.reader import read_battles
 from arena.schema import CLASSES
 from arena.source_column import read_sources
+from arena.sources import expand
 from common.run_dir import RunDir
 from embeddings.backbone.config import finetune_entries, load_config
 from embeddings.cache.shards import ShardStore, ShardWriter
@@ -102,6 +111,79 @@ def battles(folder: Path) -> tuple[Target, list[bytes]]:
     return target, [mark + content for content in rows for mark in (b"a", b"z")]
 
 
+def workbook(sheet: bytes) -> bytes:
+    """An Excel workbook with this XML as its only sheet."""
+    book, source = openpyxl.Workbook(), io.BytesIO()
+    book.save(source)
+    out = io.BytesIO()
+    with zipfile.ZipFile(source) as parts, zipfile.ZipFile(out, "w") as changed:
+        for name in parts.namelist():
+            changed.writestr(name, sheet if "worksheets/" in name else parts.read(name))
+    return out.getvalue()
+
+
+SHEET = (
+    b'<worksheet xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"><dimension '
+    b'ref="A1:B2"/><sheetData><row r="1"><c r="A1" t="inlineStr"><is><t>id</t></is></c><c r="B1" '
+    b't="str"><v>prompt</v></c></row><row r="2"><c r="A2" t="n"><v>7</v></c><c r="B2" t="b" s="0">'
+    b"<v>1</v></c></row></sheetData></worksheet>"
+)
+
+
+def formats(folder: Path) -> tuple[Target, list[bytes]]:
+    """Files of every format and packing, down to their cells; the order of a saved data set."""
+    saved = folder / "saved"
+    saved.mkdir()
+    (saved / "data-0.arrow").write_bytes(b"")
+
+    def target(data: bytes) -> None:
+        mark, content = data[:1], data[1:]
+        if mark == b"s":
+            (saved / "state.json").write_bytes(content)
+            expand([str(saved)])
+            return
+        with open_source(put(workbook(content) if mark == b"x" else content), COLUMNS) as stream:
+            first, again = (sum(1 for _ in stream.rows) for _ in range(2))
+        assert first == again
+
+    rows = [{"id": str(i), "prompt": f"p{i}", "response_a": "a", "response_b": "b"} for i in "12"]
+    frame = pd.DataFrame(rows)
+    text = frame.to_csv(index=False)
+    seeds = [
+        *(frame.to_csv(index=False, sep=separator).encode() for separator in "\t;|"),
+        *(text.encode(encoding) for encoding in ("utf-16", "utf-32", "utf-16-le")),
+        *(json.dumps(rows, indent=indent).encode() for indent in (None, 1)),
+        *(json.dumps(value).encode() for value in ({"data": rows}, frame.to_dict())),
+        b"\n".join(json.dumps(row, indent=1).encode() for row in rows),
+        *packed(text.encode()),
+    ]
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    for writer in (pa.ipc.new_file, pa.ipc.new_stream):
+        for compression in (None, "lz4", "zstd"):
+            out = io.BytesIO()
+            options = pa.ipc.IpcWriteOptions(compression=compression)
+            with writer(out, table.schema, options=options) as file:
+                file.write_table(table)
+            seeds.append(out.getvalue())
+    state = json.dumps({"_data_files": [{"filename": "data-0.arrow"}]}).encode()
+    return target, [*(b"z" + seed for seed in seeds), b"x" + SHEET, b"s" + state]
+
+
+def packed(content: bytes) -> Iterator[bytes]:
+    """A file in every packing."""
+    yield from (gzip.compress(content), bz2.compress(content), lzma.compress(content))
+    for codec in ("zstd", "lz4"):
+        out = pa.BufferOutputStream()
+        with pa.CompressedOutputStream(out, codec) as file:
+            file.write(content)
+        yield out.getvalue().to_pybytes()
+    for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        folder = io.BytesIO()
+        with zipfile.ZipFile(folder, "w", method) as archive:
+            archive.writestr("x.csv", content)
+        yield folder.getvalue()
+
+
 def cells(_: Path) -> tuple[Target, list[bytes]]:
     """One row as JSON: what may stand in a cell, without the file around it."""
 
@@ -118,7 +200,7 @@ def probabilities(_: Path) -> tuple[Target, list[bytes]]:
     def target(data: bytes) -> None:
         read_forecasts(put(data))
 
-    row = {"id": "1", "p_a": 0.2, "p_b": 0.3, "p_tie": 0.5, "label": 1, "prompt": "x"}
+    row = {"id": "1", "p_a": 0.2, "p_b": 0.3, "p_tie": 0.5, "label": 0, "prompt": "x"}
     votes = {
         **dict.fromkeys(CLASSES, 0),
         "winner_tie": 1,
@@ -139,7 +221,7 @@ def labels(folder: Path) -> tuple[Target, list[bytes]]:
 
     return target, [
         b"id,winner_model_a,winner_model_b,winner_tie\n7,1,0,0\n8,0,0,1\n",
-        b"id,label\n7,1\n8,2\n",
+        b"id,label\n7,0\n8,2\n",
     ]
 
 
@@ -296,6 +378,7 @@ TARGETS = {
     f.__name__: f
     for f in (
         battles,
+        formats,
         cells,
         probabilities,
         labels,
