@@ -160,16 +160,20 @@ def _short(source: str) -> str:
 def _kept(chunks: Iterable[bytes], source: str, stack: ExitStack) -> Path:
     """A temporary file of these bytes, which goes with ``stack``."""
     try:
-        copy = stack.enter_context(NamedTemporaryFile())  # noqa: SIM115
+        # Closed once it is written: a folder may have more shards than a process may open files.
+        copy = NamedTemporaryFile(delete=False)  # noqa: SIM115
     except OSError as error:
         raise UserError(
             Code.SYSTEM_ERROR,
             f"{source} must be copied, and no temporary folder can be written "
             f"({first_line(error)}). Name a folder in the environment variable TMPDIR.",
         ) from None
-    for chunk in chunks:
-        _write(copy, chunk, source)
-    return Path(copy.name)
+    path = Path(copy.name)
+    stack.callback(path.unlink, missing_ok=True)
+    with copy:
+        for chunk in chunks:
+            _write(copy, chunk, source)
+    return path
 
 
 def _write(copy: IO[bytes], chunk: bytes, source: str) -> None:

@@ -131,7 +131,7 @@ def unzipped(source: str, path: Path, most: int, name: str = "") -> Iterator[byt
     """
     try:
         with ZipFile(path) as archive:
-            names = [member.filename for member in archive.infolist() if not member.is_dir()]
+            names = [name for name in archive.namelist() if not name.endswith("/")]
     except DAMAGE as error:
         raise _damaged(source, "zip", error) from None
     if name not in names:

@@ -9,6 +9,7 @@ import os
 import sys
 import tempfile
 import zipfile
+from contextlib import ExitStack
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -146,6 +147,17 @@ def test_a_packed_file_may_be_packed_once_more(tmp_path):
         read_battles(save(tmp_path, gzip.compress(twice), "x.gz"), labelled=True)
 
 
+def test_more_packed_files_are_open_than_a_process_may_open(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    path = save(tmp_path, gzip.compress(CONTENT))
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with ExitStack() as stack:
+        streams = [stack.enter_context(open_source(path, NAMES)) for _ in range(20)]
+        assert len(list(Path("/proc/self/fd").iterdir())) < before + 5
+        assert all(len(list(stream.rows)) == 3 for stream in streams)
+    assert len(list(tmp_path.iterdir())) == 1
+
+
 def test_of_a_zip_the_only_file_of_data_is_read(tmp_path):
     clutter = {
         "__MACOSX/._train.csv": b"\0",
@@ -233,7 +245,10 @@ def test_what_the_system_refuses_is_named_for_what_it_is(tmp_path, monkeypatch, 
 class Full(io.BytesIO):
     """A file on a full disk."""
 
-    name = "x"
+    name = "no such file"
+
+    def __init__(self, delete):
+        super().__init__()
 
     def write(self, _):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
