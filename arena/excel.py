@@ -6,7 +6,7 @@ import datetime
 import itertools
 import sys
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,14 @@ MOST_ROWS = 2**20
 LONGEST_CELL = 32_767
 """Characters that Excel keeps of a text."""
 
+Line = tuple[Any, ...]
+
 
 def read_excel(source: str, path: Path, wanted: Collection[str], limit: int | None) -> Stream:
     """Read the sheet that has the most wanted columns; its kept cells are all held in memory.
+
+    A formula counts as its value; as its text where no program has computed it, because a text that
+    begins with = is written as a formula by pandas.
 
     Args:
         source: what a message calls the workbook.
@@ -42,22 +47,30 @@ def read_excel(source: str, path: Path, wanted: Collection[str], limit: int | No
             f"{source} is an Excel workbook, which openpyxl reads: `pip install openpyxl`, or save "
             "it as CSV UTF-8.",
         ) from None
+
+    def sheets(data_only: bool) -> dict[str, Any]:
+        # A path that does not end in .xlsx would be refused.
+        book = openpyxl.load_workbook(file, read_only=True, data_only=data_only)
+        return {sheet.title: sheet for sheet in book.worksheets}
+
     try:
-        # Of styles and extensions that it does not know.
+        # The warnings are of styles and extensions that openpyxl does not know.
         with warnings.catch_warnings(action="ignore"), path.open("rb") as file:
-            book = openpyxl.load_workbook(file, read_only=True, data_only=True)
-            sheets = {sheet.title: _lines(sheet) for sheet in book.worksheets}
-            headers = {title: _header(lines) for title, lines in sheets.items()}
-            filled = {title: header for title, header in headers.items() if header}
-            if not filled:
-                raise UserError(Code.INPUT_EMPTY, f"{source} is a workbook of empty sheets.")
+            formulas = sheets(data_only=False)
+            headers = {title: _header(sheet) for title, sheet in formulas.items()}
             columns = {
-                title: match_columns(source, header, wanted) for title, header in filled.items()
+                title: match_columns(source, header, wanted)
+                for title, (_, header) in headers.items()
+                if header
             }
+            if not columns:
+                raise UserError(Code.INPUT_EMPTY, f"{source} is a workbook of empty sheets.")
             best = max(columns, key=lambda title: len(set(columns[title]) & set(wanted)))
-            names = columns[best]
-            lines = filter(_any, sheets[best])
-            rows = [_row(names, line, wanted) for line in itertools.islice(lines, limit)]
+            kept = {i: name for i, name in enumerate(columns[best]) if name in wanted}
+            lines = _cells(formulas[best], kept, headers[best][0])
+            if any(_is_formula(cell) for line in lines for cell in line):
+                values = _cells(sheets(data_only=True)[best], kept, headers[best][0])
+                lines = [tuple(map(_value, *both)) for both in zip(lines, values, strict=True)]
     except (UserError, MemoryError):
         raise
     except Exception as error:
@@ -69,10 +82,13 @@ def read_excel(source: str, path: Path, wanted: Collection[str], limit: int | No
     others = ", ".join(title for title in columns if title != best)
     if others:
         print(f"{source}: sheet {best} is read, not: {others}", file=sys.stderr)
-    return Stream(names, rows)
+    filled = filter(_any, lines)
+    return Stream(
+        columns[best], [_row(kept.values(), line) for line in itertools.islice(filled, limit)]
+    )
 
 
-def _lines(sheet: Any) -> Iterator[tuple[Any, ...]]:
+def _lines(sheet: Any) -> Iterator[Line]:
     """The rows of a sheet, whatever it says of its size."""
     sheet.reset_dimensions()
     for number, line in enumerate(sheet.iter_rows(values_only=True)):
@@ -81,29 +97,40 @@ def _lines(sheet: Any) -> Iterator[tuple[Any, ...]]:
         yield line
 
 
-def _header(lines: Iterator[tuple[Any, ...]]) -> list[str]:
-    """The names in the first row that is not empty, [] where there is none."""
-    names = ["" if c is None else str(c).strip() for c in next(filter(_any, lines), ())]
+def _header(sheet: Any) -> tuple[int, list[str]]:
+    """Number of the first row that is not empty, and the names in it, [] where there is none."""
+    filled = ((number, line) for number, line in enumerate(_lines(sheet)) if _any(line))
+    number, line = next(filled, (0, ()))
+    names = ["" if cell is None else str(cell).strip() for cell in line]
     while names and not names[-1]:
         names.pop()
-    return names
+    return number, names
 
 
-def _any(line: tuple[Any, ...]) -> bool:
+def _cells(sheet: Any, kept: Iterable[int], header: int) -> list[Line]:
+    """The kept cells of the rows below the header."""
+    lines = itertools.islice(_lines(sheet), header + 1, None)
+    return [tuple(line[i] if i < len(line) else None for i in kept) for line in lines]
+
+
+def _any(line: Line) -> bool:
     return any(cell not in (None, "") for cell in line)
 
 
-def _row(names: list[str], line: tuple[Any, ...], wanted: Collection[str]) -> Row:
+def _is_formula(cell: Any) -> bool:
+    # openpyxl has an object for a formula that fills several cells.
+    return (isinstance(cell, str) and cell.startswith("=")) or hasattr(cell, "ref")
+
+
+def _value(formula: Any, value: Any) -> Any:
+    return formula if value is None and isinstance(formula, str) else value
+
+
+def _row(names: Iterable[str], line: Line) -> Row:
     row = Row()
-    for name, cell in itertools.zip_longest(names, line[: len(names)]):
-        if name in wanted:
-            row.cells[name] = _cell(cell)
-            if isinstance(cell, str) and len(cell) == LONGEST_CELL:
-                row.damage = f"{name} was cut by Excel at {LONGEST_CELL:,} characters"
+    for name, cell in zip(names, line, strict=True):
+        is_time = isinstance(cell, datetime.date | datetime.time | datetime.timedelta)
+        row.cells[name] = str(cell) if is_time else cell
+        if isinstance(cell, str) and len(cell) == LONGEST_CELL:
+            row.damage = f"{name} was cut by Excel at {LONGEST_CELL:,} characters"
     return row
-
-
-def _cell(cell: Any) -> Any:
-    if isinstance(cell, datetime.date | datetime.time | datetime.timedelta):
-        return str(cell)
-    return cell

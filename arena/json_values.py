@@ -209,6 +209,8 @@ def read_json(
             Code.INPUT_DAMAGED,
             f"{source} is damaged JSON after row {count} ({damage}). Download it again.",
         ) from None
+    if not count:
+        raise UserError(Code.INPUT_EMPTY, f"{source} is an empty JSON list. Give at least one row.")
     names = match_columns(source, list(columns), wanted)
     if isinstance(only, dict) and items is not _list and (table := _table(only, names, wanted)):
         columns = dict.fromkeys(name for row in table for name in row)
