@@ -47,6 +47,7 @@ REFUSED = (
     (0, b"ORC", "an ORC file", EXPORT),
     (0, b"Obj\x01", "an Avro file", EXPORT),
     (0, b"FEA1", "a file of feather version 1", "Write it again as version 2, or as parquet."),
+    (0, b"<stata_dta>", "a Stata file", EXPORT),
     (0, b"PARE", "an encrypted parquet file", "Write it without encryption."),
     (0, b"RDX", "an R workspace", EXPORT),
     (0, b"GGUF", "the weights of a language model", "Give a file of battles."),
@@ -64,7 +65,7 @@ def refuse_other_kinds(source: str, head: bytes) -> None:
         if head[place:].startswith(mark):
             raise UserError(Code.INPUT_FORMAT, f"{source} is {kind}. {advice}")
     start = head.removeprefix(codecs.BOM_UTF8).lstrip().lower()
-    if start.startswith((b"<!doctype html", b"<html", b"<head")):
+    if start.startswith((b"<!doctype html", b"<html", b"<head", b"<table")):
         raise UserError(
             Code.INPUT_FORMAT,
             f"{source} is a web page, perhaps of a login, not the file itself. Download the file: "

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, TextIO
 
-from arena.column_names import match_columns
+from arena.column_names import match_columns, wanted_names
 from arena.rows import NOT_UTF8, Row, Rows, Stream, is_encodable
 from common.errors import Code, UserError
 
@@ -268,15 +268,24 @@ def _table(
 ) -> list[dict[str, Any]]:
     """The rows in the only value of a file, [] where it is itself a row.
 
-    They are a list under one key, or columns by the number of the row, as ``DataFrame.to_json``
-    writes them by default.
+    They are a list under one key, or in one of the ways in which ``DataFrame.to_json`` writes them:
+    columns by the number of the row, rows by their number, or names and lists of cells.
     """
     matched = [cell for cell, name in zip(value.values(), names, strict=True) if name in wanted]
-    if not matched:
-        lists = [cell for cell in value.values() if isinstance(cell, list) and cell]
-        rows = lists[0] if len(lists) == 1 else []
-        return rows if all(isinstance(row, dict) for row in rows) else []
-    keys = list(matched[0]) if isinstance(matched[0], dict) else []
-    if len(matched) > 1 and all(isinstance(c, dict) and list(c) == keys for c in value.values()):
-        return [{name: cells[key] for name, cells in value.items()} for key in keys]
-    return []
+    if matched:
+        keys = list(matched[0]) if isinstance(matched[0], dict) else []
+        if len(matched) > 1 and all(
+            isinstance(c, dict) and list(c) == keys for c in value.values()
+        ):
+            return [{name: cells[key] for name, cells in value.items()} for key in keys]
+        return []
+    columns, data = value.get("columns"), value.get("data")
+    if isinstance(columns, list) and isinstance(data, list):
+        if all(isinstance(cells, list) and len(cells) == len(columns) for cells in data):
+            return [dict(zip(map(str, columns), cells, strict=True)) for cells in data]
+        return []
+    if all(isinstance(row, dict) and wanted_names(list(row), wanted) > 1 for row in value.values()):
+        return list(value.values())
+    lists = [cell for cell in value.values() if isinstance(cell, list) and cell]
+    rows = lists[0] if len(lists) == 1 else []
+    return rows if all(isinstance(row, dict) for row in rows) else []

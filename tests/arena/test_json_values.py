@@ -25,11 +25,13 @@ ROWS = records(3)
         json.dumps({"version": 1, "data": ROWS}),
         json.dumps({"data": ROWS, "meta": {}}, indent=1),
         pd.DataFrame(ROWS).to_json(),
+        pd.DataFrame(ROWS).to_json(orient="index"),
+        pd.DataFrame(ROWS).to_json(orient="split", indent=1),
         " " * 9000 + "\r\n" + "\r\n".join(map(json.dumps, ROWS)),
     ],
     ids=[
         *("list", "indented list", "list with a mark", "indented objects", "one line of objects"),
-        *("wrapped", "wrapped, indented", "by columns", "lines after blanks"),
+        *("wrapped", "wrapped, indented", "by columns", "by index", "split", "lines after blanks"),
     ],
 )
 def test_json_is_read_in_every_arrangement(tmp_path, text):
