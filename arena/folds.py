@@ -1,9 +1,9 @@
 """Prompt groups and folds: rows of one group are always in one fold.
 
-Rows are one group when they share the normalised prompt, or the unordered pair of answers, or are
-joined by a chain of such rows. A group is named by the smallest hash among the prompts of its rows.
-The name depends on content alone, so rows that are added later leave the fold of every group as it
-is, except where they join groups into one.
+Rows are one group when they share the normalised prompt, the unordered pair of answers, the file's
+own id or its own group, or are joined by a chain of such rows. A group is named by the smallest
+hash among the prompts of its rows. The name depends on content alone, so rows that are added later
+leave the fold of every group as it is, except where they join groups into one.
 """
 
 from __future__ import annotations
@@ -11,18 +11,23 @@ from __future__ import annotations
 import hashlib
 import unicodedata
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from arena.ids import NO_NAME, name_hash
 from arena.schema import Turns, digest
 from common.errors import Code, UserError
 
 SHORTEST_PAIR = 20
 """Characters of two answers together below which many prompts get that pair ("Yes." and "No")."""
+
+LARGEST = 0.2
+"""Share of all rows that a group may hold which ids alone make. Ids that are row numbers of several
+files, or placeholders, join what has nothing in common."""
 
 NO_PAIR = "0" * 32
 """Stands for a pair of answers that does not identify its row."""
@@ -74,46 +79,81 @@ def pair_hash(a: Turns, b: Turns) -> str | None:
 
 
 class Groups:
-    """Groups of rows that are added in parts; 24 bytes of memory a row."""
+    """Groups of rows that are added in parts; 40 bytes of memory a row.
+
+    Attributes:
+        ids_repeat: after ``names``: whether two rows have one id.
+        ids_join: after ``names``: whether rows of one id were joined. They are not where that makes
+            a group of more than ``LARGEST`` of all rows: such ids name no question.
+    """
 
     def __init__(self) -> None:
         """Start with no rows."""
         self._prompts, self._pairs = array("Q"), bytearray()
+        self._ids, self._own = array("Q"), array("Q")
+        self.ids_repeat = self.ids_join = False
 
     def add(self, battles: pd.DataFrame) -> None:
-        """Add the next rows; their columns prompt, response_a, response_b are read."""
+        """Add the next rows.
+
+        Args:
+            battles: columns prompt, response_a, response_b of the canonical table; where they are
+                there, also ``file_id`` and ``group``, the file's own group ("" for none).
+        """
         texts = (battles[name] for name in ("prompt", "response_a", "response_b"))
         for prompt, a, b in zip(*texts, strict=True):
             self._prompts.append(int(prompt_hash(prompt, a, b), 16))
             self._pairs += bytes.fromhex(pair_hash(a, b) or NO_PAIR)
+        for name, hashes in (("file_id", self._ids), ("group", self._own)):
+            names = battles[name] if name in battles else [""] * len(battles)
+            hashes.extend(map(name_hash, names))
 
     def names(self) -> list[str]:
         """Group of each row, 16 hex digits."""
         prompts = np.array(self._prompts, dtype=np.uint64)
         pairs = np.frombuffer(bytes(self._pairs), dtype="S16")
-        paired = np.flatnonzero(pairs != bytes.fromhex(NO_PAIR))
-        # A row is linked to the first one of its prompt, and to the first one of its pair.
-        firsts = [_firsts(prompts), paired[_firsts(pairs[paired])]]
-        ends = np.concatenate(firsts), np.concatenate([np.arange(len(prompts)), paired])
-        graph = coo_array((np.ones(len(ends[0])), ends), shape=(len(prompts), len(prompts)))
-        count, component = connected_components(graph, directed=False)
-        smallest = np.full(count, np.iinfo(np.uint64).max, dtype=np.uint64)
+        ids, own = (np.array(hashes, dtype=np.uint64) for hashes in (self._ids, self._own))
+        # A row is linked to the first one of its prompt, of its pair, of its group, of its id.
+        everywhere = np.arange(len(prompts))
+        links = [_links(prompts, everywhere)]
+        links += [_links(pairs, np.flatnonzero(pairs != bytes.fromhex(NO_PAIR)))]
+        links += [_links(own, np.flatnonzero(own != NO_NAME))]
+        component = _components(links)
+        named = np.flatnonzero(ids != NO_NAME)
+        self.ids_repeat = len(np.unique(ids[named])) < len(named)
+        by_id = _components([*links, _links(ids, named)])
+        largest = max(LARGEST * len(prompts), np.bincount(component).max(initial=0))
+        self.ids_join = bool(np.bincount(by_id).max(initial=0) <= largest)
+        if self.ids_join:
+            component = by_id
+        smallest = np.full(component.max(initial=-1) + 1, np.iinfo(np.uint64).max, dtype=np.uint64)
         np.minimum.at(smallest, component, prompts)
         return [f"{number:016x}" for number in smallest[component].tolist()]
 
 
-def _firsts(values: np.ndarray) -> np.ndarray:
-    """Of each value, the position of its first occurrence."""
-    _, first, which = np.unique(values, return_index=True, return_inverse=True)
-    positions: np.ndarray = first[which]
-    return positions
+Links = tuple[np.ndarray, np.ndarray]
+
+
+def _links(values: np.ndarray, rows: np.ndarray) -> Links:
+    """Links of ``rows`` to the first of them that has the same value."""
+    _, first, which = np.unique(values[rows], return_index=True, return_inverse=True)
+    return rows[first[which]], rows
+
+
+def _components(links: Sequence[Links]) -> np.ndarray:
+    """Number of the connected component of each row, int (n,); the first links are of all rows."""
+    count = len(links[0][1])
+    ends = tuple(np.concatenate([link[end] for link in links]) for end in (0, 1))
+    graph = coo_array((np.ones(len(ends[0])), ends), shape=(count, count))
+    components: np.ndarray = connected_components(graph, directed=False)[1]
+    return components
 
 
 def assign_groups(df: pd.DataFrame) -> pd.Series[str]:
     """Group of each battle.
 
     Args:
-        df: the canonical table, or at least its columns prompt, response_a, response_b.
+        df: as for :meth:`Groups.add`.
 
     Returns:
         16 hex digits per row, in the table's index.

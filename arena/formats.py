@@ -1,29 +1,63 @@
 """The public layouts of battles; a new one is one reader function and one line in ``LAYOUTS``.
 
-A reader function takes the cells of one row, in which cells of JSON are decoded already
-(:class:`JsonColumns`), and returns a :class:`Battle` or raises :class:`DamagedRowError`.
+A reader function takes the cells of one row, in which lists are decoded already
+(:class:`arena.structures.Structures`), and returns a :class:`Battle` or raises ``DamagedRowError``.
 """
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any, NamedTuple
 
-from arena.schema import CLASSES, TIE, UNKNOWN, A, B, digest
+from arena.cells import Cells, DamagedRowError, cell_of
+from arena.ids import ID_COLUMNS
+from arena.messages import (
+    Message,
+    hh_messages,
+    is_conversation,
+    is_hh,
+    messages,
+    rounds,
+)
+from arena.schema import UNKNOWN, A, B, Turns, digest
+from arena.votes import VOTE_COLUMNS, shortened
 from common.errors import Code, UserError
 
-Cells = Mapping[str, Any]
+SYSTEMS = ("system", "system_prompt", "system_message")
+HISTORIES = ("context", "history", "chat_history")
+DIALOGUES = ("messages", "conversation", "conversations", "dialogue")
+"""Whole dialogues; beside a question they are something else, such as the chosen side's own."""
 
+QUESTIONS = ("prompt", "question", "query", "instruction", "user_prompt", "user_input")
+PROMPT_COLUMNS = (*QUESTIONS, *HISTORIES, *DIALOGUES)
+"""Columns that may hold the prompt, or a part of it."""
 
-class DamagedRowError(Exception):
-    """This row cannot be used; the message is the reason that goes to rejected.csv."""
+INPUT = "input"
+"""Continues an instruction, as in Alpaca's files."""
 
+ANSWERS = tuple(
+    (f"{noun}{joint}{a}", f"{noun}{joint}{b}")
+    for noun in ("response", "answer", "output", "completion", "assistant", "reply")
+    for joint, a, b in (("_", "a", "b"), ("_", "1", "2"), ("", "1", "2"), ("_", "0", "1"))
+)
+CONVERSATIONS = (
+    ("conversation_a", "conversation_b"),
+    ("messages_a", "messages_b"),
+    ("conversations_a", "conversations_b"),
+)
+SIDES = (
+    ("chosen", "rejected"),
+    ("chosen_response", "rejected_response"),
+    ("preferred", "dispreferred"),
+    ("accepted", "rejected"),
+    ("response_chosen", "response_rejected"),
+)
+"""AnswerNames of the two answers, by layout; the first one of each pair is the better one here."""
 
-class Damaged(str):
-    """A cell that could not be decoded: the reason, in the cell's place."""
+TURN = "turn"
+"""The number of turns that were judged, where a vote is on a part of the conversation."""
 
 
 class Battle(NamedTuple):
@@ -35,76 +69,50 @@ class Battle(NamedTuple):
     label: int = UNKNOWN
 
 
-class Message(NamedTuple):
-    """One message of a conversation."""
+AnswerNames = tuple[str, str]
+"""The columns of a file's two answers."""
 
-    role: str
-    text: str | None
-
-
-def json_list(cell: str) -> list[Any] | Damaged:
-    """Decode a JSON list of strings, nulls and objects; or tell why the cell is none."""
-    try:
-        items = json.loads(cell)
-    except (ValueError, RecursionError):
-        return Damaged("is not JSON")
-    if not isinstance(items, list):
-        return Damaged("is not a list")
-    if not all(item is None or isinstance(item, str | dict) for item in items):
-        return Damaged("is not a list of texts")
-    return items
+Reader = Callable[[Cells, AnswerNames], Battle]
 
 
-class JsonColumns:
-    """Recognises the columns of JSON lists: those in which at least half of the texts are one.
+def read_answers(cells: Cells, names: AnswerNames) -> Battle:
+    """LMSYS and its like: a prompt and two answers, each a text or a list of turns.
 
-    In such a column an empty cell is missing, and a text that is not a JSON list is damaged. In
-    every other column each text is one literal turn, whatever it looks like.
+    A system prompt and a history stand before the prompt's first turn; the answers in the history
+    are those of both sides.
     """
-
-    def __init__(self, columns: Iterable[str]) -> None:
-        """Start with no rows; ``columns`` are the candidates."""
-        self._lists = dict.fromkeys(columns, 0)
-        """Number of cells that are JSON lists minus the number of other texts, by column."""
-        self._filled: set[str] = set()
-
-    def see(self, cells: Cells) -> None:
-        """Count the texts of one more row."""
-        for name in self._lists:
-            cell = cells.get(name)
-            if isinstance(cell, str) and cell:
-                self._filled.add(name)
-                self._lists[name] += -1 if isinstance(json_list(cell), Damaged) else 1
-
-    def decode(self, cells: dict[str, Any]) -> None:
-        """Decode the cells of a row in place, after all rows were counted."""
-        for name in self._filled:
-            cell = cells.get(name)
-            if self._lists[name] >= 0 and isinstance(cell, str):
-                cells[name] = json_list(cell) if cell else None
+    texts = [cell_of(cells, name) for name in names]
+    if any(map(is_conversation, texts)):
+        return read_conversations(cells, names)
+    a, b = (_turns(name, cell) for name, cell in zip(names, texts, strict=True))
+    before = _context(cells)
+    question = _question(cells)
+    if question is None and not before:
+        raise DamagedRowError("prompt is missing")
+    if question is None or is_conversation(question[1]):
+        dialogue = before + ([] if question is None else messages(question[0], cells))
+        prompt, said = _open_rounds(dialogue)
+        return _checked(prompt, said + a, said + b, names)
+    prompt = _turns(*question)
+    if before:
+        # The question ends the dialogue: its system prompt and its earlier rounds come before.
+        prompt_before, said = _open_rounds([*before, Message("user", prompt[0])])
+        return _checked(prompt_before + prompt[1:], said + a, said + b, names)
+    return _checked(prompt, a, b, names)
 
 
-def cell_of(cells: Cells, name: str) -> Any:
-    """The cell of a column that the layout needs; ``DamagedRowError`` where it is missing."""
-    cell = cells.get(name)
-    if cell is None:
-        raise DamagedRowError(f"{name} is missing")
-    if isinstance(cell, Damaged):
-        raise DamagedRowError(f"{name} {cell}")
-    return cell
-
-
-LMSYS_TEXTS = ("prompt", "response_a", "response_b")
-
-
-def read_turns(cells: Cells) -> Battle:
-    """LMSYS: ``prompt``, ``response_a``, ``response_b`` are lists of turns, or one plain text."""
-    prompt, a, b = (_turns(name, cell_of(cells, name)) for name in LMSYS_TEXTS)
+def _checked(prompt: Turns, a: Turns, b: Turns, names: AnswerNames) -> Battle:
     if not len(prompt) == len(a) == len(b):
         raise DamagedRowError(
-            f"turn counts differ: prompt {len(prompt)}, response_a {len(a)}, response_b {len(b)}"
+            f"turn counts differ: prompt {len(prompt)}, {names[0]} {len(a)}, {names[1]} {len(b)}"
         )
-    return Battle(prompt, a, b)
+    return Battle(list(prompt), list(a), list(b))
+
+
+def _open_rounds(dialogue: list[Message]) -> tuple[list[str | None], list[str | None]]:
+    """User turns, the last one still to be answered, and the answers to the others."""
+    prompt, said = rounds("prompt", [*dialogue, Message("assistant", "")])
+    return prompt, said[:-1]
 
 
 def _turns(name: str, cell: Any) -> list[str | None]:
@@ -119,70 +127,51 @@ def _turns(name: str, cell: Any) -> list[str | None]:
     return cell
 
 
-def read_conversations(cells: Cells) -> Battle:
-    """Arena releases: ``conversation_a`` and ``conversation_b`` are lists of messages."""
-    prompt, a = rounds("conversation_a", messages("conversation_a", cells))
-    other, b = rounds("conversation_b", messages("conversation_b", cells))
+def _question(cells: Cells) -> tuple[str, Any] | None:
+    """The column and the cell of the question, with an instruction's input; None without one."""
+    for name in QUESTIONS:
+        if cells.get(name) is not None:
+            cell = cell_of(cells, name)
+            more = cells.get(INPUT)
+            if name == "instruction" and isinstance(cell, str) and isinstance(more, str) and more:
+                return name, f"{cell}\n\n{more}"
+            return name, cell
+    return None
+
+
+def _context(cells: Cells) -> list[Message]:
+    """The system's text and what was said before the question."""
+    before: list[Message] = []
+    for name in SYSTEMS:
+        if isinstance(cells.get(name), str) and cells[name]:
+            before.append(Message("system", cells[name]))
+            break
+    for name in HISTORIES if _question(cells) else (*HISTORIES, *DIALOGUES):
+        if cells.get(name) is not None:
+            before += _dialogue(name, "user", cells)
+            break
+    return before
+
+
+def read_conversations(cells: Cells, names: AnswerNames) -> Battle:
+    """Arena releases: both sides are lists of messages, or continue the prompt's."""
+    (prompt, a), (other, b) = (_side(name, cells) for name in names)
     if prompt != other:
-        raise DamagedRowError("conversation_a and conversation_b have different user turns")
+        raise DamagedRowError(f"{names[0]} and {names[1]} have different user turns")
+    last = cells.get(TURN)
+    if isinstance(last, int) and 0 < last < len(prompt):
+        return Battle(prompt[:last], a[:last], b[:last])
     return Battle(prompt, a, b)
 
 
-def messages(name: str, cells: Cells) -> list[Message]:
-    """The messages of a cell: {role, content} each, content being text or parts of text."""
-    cell = cell_of(cells, name)
-    if not isinstance(cell, list):
-        raise DamagedRowError(f"{name} is not a list of messages")
-    for item in cell:
-        if not isinstance(item, dict) or not {"role", "content"} <= set(item):
-            raise DamagedRowError(f"{name} holds an item without role and content")
-    return [Message(item["role"], _text(name, item["content"])) for item in cell]
-
-
-def _text(name: str, content: Any) -> str | None:
-    """Text of a message; of parts, those of text, since no image can be read here."""
-    if content is None or isinstance(content, str):
-        return content
-    if not isinstance(content, list) or not all(isinstance(part, dict) for part in content):
-        raise DamagedRowError(f"{name} has a message that is not text")
-    texts = [part.get("text") for part in content]
-    return "\n".join(text for text in texts if isinstance(text, str))
-
-
-def rounds(name: str, dialogue: Sequence[Message]) -> tuple[list[str | None], list[str | None]]:
-    """User turns and assistant turns; text of the system goes before the first user turn."""
-    system = [message.text or "" for message in dialogue if message.role == "system"]
-    turns = [message for message in dialogue if message.role != "system"]
-    questions, answers = turns[0::2], turns[1::2]
-    if (
-        not turns
-        or len(questions) != len(answers)
-        or any(message.role != "user" for message in questions)
-        or any(message.role != "assistant" for message in answers)
-    ):
-        raise DamagedRowError(f"{name} does not alternate user, assistant, to a last answer")
-    prompt = [message.text for message in questions]
-    if system:
-        prompt[0] = "\n\n".join([*system, prompt[0] or ""])
-    return prompt, [message.text for message in answers]
-
-
-HH = re.compile(r"\s*Human:.*\n\nAssistant:", re.DOTALL)
-HH_TURN = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant): ?")
-"""Turn marks of https://huggingface.co/datasets/Anthropic/hh-rlhf."""
-
-
-def read_pair(cells: Cells) -> Battle:
-    """``chosen``, ``rejected`` and perhaps ``prompt``: texts, messages, or Anthropic-HH strings.
+def read_pair(cells: Cells, names: AnswerNames) -> Battle:
+    """``chosen``, ``rejected`` and perhaps a prompt: texts, messages, or Anthropic-HH strings.
 
     Which of the two is shown as A is decided by their content: the one whose hash with the prompt
     is smaller. Always showing the chosen one as A would make the position tell the label. Equal
     answers have no winner.
     """
-    prompt, chosen = _side("chosen", cells)
-    other, rejected = _side("rejected", cells)
-    if prompt != other:
-        raise DamagedRowError("chosen and rejected have different user turns")
+    prompt, chosen, rejected, _ = read_conversations(cells, names)
     if chosen == rejected:
         return Battle(prompt, chosen, rejected)
     if digest([prompt, chosen]) < digest([prompt, rejected]):
@@ -190,17 +179,39 @@ def read_pair(cells: Cells) -> Battle:
     return Battle(prompt, rejected, chosen, B)
 
 
+def each_pair(cells: dict[str, Any], names: AnswerNames) -> Iterator[dict[str, Any]]:
+    """The rows that one row stands for: of lists of answers each pair (RewardBench 2)."""
+    sides = [
+        cell
+        if isinstance(cell, list) and cell and all(isinstance(text, str) for text in cell)
+        else [cell]
+        for cell in (cells.get(name) for name in names)
+    ]
+    for pair in product(*sides):
+        yield {**cells, **dict(zip(names, pair, strict=True))}
+
+
 def _side(name: str, cells: Cells) -> tuple[list[str | None], list[str | None]]:
-    """Prompt and answers of one side; an answer without a user turn continues ``prompt``."""
+    """Prompt and answers of one side; an answer without a user turn continues the prompt."""
     dialogue = _dialogue(name, "assistant", cells)
-    if dialogue[:1] and dialogue[0].role == "assistant":
-        before = [Message("user", "")]
-        if cells.get("prompt") is not None:
-            before = _dialogue("prompt", "user", cells)
-        if len(before) > 1 and before[-1] == Message("assistant", ""):
-            before.pop()  # An HH prompt ends with the mark of the turn to come.
-        dialogue = before + dialogue
+    first = next((message.role for message in dialogue if message.role != "system"), "")
+    if first == "assistant":
+        dialogue = _before(name, cells) + dialogue
     return rounds(name, dialogue)
+
+
+def _before(name: str, cells: Cells) -> list[Message]:
+    """The dialogue that a side continues."""
+    before = _context(cells)
+    question = _question(cells)
+    if question is not None:
+        column, cell = question
+        before += _dialogue(column, "user", {**cells, column: cell})
+    if not any(message.role == "user" for message in before):
+        raise DamagedRowError(f"{name} has no prompt, neither in it nor in a column of its own")
+    if before[-1] == Message("assistant", ""):
+        before.pop()  # An HH prompt ends with the mark of the turn to come.
+    return before
 
 
 def _dialogue(name: str, role: str, cells: Cells) -> list[Message]:
@@ -208,11 +219,7 @@ def _dialogue(name: str, role: str, cells: Cells) -> list[Message]:
     cell = cell_of(cells, name)
     if not isinstance(cell, str):
         return messages(name, cells)
-    if not HH.match(cell):
-        return [Message(role, cell)]
-    _, *pieces = HH_TURN.split(cell)
-    roles = {"Human": "user", "Assistant": "assistant"}
-    return [Message(roles[who], text) for who, text in zip(pieces[::2], pieces[1::2], strict=True)]
+    return hh_messages(cell) if is_hh(cell) else [Message(role, cell)]
 
 
 @dataclass(frozen=True)
@@ -221,112 +228,71 @@ class Layout:
 
     Attributes:
         name: shown to the user.
-        texts: columns that a file of this layout has.
-        read: reader function of a row's cells.
-        ids: columns that may hold the id; the first one present is used.
-        needs_id: whether a test file needs an id, because its submission is keyed by it.
+        answers: pairs of columns, of which a file of this layout has one.
+        read: reader function of a row's cells, given the names of that pair.
+        needs_prompt: whether the prompt is in columns of its own.
         voted: whether the label is in winner columns (else ``read`` returns it).
+        several: whether a cell may hold a list of answers.
     """
 
     name: str
-    texts: tuple[str, ...]
-    read: Callable[[Cells], Battle]
-    ids: tuple[str, ...] = ("id", "question_id")
-    needs_id: bool = False
+    answers: tuple[AnswerNames, ...]
+    read: Reader
+    needs_prompt: bool = False
     voted: bool = True
+    several: bool = False
 
 
-LMSYS = Layout("LMSYS", LMSYS_TEXTS, read_turns, needs_id=True)
+LMSYS = Layout("LMSYS", ANSWERS, read_answers, needs_prompt=True)
+PAIRS = Layout("pairs", SIDES, read_pair, voted=False, several=True)
+LAYOUTS = (LMSYS, Layout("Arena", CONVERSATIONS, read_conversations), PAIRS)
 
-LAYOUTS = (
-    LMSYS,
-    Layout(
-        "Arena",
-        ("conversation_a", "conversation_b"),
-        read_conversations,
-        ids=("question_id", "id"),
-    ),
-    Layout("pairs", ("chosen", "rejected"), read_pair, voted=False),
-)
-
-WINNER_COLUMNS = (CLASSES, ("winner_model",), ("winner",))
-"""Sets of winner columns; a file's is the first set of which it has all columns."""
+GROUP_COLUMN, WEIGHT = "group", "weight"
 
 COLUMNS = frozenset(
     [
-        *(name for layout in LAYOUTS for name in (*layout.texts, *layout.ids)),
-        *(name for names in WINNER_COLUMNS for name in names),
-        *("prompt", "model_a", "model_b"),
+        *(name for layout in LAYOUTS for names in layout.answers for name in names),
+        *(*SYSTEMS, *PROMPT_COLUMNS, INPUT, TURN, GROUP_COLUMN, WEIGHT, "model_a", "model_b"),
+        *ID_COLUMNS,
+        *VOTE_COLUMNS,
     ]
 )
 """Every column that some layout reads."""
 
 
-def layout_of(source: str, columns: Sequence[str]) -> Layout:
-    """The first layout all of whose columns are present.
+def layout_of(source: str, columns: Sequence[str]) -> tuple[Layout, AnswerNames]:
+    """The first layout of which a file has the answers, and their columns.
 
     Raises:
-        UserError: there is none; the message names the columns missing for the nearest layout.
+        UserError: there is none, or the prompt's column is missing; the message lists the columns.
     """
+    has = f"Its columns are: {shortened(columns)}."
     for layout in LAYOUTS:
-        if set(layout.texts) <= set(columns):
-            return layout
-    nearest = max(LAYOUTS, key=lambda layout: len(set(layout.texts) & set(columns)))
-    lacking = ", ".join(name for name in nearest.texts if name not in columns)
-    known = "; ".join(f"{layout.name}: {', '.join(layout.texts)}" for layout in LAYOUTS)
+        for names in layout.answers:
+            if not set(names) <= set(columns):
+                continue
+            if layout.needs_prompt and not set(PROMPT_COLUMNS) & set(columns):
+                raise UserError(
+                    Code.COLUMN_MISSING,
+                    f"{source} has no column prompt (nor {', '.join(PROMPT_COLUMNS[1:6])}). {has}",
+                )
+            return layout, names
+    known = [(*("prompt",) * of.needs_prompt, *of.answers[0]) for of in LAYOUTS]
+    nearest = max(known, key=lambda names: len(set(names) & set(columns)))
+    lacking = ", ".join(name for name in nearest if name not in columns)
+    accepted = "; ".join(
+        f"{of.name}: {', '.join(names)}" for of, names in zip(LAYOUTS, known, strict=True)
+    )
     raise UserError(
-        Code.COLUMN_MISSING, f"{source} has no column {lacking}. The accepted layouts are: {known}."
+        Code.COLUMN_MISSING,
+        f"{source} has no column {lacking}. {has} The accepted layouts are: {accepted}.",
     )
 
 
-def winner_columns(source: str, columns: Sequence[str], labelled: bool) -> tuple[str, ...]:
-    """The winner columns of a file, () where it has none.
-
-    Raises:
-        UserError: it has none, and is ``labelled``.
-    """
-    for names in WINNER_COLUMNS:
-        if set(names) <= set(columns):
-            return names
-    if labelled:
-        lacking = ", ".join(name for name in CLASSES if name not in columns)
-        raise UserError(
-            Code.VOTES_MISSING,
-            f"{source} has no column {lacking}. Training needs {', '.join(CLASSES)}, "
-            "or winner_model, or winner.",
-        )
-    return ()
-
-
-WINNERS = {"a": A, "modela": A, "b": B, "modelb": B, "tie": TIE, "bothbad": TIE, "tiebothbad": TIE}
-"""Winners by name, in lower case and letters alone: "Tie (both bad)" and both_bad are ties."""
-
-
-def winner_called(text: str) -> int | None:
-    """The label of a winner's name, whatever its case and punctuation; None if it is unknown."""
-    return WINNERS.get(re.sub(r"[\W_]", "", text.lower()))
-
-
-def winner_of(cells: Cells, names: Sequence[str]) -> int:
-    """The label in the winner columns ``names``; ``DamagedRowError`` where there is none."""
-    if len(names) == 1:
-        text = str(cell_of(cells, names[0])).strip()
-        label = winner_called(text)
-        if label is None:
-            problem = f"is {text[:40]!r}, not a, b or tie" if text else "is empty: no winner"
-            raise DamagedRowError(f"{names[0]} {problem}")
-        return label
-    votes = [_vote(name, cell_of(cells, name)) for name in names]
-    if sum(votes) != 1:
-        won = ", ".join(name for name, vote in zip(names, votes, strict=True) if vote)
-        raise DamagedRowError(f"two winners: {won}" if won else f"no winner in {', '.join(names)}")
-    return votes.index(1)
-
-
-def _vote(name: str, cell: Any) -> int:
-    vote = {"0": 0, "0.0": 0, "false": 0, "1": 1, "1.0": 1, "true": 1}.get(
-        str(cell).strip().lower()
-    )
-    if vote is None:
-        raise DamagedRowError(f"{name} is {str(cell)[:40]!r}, not 0 or 1")
-    return vote
+def prompt_columns(columns: Sequence[str]) -> list[str]:
+    """The columns of a file that its prompt is read from."""
+    question = next((name for name in QUESTIONS if name in columns), None)
+    histories = HISTORIES if question else (*HISTORIES, *DIALOGUES)
+    used = [next((name for name in of if name in columns), None) for of in (SYSTEMS, histories)]
+    more = INPUT if question == "instruction" and INPUT in columns else None
+    return [name for name in (*used, question, more) if name is not None]

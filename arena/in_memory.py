@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from arena.battle_rows import ReadOptions, battle_of_row
 from arena.battle_table import SCHEMA
+from arena.cells import DamagedRowError
 from arena.files import Row, Stream
 from arena.folds import assign_groups, prompt_hash
 from arena.formats import COLUMNS as READ_COLUMNS
-from arena.formats import LMSYS, DamagedRowError
-from arena.reader import BattleFile, read_row
+from arena.formats import LMSYS
+from arena.reader import BattleFile
 from arena.schema import COLUMNS, UNKNOWN, Turns, digest
 from common.errors import Code, UserError
 
@@ -24,8 +26,8 @@ SOURCE = "the table of battles"
 def battles_of(table: pd.DataFrame | Iterable[Any], *, labelled: bool) -> pd.DataFrame:
     """The canonical table of battles in memory: what ``arena.reader.read_battles`` makes of a file.
 
-    One row out for each row in, in order. A row that cannot be used keeps its place, with a
-    ``reason`` and no texts.
+    One row out for each row in, in order (for each pair of answers where a row has several). A row
+    that cannot be used keeps its place, with a ``reason`` and no texts.
 
     Args:
         table: a DataFrame or dicts, n rows in one of ``arena.formats.LAYOUTS``. A cell may be text,
@@ -42,22 +44,25 @@ def battles_of(table: pd.DataFrame | Iterable[Any], *, labelled: bool) -> pd.Dat
     stream = _stream_of(table)
     if not stream.rows and not labelled:
         return pd.DataFrame(SCHEMA.empty_table().to_pandas())
-    file = BattleFile(SOURCE, stream, labelled, needs_id=False)
+    file = BattleFile([(SOURCE, stream)], labelled, ReadOptions(allow_rejects=1.0), needs_id=False)
     battles = pd.concat(file.parts(), ignore_index=True)
     return battles.assign(group=assign_groups(battles))
 
 
-def battle_file(table: pd.DataFrame | Iterable[Any], *, labelled: bool) -> BattleFile:
+def battle_file(
+    table: pd.DataFrame | Iterable[Any], *, labelled: bool, options: ReadOptions | None = None
+) -> BattleFile:
     """Battles in memory as a file of battles, for what reads files.
 
     Args:
         table: as for :func:`battles_of`.
         labelled: likewise.
+        options: how they are read.
 
     Raises:
         UserError: the columns are of no layout, or there is no row.
     """
-    return BattleFile(SOURCE, _stream_of(table), labelled, needs_id=False)
+    return BattleFile([(SOURCE, _stream_of(table))], labelled, options, needs_id=False)
 
 
 def battle_of(
@@ -79,7 +84,7 @@ def battle_of(
     texts = {"prompt": prompt, "response_a": response_a, "response_b": response_b}
     row = Row({name: plain(text) for name, text in texts.items()})
     try:
-        battle = read_row(LMSYS, (), row, labelled=False)
+        battle = battle_of_row(LMSYS, LMSYS.answers[0], row)
     except DamagedRowError as damage:
         raise UserError(Code.ROW_DAMAGED, f"The battle cannot be used: {damage}") from None
     turns = battle[:3]

@@ -34,12 +34,16 @@ class IngestSummary:
         rejected: the rows set aside, with the columns row, id, reason.
         content: hash of ids, texts and votes of all rows, in order.
         texts: ``arena.battle_table.texts_hash`` of the valid rows.
+        layout: layout of the file, several parted by blanks.
+        lines: what people should know: votes, reasons, what is not read.
     """
 
     rows: int
     rejected: pd.DataFrame
     content: str
     texts: str
+    layout: str
+    lines: list[str]
 
     @property
     def valid(self) -> int:
@@ -60,6 +64,7 @@ def ingest_file(battles: BattleFile, path: Path) -> IngestSummary:
         for part in battles.parts():
             for cells in part[HASHED].to_numpy().tolist():
                 content.update(json.dumps(list(map(str, cells))).encode())
+            content.update(_extras(part))
             texts.add(valid_rows(part))
             groups.add(part)
             rejected.append(rejected_rows(part))
@@ -70,11 +75,30 @@ def ingest_file(battles: BattleFile, path: Path) -> IngestSummary:
         write_groups(ungrouped, parts())
         names = groups.names()
         write_groups(path, _grouped(ungrouped, names))
-    return IngestSummary(len(names), pd.concat(rejected), content.hexdigest(), texts.digest())
+    lines = [*battles.intake.lines(), *battles.notes()]
+    if groups.ids_repeat:
+        join = "share a group" if groups.ids_join else "share no group: they name no question"
+        lines.append(f"ids: rows of one id {join}")
+    return IngestSummary(
+        len(names),
+        pd.concat(rejected),
+        content.hexdigest(),
+        texts.digest(),
+        battles.layout,
+        lines,
+    )
+
+
+def _extras(part: pd.DataFrame) -> bytes:
+    """What a file says beyond texts and votes; nothing for a file that says no more."""
+    extras = [*zip(part["soft_label"], part["weight"], part["group"], strict=True)]
+    if all(extra == (None, 1.0, "") for extra in extras):
+        return b""
+    return json.dumps(extras).encode()
 
 
 def _grouped(path: Path, groups: list[str]) -> Iterator[pa.Table]:
-    """The row groups of a table whose column ``group`` is empty, with ``groups`` filled in."""
+    """The row groups of a table, with the names of their groups in place of the file's own."""
     first = 0
     for table in read_groups(path):
         names = pa.array(groups[first : first + len(table)], pa.string())

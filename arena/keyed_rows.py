@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from arena.cells import Cells, DamagedRowError
 from arena.files import Row, is_encodable, read_source
-from arena.formats import Cells, DamagedRowError, winner_called, winner_of
 from arena.ids import ID_COLUMNS, id_text, is_plain
 from arena.schema import UNKNOWN
+from arena.votes import vote_of_three, winner_called
 from common.errors import Code, UserError
 
 BLANK = ("", "-1", "-1.0", "nan", "none", "null")
@@ -179,7 +180,10 @@ def _label(cells: Cells, names: Sequence[str], first: int) -> int:
     if all(text.lower() in BLANK for text in texts):
         return UNKNOWN
     if len(names) > 1:
-        return winner_of(cells, names)
+        vote = vote_of_three(cells, names)
+        if vote.shares is not None:
+            raise DamagedRowError(f"{', '.join(names)} are fractions, not votes")
+        return vote.label
     number, numbers = number_in(texts[0]), (first, first + 1, first + 2)
     if number in numbers:
         return int(number) - first

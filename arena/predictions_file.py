@@ -19,8 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import softmax
 
+from arena.cells import Damaged
 from arena.folds import prompt_hash
-from arena.formats import Damaged, JsonColumns
 from arena.ids import id_text
 from arena.keyed_rows import KeyedRows, is_empty
 from arena.prediction_columns import (
@@ -31,6 +31,7 @@ from arena.prediction_columns import (
     wanted_columns,
 )
 from arena.schema import CLASSES, UNKNOWN, digest
+from arena.structures import Structures
 from common.errors import Code, UserError
 
 LOG_ODDS = ("side", "tie")
@@ -301,11 +302,12 @@ def _groups(file: KeyedRows) -> np.ndarray:
     """Group of each row by its group, else its prompt, else its id, as 16 hex digits."""
     by_group = "group" in file.columns
     if not by_group:
-        json = JsonColumns(["prompt"])
+        structures = Structures(["prompt"])
         for row in file.rows:
-            json.see(row.cells)
+            structures.see(row.cells)
+        structures.settle()
         for row in file.rows:
-            json.decode(row.cells)
+            structures.decode(row.cells)
     groups = []
     for name, row in zip(file.ids, file.rows, strict=True):
         cell = row.cells.get("group" if by_group else "prompt")

@@ -33,6 +33,7 @@ import pandas as pd
 import torch
 
 from arena import sample
+from arena.battle_rows import ReadOptions
 from arena.reader import read_battles
 from benchmarks import extraction_rivals as rivals
 from embeddings.backbone.config import load_config
@@ -157,7 +158,9 @@ def main(arguments: argparse.Namespace) -> None:
     config = load_config(arguments.backbone)
     backbone = load_backbone(config, device="cpu")
     threads = torch.get_num_threads()
-    table = read_battles(arguments.texts or str(sample.TEST), labelled=False, limit=BATTLES)
+    table = read_battles(
+        arguments.texts or str(sample.TEST), labelled=False, options=ReadOptions(limit=BATTLES)
+    )
     battles = table[table["reason"] == ""].reset_index(drop=True)
     if not arguments.texts:
         battles = lengthened(battles)

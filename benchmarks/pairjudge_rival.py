@@ -29,6 +29,7 @@ if __name__ == "__main__":
 import numpy as np
 import pandas as pd
 
+from arena.battle_rows import ReadOptions
 from arena.predictions_file import read_votes
 from arena.reader import read_battles, valid_rows
 from arena.schema import CLASSES
@@ -79,8 +80,12 @@ def main(arguments: argparse.Namespace) -> None:
     """Train, score, print."""
     out, backbone = Path(arguments.out), Path(arguments.backbone).expanduser()
     out.mkdir(parents=True, exist_ok=True)
-    train = valid_rows(read_battles(arguments.train, labelled=True, limit=arguments.limit))
-    test = valid_rows(read_battles(arguments.test, labelled=False, limit=arguments.limit))
+    train = valid_rows(
+        read_battles(arguments.train, labelled=True, options=ReadOptions(limit=arguments.limit))
+    )
+    test = valid_rows(
+        read_battles(arguments.test, labelled=False, options=ReadOptions(limit=arguments.limit))
+    )
     labels = read_votes(arguments.labels, test["id"].tolist()).labels
     test, labels = test[labels >= 0].reset_index(drop=True), labels[labels >= 0]
     write_rows(train, out / "train.jsonl")

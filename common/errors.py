@@ -29,6 +29,9 @@ class Code(StrEnum):
     BATTLES_MISSING = "TB019"
     LABELS_UNCLEAR = "TB020"
     READER_MISSING = "TB021"
+    TOO_MANY_REJECTED = "TB022"
+    VOTES_AMBIGUOUS = "TB023"
+    PROMPTS_EMPTY = "TB024"
 
     # The folder of a run.
     RUN_IN_USE = "TB101"

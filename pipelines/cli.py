@@ -77,6 +77,14 @@ def folds(text: str) -> int:
     return value
 
 
+def percentage(text: str) -> float:
+    """An argument that is a share of a whole, such as 5% or 5: from 0 to 100."""
+    value = float(text.removesuffix("%"))
+    if not 0 <= value <= 100:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0% and 100%")
+    return value / 100
+
+
 def names(text: str) -> list[str]:
     """An argument that lists names, at least one: parted by commas."""
     found = [name.strip() for name in text.split(",") if name.strip()]

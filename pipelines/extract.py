@@ -20,6 +20,7 @@ if __name__ == "__main__":
     import _script  # noqa: F401
 
 from arena import sample
+from arena.battle_rows import ReadOptions
 from arena.reader import BattleFile, open_battles
 from common.run_dir import SPLITS, RunDir
 from embeddings.backbone.quantization import QUANTIZATIONS
@@ -56,10 +57,11 @@ def main(arguments: argparse.Namespace) -> None:
         arguments.ray_address or "",
         arguments.actors or 0,
     )
+    reading = ReadOptions(arguments.limit, arguments.vote_values, arguments.allow_rejects)
     with ExitStack() as stack:
         files: dict[str, BattleFile] = {
             split: stack.enter_context(
-                open_battles(path, labelled=split == "train", limit=arguments.limit)
+                open_battles(path, labelled=split == "train", options=reading)
             )
             for split, path in paths.items()
         }
@@ -93,6 +95,18 @@ def command(argv: list[str] | None = None) -> int:
     p.add_argument("--ray-address", metavar="A", help="a Ray cluster, host:port (this machine)")
     p.add_argument(
         "--actors", type=cli.positive, metavar="N", help="models that read (one a GPU or machine)"
+    )
+    p.add_argument(
+        "--vote-values",
+        type=cli.names,
+        metavar="A,B,TIE",
+        help="what the winner column calls A, B and a tie, in this order (public names)",
+    )
+    p.add_argument(
+        "--allow-rejects",
+        type=cli.percentage,
+        metavar="N%%",
+        help="go on although up to N%% of the rows are set aside (none but strays)",
     )
     p.add_argument("--limit", type=cli.positive, metavar="N", help="first N rows of each file only")
     p.add_argument("--dry-run", action="store_true", help="print the plan and its cost, do nothing")

@@ -157,6 +157,7 @@ def plan_lines(split: str, file: BattleFile, extraction: Extraction) -> list[str
     counts = plan(parts(), extraction.config)
     return [
         f"{split}: {rows:,} rows of {file.source}, {rows - counts.battles:,} set aside",
+        *(f"{split}: {line}" for line in (*file.intake.lines(), *file.notes())),
         *counts.lines(),
         *extraction_lines(counts, extraction.config, extraction.engine),
     ]
@@ -172,6 +173,7 @@ def _ingested(run: RunDir, files: Mapping[str, BattleFile]) -> Iterator[dict[str
             summaries[split] = summary = ingest_file(file, path)
             aside = summary.rows - summary.valid
             print(f"{split}: {summary.rows:,} rows of {file.source}, {aside:,} set aside")
+            print("".join(f"{split}: {line}\n" for line in summary.lines), end="")
         yield summaries
 
 

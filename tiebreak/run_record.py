@@ -85,6 +85,7 @@ def record_inputs(
                 "file": sources[split],
                 "rows": summary.rows,
                 "sha256": summary.content,
+                "layout": summary.layout,
                 "sample": sources[split] == shipped[split],
             }
             for split, summary in summaries.items()

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from arena.battle_rows import ReadOptions
 from arena.files import open_source
 from arena.reader import read_battles
 from common.errors import Code, UserError
@@ -173,7 +174,7 @@ def test_limit_keeps_the_first_rows(tmp_path, name):
         "x.csv": lambda path: frame.to_csv(path, index=False),
     }
     writers[name](tmp_path / name)
-    battles = read_battles(str(tmp_path / name), labelled=True, limit=3)
+    battles = read_battles(str(tmp_path / name), labelled=True, options=ReadOptions(limit=3))
     assert battles["id"].tolist() == ["0", "1", "2"]
 
 

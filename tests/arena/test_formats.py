@@ -96,9 +96,9 @@ def test_conversations_as_json_in_a_csv_without_ids(tmp_path):
         ([], "conversation_b does not alternate user, assistant, to a last answer"),
         (
             said("Hi", "x")[::-1],
-            "conversation_b does not alternate user, assistant, to a last answer",
+            "conversation_b has no prompt, neither in it nor in a column of its own",
         ),
-        ("Hi", "conversation_b is not a list of messages"),
+        (5, "conversation_b is not a list of messages"),
         (None, "conversation_b is missing"),
         (["Hi"], "conversation_b holds an item without role and content"),
         (said("Hi", 5), "conversation_b has a message that is not text"),
@@ -123,7 +123,6 @@ HH = "\n\nHuman: %s\n\nAssistant: %s"
     ("pair", "prompt", "answers"),
     [
         ({"prompt": "Hi", "chosen": "x", "rejected": "y"}, ["Hi"], (["x"], ["y"])),
-        ({"chosen": "x", "rejected": "y"}, [""], (["x"], ["y"])),
         ({"chosen": said("Hi", "x"), "rejected": said("Hi", "y")}, ["Hi"], (["x"], ["y"])),
         (
             {"prompt": "Hi", "chosen": said("Hi", "x"), "rejected": said("Hi", "y")},

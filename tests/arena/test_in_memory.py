@@ -133,10 +133,10 @@ def test_column_that_stands_twice_is_refused():
     ],
 )
 def test_battle_is_that_of_a_table_of_one_row(texts):
-    # The second row keeps a text that looks like JSON from being read as JSON.
+    # The other rows keep a text that looks like JSON from being read as JSON.
     first = dict(zip(("prompt", "response_a", "response_b"), texts, strict=True))
     other = {"prompt": "other", "response_a": "text", "response_b": "text"}
-    rows = battles_of([first, other, other], labelled=False)
+    rows = battles_of([first, *[other] * 20], labelled=False)
     assert_frame_equal(battle_of(*texts), rows.iloc[:1])
 
 

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from arena.battle_rows import ReadOptions
 from arena.battle_table import read_battles_table, texts_hash, write_battles
 from arena.ingest import ingest_file
 from arena.reader import open_battles, read_battles, rejected_rows, valid_rows
@@ -38,8 +39,8 @@ def groups_of(rows, monkeypatch):
         monkeypatch.setattr(f"{module}.GROUP", rows)
 
 
-def ingested(source, path, labelled=False):
-    with open_battles(source, labelled=labelled) as file:
+def ingested(source, path, labelled=False, options=None):
+    with open_battles(source, labelled=labelled, options=options) as file:
         return ingest_file(file, path)
 
 
@@ -49,8 +50,9 @@ def test_a_file_ingested_by_parts_gives_the_table_of_the_whole_file(tmp_path, ro
     rows += [cells(i) for i in range(10, 18)]
     source = save(tmp_path, as_csv(rows).encode("utf-8", "surrogateescape"))
     by_parts, whole = tmp_path / "parts.parquet", tmp_path / "whole.parquet"
-    table = read_battles(source, labelled=False)
-    summary = ingested(source, by_parts)
+    options = ReadOptions(allow_rejects=1)
+    table = read_battles(source, labelled=False, options=options)
+    summary = ingested(source, by_parts, options=options)
     write_battles(whole, table)
     assert by_parts.read_bytes() == whole.read_bytes()
     assert summary.rows == len(rows)
@@ -76,13 +78,15 @@ def test_the_content_is_that_of_ids_texts_votes_and_damage(tmp_path):
 
 def test_ids_and_groups_are_seen_across_parts(tmp_path):
     rows = [cells(i) for i in range(9)]
+    rows += [cells(i) for i in range(9, 20)]
     rows[8][0], rows[7][1] = "0", '["Question 1"]'
-    ingested(save(tmp_path, as_csv(rows)), tmp_path / "x.parquet")
+    summary = ingested(save(tmp_path, as_csv(rows)), tmp_path / "x.parquet")
     table = read_battles_table(tmp_path / "x.parquet")
-    assert rejected_rows(table)["row"].tolist() == [8]
-    assert table.loc[8, "reason"] == "id is that of an earlier row"
+    assert summary.rejected.empty
+    assert table.loc[[0, 8], "id"].tolist() == ["0", "0#2"]
+    assert table.loc[0, "group"] == table.loc[8, "group"]
     assert table.loc[1, "group"] == table.loc[7, "group"]
-    assert table["group"].nunique() == 8
+    assert table["group"].nunique() == 18
 
 
 def test_a_file_of_damaged_rows_leaves_nothing(tmp_path):
@@ -93,9 +97,9 @@ def test_a_file_of_damaged_rows_leaves_nothing(tmp_path):
 
 
 def test_lists_are_told_by_all_rows_not_by_those_of_a_part(tmp_path):
-    # Seven of nine cells are lists, so the text of the first part is damaged.
+    # Seven of nine cells are lists, so what begins as one in the first part is damaged.
     rows = [cells(i) for i in range(9)]
-    rows[0][2] = rows[1][2] = "yes"
+    rows[0][2] = rows[1][2] = "[yes"
     ingested(save(tmp_path, as_csv(rows)), tmp_path / "x.parquet")
     table = read_battles_table(tmp_path / "x.parquet")
     assert table["reason"].tolist() == ["response_a is not JSON"] * 2 + [""] * 7

@@ -120,7 +120,11 @@ def test_votes_come_in_the_order_of_the_ids(suffix, column, tmp_path):
     ("frame", "code", "place"),
     [
         (pd.DataFrame({"id": IDS}), Code.VOTES_MISSING, "v.csv"),
-        (table(), Code.ROW_DAMAGED, "row 1 (id 7): winner_model_a is '0.5'"),
+        (
+            table(),
+            Code.ROW_DAMAGED,
+            "row 1 (id 7): winner_model_a, winner_model_b, winner_tie are fractions",
+        ),
         (table(triples=np.ones((3, 3), int)), Code.ROW_DAMAGED, "row 1 (id 7): two winners"),
         (table(triples=np.eye(3, dtype=int)).assign(winner="b"), Code.LABELS_DISAGREE, "row 1"),
         (

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arena.reader import LONGEST, read_battles
+from arena.battle_rows import LONGEST
+from arena.reader import read_battles
 from arena.schema import COLUMNS, digest
 from common.errors import Code
 from tests.helpers.battle_files import NAMES, VOTES, WITH_FILES, as_csv, cells, reasons, save
@@ -101,9 +102,10 @@ def test_no_winner_is_guessed_from_some_of_the_letters(tmp_path, told):
 def test_plain_text_cells_are_literal_turns(tmp_path):
     rows = [
         ["1", "Why?", "[1] so", "no", "a"],
-        ["2", '["x"]', '{"a": 1}', "[]", "b"],
+        ["2", "[x]", '{"a": 1}', "[]", "b"],
         ["3", "null", "", "", "tie"],
-        ["4", "How?", "", "thus", "tie"],
+        ["4", "How?", '["a", "list"]', "thus", "tie"],
+        *([f"{i}", f"{i}?", "so", "no", "a"] for i in range(5, 30)),
     ]
     battles = read_battles(save(tmp_path, as_csv(rows, [*NAMES, "winner_model"])), labelled=True)
     assert reasons(battles) == {}
@@ -112,7 +114,7 @@ def test_plain_text_cells_are_literal_turns(tmp_path):
 
 
 def test_each_column_is_judged_apart(tmp_path):
-    rows = [["1", "Why?", '["so"]', '["no"]', "a"], ["2", "How?", "thus", '["no"]', "a"]]
+    rows = [["1", "Why?", '["so"]', '["no"]', "a"], ["2", "How?", "[thus", '["no"]', "a"]]
     battles = read_battles(save(tmp_path, as_csv(rows, [*NAMES, "winner"])), labelled=True)
     assert battles["prompt"].tolist() == [["Why?"], []]
     assert reasons(battles) == {1: "response_a is not JSON"}
@@ -125,13 +127,12 @@ DAMAGE = {
         *r[2:],
     ],
     "prompt is not JSON": lambda r: [r[0], '["p"', *r[2:]],
-    "response_a is not a list": lambda r: [*r[:2], '"a"', *r[3:]],
+    "response_a is not a list": lambda r: [*r[:2], "{'a', 'b'}", *r[3:]],
     "response_b is not a list of texts": lambda r: [*r[:3], "[1]", *r[4:]],
     "response_b has no turn": lambda r: [*r[:3], "[]", *r[4:]],
     "response_a is missing": lambda r: [*r[:2], "", *r[3:]],
     "prompt and answers are empty": lambda r: [r[0], '[""]', "[null]", '[""]', *r[4:]],
-    "id is missing, too long, a formula or not one line": lambda r: ["", *r[1:]],
-    "id is that of an earlier row": lambda r: ["0", *r[1:]],
+    "id is too long, a formula or not one line": lambda r: ["=A(1)", *r[1:]],
     "6 cells where the header has 7": lambda r: r[:6],
     "8 cells where the header has 7": lambda r: [*r, "0"],
     "no winner in winner_model_a, winner_model_b, winner_tie": lambda r: [*r[:4], "0", "0", "0"],
@@ -155,7 +156,7 @@ def test_a_damaged_row_is_set_aside_with_its_reason_and_no_other(tmp_path, reaso
     assert reasons(battles) == {2: reason}
     assert battles["label"].tolist() == [0, 0, -1, 0]
     assert battles.loc[2, "prompt"] == []
-    assert battles.loc[2, "id"] == (rows[2][0] or "2")
+    assert battles.loc[2, "id"] == "2"
 
 
 def test_a_vote_that_cannot_be_read_does_not_spoil_a_test_row(tmp_path):
@@ -180,8 +181,8 @@ def test_no_row_is_lost_under_random_damage(tmp_path, data):
     battles = read_battles(save(tmp_path, b"\n".join(lines)), labelled=True)
     assert len(battles) == 8
     others = battles[battles["row"] != hit - 1]
-    assert set(others["reason"]) <= {"", "id is that of an earlier row"}
-    assert others["id"].tolist() == [str(i) for i in range(8) if i != hit - 1]
+    assert set(others["reason"]) == {""}
+    assert others["file_id"].tolist() == [str(i) for i in range(8) if i != hit - 1]
 
 
 def test_training_files_are_refused_without_votes(tmp_path):

@@ -328,7 +328,7 @@ def test_an_id_that_a_spreadsheet_would_call_becomes_the_row_number(tmp_path, id
     path = save(tmp_path, as_csv(rows, ("id", "prompt", "response_a", "response_b")))
     found = read_battles(path, labelled=False)
     assert found["id"].tolist() == ["0", "1"]
-    assert found["reason"].tolist() == ["id is missing, too long, a formula or not one line", ""]
+    assert found["reason"].tolist() == ["id is too long, a formula or not one line", ""]
 
 
 @pytest.mark.parametrize(
