@@ -78,11 +78,14 @@ class Intake:
                 self._examples.setdefault(reason, place)
 
     def lines(self) -> list[str]:
-        """The votes of the rows that can be used, and the most frequent reasons, for people."""
+        """Votes and empty prompts of the rows that can be used, and the most frequent reasons."""
         lines = []
         if any(self.votes):
             counts = ", ".join(f"{n} {v:,}" for n, v in zip(NAMES, self.votes, strict=True))
             lines.append(f"votes: {counts}")
+        without = self.rows - self.rejected - self._prompts
+        if without:
+            lines.append(f"prompts: {without:,} are empty")
         for rule, count in self._rules.most_common(3):
             lines.append(f"set aside: {count:,} rows, the first: {self._examples[rule]}")
         return lines

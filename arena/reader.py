@@ -116,12 +116,7 @@ class BattleFile:
 
     def notes(self) -> list[str]:
         """What people should know of the files; after the last part."""
-        several = len(self._sources) > 1
-        lines = [
-            f"{source.name}: {note}" if several else note
-            for source in self._sources
-            for note in source.notes()
-        ]
+        lines = list(dict.fromkeys(note for source in self._sources for note in source.notes()))
         names = self._names
         if self._has_ids and (names.repeated or names.missing):
             lines.append(

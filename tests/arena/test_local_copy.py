@@ -34,7 +34,7 @@ CONTENT = as_csv([cells(i) for i in range(3)]).encode()
     [
         ("nowhere.csv", Code.INPUT_MISSING),
         ("memory://nowhere.csv", Code.INPUT_MISSING),
-        (".", Code.INPUT_UNREADABLE),
+        (".", Code.INPUT_MISSING),
         ("foo://x.csv", Code.INPUT_UNREADABLE),
     ],
 )
