@@ -7,8 +7,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from arena.reader import read_battles, rejected_rows
+from arena.reader import open_battles, read_battles, rejected_rows
 from arena.schema import TIE, UNKNOWN, A, B
+from common.errors import Code
+from tests.helpers.errors import raises
 
 
 def said(*texts, system=None):
@@ -182,3 +184,120 @@ def test_pairs_that_cannot_be_used(tmp_path):
     ]
     # A test file needs no winner: equal answers are a battle like any other.
     assert read(tmp_path, rows, labelled=False)["reason"].tolist()[:2] == ["", ""]
+
+
+@pytest.mark.parametrize(
+    ("row", "prompt"),
+    [
+        ({"question": "Hi"}, ["Hi"]),
+        ({"query": "Hi"}, ["Hi"]),
+        ({"instruction": "Add", "input": "1 2"}, ["Add\n\n1 2"]),
+        ({"instruction": "Add", "input": ""}, ["Add"]),
+        ({"system": "Be brief", "question": "Hi"}, ["Be brief\n\nHi"]),
+        ({"context": said("Hi")}, ["Hi"]),
+        ({"context": "A text.", "question": "Hi"}, ["A text.\n\nHi"]),
+        ({"messages": said("Hi", "Ho", "Go")}, ["Hi", "Go"]),
+        ({"history": [["Hi", "Ho"]], "prompt": "Go"}, ["Hi", "Go"]),
+        ({"conversations": [{"from": "human", "value": "Hi"}]}, ["Hi"]),
+        ({"prompt": said("Hi", "Ho", "Go")}, ["Hi", "Go"]),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, dict) else "",
+)
+def test_the_prompt_under_its_public_names(tmp_path, row, prompt):
+    pair = read(tmp_path, [{**row, "chosen": "x", "rejected": "y"}])
+    two = read(tmp_path, [{**row, "response1": "x", "response2": "y", "winner": "a"}])
+    assert pair["prompt"].tolist() == two["prompt"].tolist() == [prompt]
+    before = ["Ho"] * (len(prompt) - 1)
+    assert winners(pair) == winners(two) == [([*before, "x"], [*before, "y"])]
+
+
+def test_pairs_without_a_prompt_are_refused_and_others_list_their_columns(tmp_path):
+    with raises(Code.ALL_ROWS_DAMAGED, match="chosen has no prompt"):
+        read(tmp_path, [{"ask": "Hi", "chosen": "x", "rejected": "y"}])
+    with raises(Code.COLUMN_MISSING, match=r"no column prompt .*ask, response_a, response_b"):
+        read(tmp_path, [{"ask": "Hi", "response_a": "x", "response_b": "y", "winner": "a"}])
+
+
+def test_a_dialogue_beside_the_prompt_is_not_read_twice(tmp_path):
+    row = {"prompt": "Hi", "messages": said("Hi", "x"), "chosen": said("Hi", "x")}
+    battles = read(tmp_path, [{**row, "rejected": said("Hi", "y")}])
+    assert battles["prompt"].tolist() == [["Hi"]]
+
+
+def test_sharegpt_sides_are_single_messages(tmp_path):
+    sides = {side: {"from": "gpt", "value": side} for side in ("chosen", "rejected")}
+    battles = read(tmp_path, [{"conversations": [{"from": "human", "value": "Hi"}], **sides}])
+    assert winners(battles) == [(["chosen"], ["rejected"])]
+
+
+def test_lists_of_answers_are_pairs_that_share_a_group(tmp_path):
+    row = {"id": "7", "prompt": "Hi", "chosen": ["x"], "rejected": ["u", "v", "w"]}
+    other = {"id": "8", "prompt": "Go", "chosen": ["x", "y"], "rejected": "v"}
+    battles = read(tmp_path, [row, other])
+    assert battles["file_id"].tolist() == ["7", "7", "7", "8", "8"]
+    assert battles["id"].tolist() == ["7", "7.2", "7.3", "8", "8.2"]
+    assert winners(battles)[:3] == [(["x"], [text]) for text in ("u", "v", "w")]
+    assert battles["group"].nunique() == 2
+
+
+@pytest.mark.parametrize(("turn", "turns"), [(1, 1), (2, 2), (5, 2), (0, 2), (None, 2)])
+def test_a_vote_on_the_first_turn_is_on_that_part_of_the_conversation(tmp_path, turn, turns):
+    row = arena(said("Hi", "x", "Go", "y"), said("Hi", "v", "Go", "w"), turn=turn)
+    battles = read(tmp_path, [row])
+    assert battles["prompt"].tolist() == [["Hi", "Go"][:turns]]
+    assert battles["response_b"].tolist() == [["v", "w"][:turns]]
+
+
+def test_what_tools_said_is_left_out_and_counted(tmp_path):
+    asked = {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}
+    side = [said("Hi")[0], asked, {"role": "tool", "content": "42"}]
+    rows = [arena([*side, said("", "x")[1]], [*side, said("", "y")[1]])]
+    path = tmp_path / "tools.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with open_battles(str(path), labelled=True) as file:
+        (table,) = file.parts()
+        assert file.notes() == ["tool calls in 1 rows are not read"]
+    assert table["response_a"].tolist() == [["x"]]
+
+
+def test_a_prompt_that_is_an_image_is_empty_and_counted(tmp_path):
+    image = [{"type": "image", "text": None, "image": "https://x/y.png"}]
+    sides = [
+        [{"role": "user", "content": image}, {"role": "assistant", "content": parts(text)}]
+        for text in "xy"
+    ]
+    pq.write_table(pa.Table.from_pylist([arena(*sides)]), tmp_path / "x.parquet")
+    with open_battles(str(tmp_path / "x.parquet"), labelled=True) as file:
+        (table,) = file.parts()
+        assert file.notes() == ["images and files in 1 rows are not read"]
+        assert "prompts: 1 are empty" in file.intake.lines()
+    assert table["prompt"].tolist() == [[""]]
+
+
+def test_own_groups_join_rows_and_weights_are_kept(tmp_path):
+    pair = {"chosen": "x", "rejected": "y"}
+    rows = [{"prompt": f"p{i}", **pair, "group": f"g{i // 2}", "weight": i} for i in range(6)]
+    battles = read(tmp_path, rows)
+    assert battles["weight"].tolist() == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
+    assert battles["group"].nunique() == 3
+    broken = read(tmp_path, [*rows, {"prompt": "p", **pair, "weight": "much"}])
+    assert rejected_rows(broken)["reason"].tolist() == ["weight is 'much', not a number from 0 on"]
+
+
+def test_columns_that_are_not_read_are_named(tmp_path):
+    path = tmp_path / "x.jsonl"
+    row = {"prompt": "p", "chosen": "x", "rejected": "y", "score_chosen": 3, "language": "de"}
+    path.write_text(json.dumps(row))
+    with open_battles(str(path), labelled=True) as file:
+        assert file.notes() == ["columns that are not read: score_chosen, language"]
+
+
+def test_files_of_different_layouts_are_one_table(tmp_path):
+    one, other = tmp_path / "one.jsonl", tmp_path / "other.jsonl"
+    one.write_text(json.dumps(arena(said("Hi", "x"), said("Hi", "y"), question_id="q")))
+    other.write_text(json.dumps({"prompt": "Hi", "chosen": "x", "rejected": "y"}))
+    with open_battles([str(one), str(other)], labelled=True) as file:
+        (table,) = file.parts()
+        assert file.layout == "Arena pairs"
+    assert table["prompt"].tolist() == [["Hi"], ["Hi"]]
+    assert table["id"].tolist() == ["q", "1"]
