@@ -24,6 +24,9 @@ MARKS = ((b"PAR1", PARQUET), (b"ARROW1\0\0", ARROW), (b"\xff\xff\xff\xff", STREA
 BATCH = 256
 """Rows that are turned into Python's values at a time."""
 
+MOST_ROWS, ALWAYS_ROWS = 100, 2**20
+"""A file may have so many rows a byte, and so many in any case: rows of nothing take no bytes."""
+
 
 def columnar_format(head: bytes) -> str:
     """The format of a table by columns by its first bytes, "" for another kind of file."""
@@ -56,7 +59,11 @@ def read_columnar(
     def rows() -> Iterator[Row]:
         with _valid(source, kind):
             batches = _parquet_batches if kind == PARQUET else _arrow_batches
+            total, most = 0, max(MOST_ROWS * path.stat().st_size, ALWAYS_ROWS)
             for batch in batches(path, kind, [found[i] for i in kept]):
+                total += batch.num_rows
+                if total > most:
+                    raise ValueError(f"more than {most:,} rows are more than its bytes can hold")
                 for first in range(0, batch.num_rows, BATCH):
                     yield from _rows(batch.slice(first, BATCH), list(kept.values()))
 

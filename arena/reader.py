@@ -32,7 +32,7 @@ class BattleFile:
     The scan finds out which cells hold lists, what votes are called and which ids are repeated.
 
     Attributes:
-        source: their paths or URLs, parted by blanks.
+        source: what the user named, parted by blanks: files, URLs, globs, folders.
         layout: their layouts, parted by blanks.
         intake: after the last part: how many rows there are and what was set aside.
     """
@@ -43,6 +43,7 @@ class BattleFile:
         labelled: bool,
         options: ReadOptions | None = None,
         needs_id: bool = True,
+        title: str = "",
     ) -> None:
         """Scan all rows.
 
@@ -51,6 +52,7 @@ class BattleFile:
             labelled: as for :func:`open_battles`.
             options: likewise.
             needs_id: whether a test file needs ids if its layout does.
+            title: what messages call the files together; their names by default.
 
         Raises:
             UserError: the columns of a file fit no layout, there is no row, or it is not UTF-8.
@@ -58,7 +60,7 @@ class BattleFile:
         self.options = options or ReadOptions()
         self._labelled = labelled
         self._sources = [BattleRows(*named, labelled, self.options) for named in streams]
-        self.source = " ".join(name for name, _ in streams)
+        self.source = title or " ".join(name for name, _ in streams)
         self.layout = " ".join(dict.fromkeys(source.layout.name for source in self._sources))
         for source in self._sources:
             if needs_id and source.layout.needs_prompt and source.id is None and not labelled:
@@ -172,13 +174,13 @@ def open_battles(
         UserError: a file cannot be opened or read.
     """
     options = options or ReadOptions()
-    names = expand([sources] if isinstance(sources, str) else sources)
+    named = [sources] if isinstance(sources, str) else sources
     with ExitStack() as stack:
         streams = [
             (name, stack.enter_context(open_source(name, READ_COLUMNS, options.limit)))
-            for name in names
+            for name in expand(named)
         ]
-        yield BattleFile(streams, labelled, options)
+        yield BattleFile(streams, labelled, options, title=" ".join(named))
 
 
 def read_battles(

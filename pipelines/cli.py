@@ -106,7 +106,7 @@ def run(command: Callable[[argparse.Namespace], None], arguments: argparse.Names
     """
     if signal.getsignal(signal.SIGINT) is _leave:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    shown = " ".join(f"{k}={v}" for k, v in vars(arguments).items() if v is not None)
+    shown = " ".join(f"{k}={_shown(v)}" for k, v in vars(arguments).items() if v is not None)
     print(f"settings: {shown}", flush=True)
     try:
         command(arguments)
@@ -124,6 +124,11 @@ def run(command: Callable[[argparse.Namespace], None], arguments: argparse.Names
         reason = str(error)[:200] or "no more is granted"
         return _failed(UserError(Code.OUT_OF_MEMORY, f"Out of memory ({reason}). {advice}"))
     return 0
+
+
+def _shown(value: Any) -> str:
+    """The value of an argument; of one that takes several, all of them."""
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _failed(error: UserError) -> int:

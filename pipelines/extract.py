@@ -4,14 +4,18 @@
     python pipelines/extract.py --train train.csv --test test.csv --run runs/lmsys
     python pipelines/extract.py --test more.csv --run runs/lmsys           another test set
     python pipelines/extract.py --train train.csv --backbone gemma2-9b --dry-run
+    python pipelines/extract.py --train shards more.csv.gz 'old/train-*.parquet'
     python pipelines/extract.py --run runs/lmsys --engine ray --ray-address host:6379
 
-FILE is CSV, parquet or JSONL in any public layout, a local path or a URL that fsspec opens.
+FILE is a table in any public layout: CSV with any separator, JSON, parquet, Arrow or Excel, packed
+or not; a local path, a URL that fsspec opens, or - for the standard input. Several files, a glob or
+a folder of shards are one table.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -21,7 +25,9 @@ if __name__ == "__main__":
 
 from arena import sample
 from arena.battle_rows import ReadOptions
+from arena.local_copy import STDIN
 from arena.reader import BattleFile, open_battles
+from common.errors import Code, UserError
 from common.run_dir import SPLITS, RunDir
 from embeddings.backbone.quantization import QUANTIZATIONS
 from embeddings.backbone.runtime import AUTO, ENGINES, TORCH
@@ -29,27 +35,43 @@ from pipelines import cli
 from tiebreak.extraction import RAY, Extraction, ExtractionOptions, extract_run, plan_lines
 from tiebreak.run_record import DEFAULT_BACKBONE
 
+STDIN_NAMES = (STDIN, "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0")
 
-def sources(arguments: argparse.Namespace) -> dict[str, str]:
-    """The files to read by split; the sample where none is named."""
+
+def sources(arguments: argparse.Namespace) -> dict[str, list[str]]:
+    """What is named by split; the sample where nothing is.
+
+    Raises:
+        UserError: both splits are to come from the standard input.
+    """
     named = {s: getattr(arguments, s) for s in SPLITS if getattr(arguments, s)}
-    return named or {"train": str(sample.TRAIN), "test": str(sample.TEST)}
+    if all(set(STDIN_NAMES) & set(named.get(split, [])) for split in SPLITS):
+        raise UserError(
+            Code.OPTIONS_CONFLICT,
+            "--train and --test are both the standard input, which is one file. Name another file "
+            "for one of them.",
+        )
+    return named or {"train": [str(sample.TRAIN)], "test": [str(sample.TEST)]}
 
 
-def run_of(arguments: argparse.Namespace, files: dict[str, str]) -> RunDir:
-    """The run directory: the one named, else runs/<name of the first file>."""
+def run_of(arguments: argparse.Namespace, named: dict[str, list[str]]) -> RunDir:
+    """The run directory: the one named, else runs/<name of the first file or folder>."""
     if arguments.run:
         return RunDir(Path(arguments.run))
     if not (arguments.train or arguments.test):
         return RunDir(Path("runs/sample"))
-    name = next(iter(files.values())).rstrip("/").rsplit("/", 1)[-1].split(".")[0]
-    return RunDir(Path("runs") / (name or "unnamed"))
+    first = next(iter(named.values()))[0]
+    if first == STDIN or first.startswith("/dev/"):
+        return RunDir(Path("runs/stdin"))
+    # Of a glob, what stands before the pattern.
+    parts = (re.split(r"[.*?\[]", part)[0].rstrip("-_") for part in reversed(first.split("/")))
+    return RunDir(Path("runs") / next(filter(None, parts), "unnamed"))
 
 
 def main(arguments: argparse.Namespace) -> None:
     """Read, validate, extract; or print what that would take."""
-    paths = sources(arguments)
-    run = run_of(arguments, paths)
+    named = sources(arguments)
+    run = run_of(arguments, named)
     options = ExtractionOptions(
         arguments.backbone,
         arguments.quantization,
@@ -61,9 +83,9 @@ def main(arguments: argparse.Namespace) -> None:
     with ExitStack() as stack:
         files: dict[str, BattleFile] = {
             split: stack.enter_context(
-                open_battles(path, labelled=split == "train", options=reading)
+                open_battles(paths, labelled=split == "train", options=reading)
             )
-            for split, path in paths.items()
+            for split, paths in named.items()
         }
         if arguments.dry_run:
             extraction = Extraction.of(options, run.read_record())
@@ -77,9 +99,11 @@ def main(arguments: argparse.Namespace) -> None:
 def command(argv: list[str] | None = None) -> int:
     """Parse ``argv`` (the process's arguments by default), run, return the exit code."""
     p = cli.parser(__doc__)
-    p.add_argument("--train", metavar="FILE", help="battles with votes")
-    p.add_argument("--test", metavar="FILE", help="battles to predict")
-    p.add_argument("--run", metavar="DIR", help="run directory (runs/<name of the file>)")
+    for split, content in (("train", "with votes"), ("test", "to predict")):
+        p.add_argument(
+            f"--{split}", metavar="FILE", nargs="+", action="extend", help=f"battles {content}"
+        )
+    p.add_argument("--run", metavar="DIR", help="run directory (runs/<name of the first FILE>)")
     p.add_argument(
         "--backbone",
         metavar="B",

@@ -5,7 +5,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from arena.reader import read_battles
+from common.errors import Code
 from tests.helpers.battle_files import NAMES, check_same_as_lines, reasons, records
+from tests.helpers.errors import raises
 
 ROWS = records(3)
 
@@ -30,3 +32,21 @@ def test_arrow_files_and_streams_are_read(tmp_path, compression):
         with writer(tmp_path / name, table.schema, options=options) as file:
             file.write_table(table, max_chunksize=2)
         check_same_as_lines(tmp_path, (tmp_path / name).read_bytes(), "battles", ROWS)
+
+
+def test_rows_of_nothing_have_an_end(tmp_path):
+    batch = pa.record_batch({name: pa.nulls(2**22) for name in NAMES})
+    with pa.ipc.new_stream(tmp_path / "x.arrow", batch.schema) as file:
+        file.write(batch)
+    with raises(Code.INPUT_DAMAGED, match="1,048,576 rows"):
+        read_battles(str(tmp_path / "x.arrow"), labelled=False)
+
+
+@pytest.mark.parametrize("writer", [pq.ParquetWriter, pa.ipc.new_file, pa.ipc.new_stream])
+def test_a_table_that_is_cut_short_is_refused(tmp_path, writer):
+    table, path = pa.Table.from_pylist(records(300)), tmp_path / "x"
+    with writer(path, table.schema) as file:
+        file.write_table(table)
+    path.write_bytes(path.read_bytes()[:-500])
+    with raises(Code.INPUT_DAMAGED, match=str(path)):
+        read_battles(str(path), labelled=True)
