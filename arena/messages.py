@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from arena.cells import Cells, DamagedRowError, cell_of
@@ -29,9 +29,9 @@ class Message(NamedTuple):
 
 def is_conversation(cell: Any) -> bool:
     """Whether a cell holds one message, or a list of messages."""
-    if isinstance(cell, Mapping):
+    if isinstance(cell, dict):
         return True
-    return isinstance(cell, list) and any(isinstance(item, Mapping) for item in cell)
+    return isinstance(cell, list) and any(isinstance(item, dict) for item in cell)
 
 
 def messages(name: str, cells: Cells) -> list[Message]:
@@ -40,7 +40,7 @@ def messages(name: str, cells: Cells) -> list[Message]:
     Content is text, or parts of text. Messages of tools are left out (:func:`unread_parts`).
     """
     cell = cell_of(cells, name)
-    items = [cell] if isinstance(cell, Mapping) else cell
+    items = [cell] if isinstance(cell, dict) else cell
     if not isinstance(items, list):
         raise DamagedRowError(f"{name} is not a list of messages")
     if items and all(isinstance(item, list) and len(item) == 2 for item in items):
@@ -53,7 +53,7 @@ def messages(name: str, cells: Cells) -> list[Message]:
 
 def _message(name: str, item: Any) -> Message:
     for role, content in (("role", "content"), ("from", "value")):
-        if isinstance(item, Mapping) and role in item:
+        if isinstance(item, dict) and role in item:
             known = ROLES.get(str(item[role]).lower(), str(item[role]))
             if content not in item and known != "assistant":
                 break
@@ -67,7 +67,7 @@ def _text(name: str, content: Any) -> str | None:
     """Text of a message; of parts, those of text, since no image can be read here."""
     if content is None or isinstance(content, str):
         return content
-    if not isinstance(content, list) or not all(isinstance(part, Mapping) for part in content):
+    if not isinstance(content, list) or not all(isinstance(part, dict) for part in content):
         raise DamagedRowError(f"{name} has a message that is not text")
     texts = [part.get("text") for part in content]
     return "\n".join(text for text in texts if isinstance(text, str))
@@ -77,14 +77,14 @@ def unread_parts(cell: Any) -> set[str]:
     """What of a conversation is left out: ``TOOLS``, ``IMAGES``."""
     unread: set[str] = set()
     for item in cell if isinstance(cell, list) else [cell]:
-        if not isinstance(item, Mapping):
+        if not isinstance(item, dict):
             continue
         role = str(item.get("role", item.get("from", ""))).lower()
         if item.get("tool_calls") or ROLES.get(role) == "tool":
             unread.add(TOOLS)
         parts = item.get("content")
         for part in parts if isinstance(parts, list) else []:
-            if isinstance(part, Mapping) and not isinstance(part.get("text"), str):
+            if isinstance(part, dict) and not isinstance(part.get("text"), str):
                 unread.add(IMAGES)
     return unread
 
