@@ -156,6 +156,9 @@ class BattleRows:
     def notes(self) -> list[str]:
         """What people should know of the columns."""
         lines = []
+        used = [name for name in (GROUP_COLUMN, WEIGHT) if name in self.stream.columns]
+        if used:
+            lines.append(f"{' and '.join(used)} of the file: used")
         if self.unread:
             lines.append(f"columns that are not read: {shortened(self.unread)}")
         for column, (lists, texts) in self.structures.mixed.items():

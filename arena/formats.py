@@ -30,12 +30,12 @@ HISTORIES = ("context", "history", "chat_history")
 DIALOGUES = ("messages", "conversation", "conversations", "dialogue")
 """Whole dialogues; beside a question they are something else, such as the chosen side's own."""
 
-QUESTIONS = ("prompt", "question", "query", "instruction", "user_prompt", "user_input")
+INPUT = "input"
+"""Continues an instruction, as in Alpaca's files; without one it is the prompt."""
+
+QUESTIONS = ("prompt", "question", "query", "instruction", "user_prompt", "user_input", INPUT)
 PROMPT_COLUMNS = (*QUESTIONS, *HISTORIES, *DIALOGUES)
 """Columns that may hold the prompt, or a part of it."""
-
-INPUT = "input"
-"""Continues an instruction, as in Alpaca's files."""
 
 ANSWERS = tuple(
     (f"{noun}{joint}{a}", f"{noun}{joint}{b}")
@@ -252,7 +252,7 @@ GROUP_COLUMN, WEIGHT = "group", "weight"
 COLUMNS = frozenset(
     [
         *(name for layout in LAYOUTS for names in layout.answers for name in names),
-        *(*SYSTEMS, *PROMPT_COLUMNS, INPUT, TURN, GROUP_COLUMN, WEIGHT, "model_a", "model_b"),
+        *(*SYSTEMS, *PROMPT_COLUMNS, TURN, GROUP_COLUMN, WEIGHT, "model_a", "model_b"),
         *ID_COLUMNS,
         *VOTE_COLUMNS,
     ]

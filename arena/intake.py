@@ -26,6 +26,9 @@ STRAYS = 4
 MOST_REASONS = 10_000
 """Distinct reasons that are counted."""
 
+OF_ONE_VALUE = re.compile(r" is ('.+'|\".+\"), not ")
+"""Reasons that are about one value of the votes."""
+
 NAMES = ("A", "B", "tie")
 
 
@@ -90,11 +93,12 @@ class Intake:
             lines.append(f"set aside: {count:,} rows, the first: {self._examples[rule]}")
         return lines
 
-    def check(self, source: str, labelled: bool, most: float | None) -> None:
+    def check(self, source: str, columns: str, labelled: bool, most: float | None) -> None:
         """End the command where what was set aside is no stray.
 
         Args:
             source: the file, for the message.
+            columns: names of its columns, likewise.
             labelled: whether votes are needed.
             most: share of the rows that the user lets be set aside; ``None``: the rules decide.
 
@@ -118,7 +122,8 @@ class Intake:
         if valid > STRAYS and not self._prompts:
             raise UserError(
                 Code.PROMPTS_EMPTY,
-                f"{source} has no prompt: all {valid:,} are empty. Name their column prompt.",
+                f"{source} has no prompt: all {valid:,} are empty. Name their column prompt; the "
+                f"columns are: {columns}.",
             )
 
     def _too_many(self) -> str:
@@ -133,7 +138,7 @@ class Intake:
         for reason, count in self._reasons.most_common():
             if count <= max(STRAYS, MOST_OF_ONE_VALUE * self.rows):
                 break
-            if re.search(r" is '.+', not a, b or tie", reason):
+            if OF_ONE_VALUE.search(reason):
                 return (
                     f"all {count:,} rows of one value are set aside, since {reason} "
                     f"(the first: {self._examples[reason]})"

@@ -19,6 +19,7 @@ from arena.ids import Names
 from arena.intake import Intake
 from arena.schema import COLUMNS, UNKNOWN, digest
 from arena.sources import expand
+from arena.votes import shortened
 from common.errors import Code, UserError
 from common.parquet import GROUP
 
@@ -109,12 +110,14 @@ class BattleFile:
             self.intake.add(table, [label for _, label in part])
             first_reason = first_reason or table["reason"].iloc[0]
             yield table
+        columns = shortened(list(dict.fromkeys(c for s in self._sources for c in s.stream.columns)))
         if self._labelled and self.intake.rejected == self.intake.rows:
             raise UserError(
                 Code.ALL_ROWS_DAMAGED,
-                f"Every row of {self.source} is damaged; the first one: {first_reason}.",
+                f"Every row of {self.source} is damaged; the first one: {first_reason}. The columns "
+                f"are: {columns}.",
             )
-        self.intake.check(self.source, self._labelled, self.options.allow_rejects)
+        self.intake.check(self.source, columns, self._labelled, self.options.allow_rejects)
 
     def notes(self) -> list[str]:
         """What people should know of the files; after the last part."""

@@ -15,14 +15,14 @@ from common.errors import Code, UserError
 STRENGTHS = ("overall_preference", "preference_strength")
 """Columns of HelpSteer2 and HelpSteer3: below 0 where the first answer is better, 0 for a tie."""
 
-CLASS_NUMBERS = "label"
-"""The column in which 0, 1, 2 are A, B and a tie, as in files of predictions."""
+CLASS_NUMBERS = ("label", "better_response_id")
+"""Columns in which 0, 1, 2 are A, B and a tie, as in files of predictions and in PKU-SafeRLHF."""
 
 WINNER_COLUMNS = (
     CLASSES,
     ("winner_a", "winner_b", "winner_tie"),
     *((name,) for name in ("winner_model", "winner", "human_winner", "vote", "preference")),
-    *((name,) for name in ("verdict", "choice", CLASS_NUMBERS, *STRENGTHS)),
+    *((name,) for name in ("verdict", "choice", *CLASS_NUMBERS, *STRENGTHS)),
 )
 """Sets of winner columns; a file's is the first set of which it has all columns."""
 
@@ -140,7 +140,7 @@ class Votes:
         numbers = {number for value in self._values if (number := _number(value)) is not None}
         if not numbers or not numbers <= {-1, 0, 1, 2}:
             return ""
-        if self.names[0] == CLASS_NUMBERS:
+        if self.names[0] in CLASS_NUMBERS and 0 in numbers:
             self._numbers = {0: A, 1: B, 2: TIE}
         elif numbers in ({1, 2}, {0, 1}) and any(WINNERS.get(name) == TIE for name in letters):
             first, second = sorted(numbers)
@@ -180,7 +180,7 @@ class Votes:
 
 
 def _text(cell: Any) -> str:
-    return "" if cell is None else str(cell).strip()
+    return "" if cell is None or cell != cell else str(cell).strip()
 
 
 def _number(text: str) -> int | None:
@@ -221,10 +221,13 @@ def _largest(shares: Sequence[float]) -> int:
     return label if shares.count(max(shares)) == 1 else TIE
 
 
+SHARES = {"false": 0.0, "no": 0.0, "true": 1.0, "yes": 1.0}
+
+
 def _share(name: str, cell: Any) -> float:
     text = str(cell).strip().lower()
     try:
-        share = {"false": 0.0, "true": 1.0}.get(text)
+        share = SHARES.get(text)
         share = float(text) if share is None else share
     except ValueError:
         share = math.nan

@@ -191,6 +191,7 @@ def test_pairs_that_cannot_be_used(tmp_path):
     [
         ({"question": "Hi"}, ["Hi"]),
         ({"query": "Hi"}, ["Hi"]),
+        ({"input": "Hi"}, ["Hi"]),
         ({"instruction": "Add", "input": "1 2"}, ["Add\n\n1 2"]),
         ({"instruction": "Add", "input": ""}, ["Add"]),
         ({"system": "Be brief", "question": "Hi"}, ["Be brief\n\nHi"]),
@@ -212,7 +213,7 @@ def test_the_prompt_under_its_public_names(tmp_path, row, prompt):
 
 
 def test_pairs_without_a_prompt_are_refused_and_others_list_their_columns(tmp_path):
-    with raises(Code.ALL_ROWS_DAMAGED, match="chosen has no prompt"):
+    with raises(Code.ALL_ROWS_DAMAGED, match="chosen has no prompt.*ask, chosen, rejected"):
         read(tmp_path, [{"ask": "Hi", "chosen": "x", "rejected": "y"}])
     with raises(Code.COLUMN_MISSING, match=r"no column prompt .*ask, response_a, response_b"):
         read(tmp_path, [{"ask": "Hi", "response_a": "x", "response_b": "y", "winner": "a"}])

@@ -72,6 +72,11 @@ def test_numbers_in_the_column_label_are_the_classes_in_order(tmp_path):
     assert labels(tmp_path, ["0", "1", "2"], "label")["label"].tolist() == [A, B, TIE]
 
 
+def test_labels_that_are_never_0_are_asked_about(tmp_path):
+    with raises(Code.VOTES_AMBIGUOUS, match="label: 1"):
+        labels(tmp_path, ["1", "2", "1"], "label")
+
+
 def test_such_numbers_in_a_test_file_are_no_votes(tmp_path):
     rows = [[i, "Why?", "so", f"thus {i}", i] for i in range(3)]
     battles = read_battles(save(tmp_path, as_csv(rows, [*NAMES, "winner"])), labelled=False)
