@@ -110,7 +110,8 @@ class BattleFile:
             self.intake.add(table, [label for _, label in part])
             first_reason = first_reason or table["reason"].iloc[0]
             yield table
-        columns = shortened(list(dict.fromkeys(c for s in self._sources for c in s.stream.columns)))
+        names = dict.fromkeys(name for rows in self._sources for name in rows.stream.columns)
+        columns = shortened(list(names))
         if self._labelled and self.intake.rejected == self.intake.rows:
             raise UserError(
                 Code.ALL_ROWS_DAMAGED,
