@@ -115,8 +115,8 @@ class BattleFile:
         if self._labelled and self.intake.rejected == self.intake.rows:
             raise UserError(
                 Code.ALL_ROWS_DAMAGED,
-                f"Every row of {self.source} is damaged; the first one: {first_reason}. The columns "
-                f"are: {columns}.",
+                f"Every row of {self.source} is damaged; the first one: {first_reason}. The "
+                f"columns are: {columns}.",
             )
         self.intake.check(self.source, columns, self._labelled, self.options.allow_rejects)
 
