@@ -37,8 +37,9 @@ from arena.swap import SWAP
 from benchmarks.lmsys_like import ROWS
 from common.run_dir import RunDir
 from meta.metrics.scores import log_loss
-from meta.stack.dataset import labels_of, read_dataset
+from meta.stack.dataset import read_dataset
 from meta.stack.stacker import Stacker, fit_stacker
+from meta.votes import labels_of
 
 FOLDS, HELD = 5, 10_000
 LIMITS = (30, 60, 120, 240, 480, 960, 1920)

@@ -32,7 +32,7 @@ from meta.metrics.scores import (
     swap_gap,
 )
 from meta.metrics.slices import name_slices
-from meta.stack.dataset import Dataset, read_dataset, without_seen
+from meta.stack.dataset import Dataset, read_dataset, training_part
 from meta.stack.nested_cv import CrossValidation, OutOfFold, Settings, folds_for, outer_folds
 
 HYBRID = "hybrid"
@@ -94,7 +94,7 @@ def cost_of(folder: Path, views: Sequence[str], settings: Settings) -> Cost:
         settings: as for every other set.
     """
     start = time.perf_counter()
-    dataset = without_seen(read_dataset(RunDir(folder), "train", views))
+    dataset = training_part(read_dataset(RunDir(folder), "train", views))
     folds = folds_for(dataset, settings.folds)
     held_out, sets = outer_folds(folds)[0], {HYBRID: tuple(dataset.names)}
     # A study of its own, so that no trial of another one is reused.
@@ -173,26 +173,26 @@ def forecasts(cv: CrossValidation, settings: Settings, test: Dataset) -> dict[st
 
 
 def figures(
-    probabilities: Mapping[str, np.ndarray], labels: np.ndarray, groups: np.ndarray
+    probabilities: Mapping[str, np.ndarray], votes: np.ndarray, groups: np.ndarray
 ) -> dict[str, dict[str, Any]]:
     """Scores of every set, and by how much the hybrid is lower with its 95% interval.
 
     Args:
         probabilities: by set, float64 (n, 3), the hybrid among them.
-        labels: int (n,).
+        votes: labels (n,) or shares (n, 3), see ``meta.votes``.
         groups: prompt group of each row, (n,).
     """
-    hybrid = row_losses(probabilities[HYBRID], labels)
+    hybrid = row_losses(probabilities[HYBRID], votes)
     scores: dict[str, dict[str, Any]] = {}
     for name, p in probabilities.items():
         scores[name] = {
-            "log_loss": log_loss(p, labels),
-            "brier": brier(p, labels),
-            "ece": classwise_ece(p, labels),
-            "accuracy": accuracy(p, labels),
+            "log_loss": log_loss(p, votes),
+            "brier": brier(p, votes),
+            "ece": classwise_ece(p, votes),
+            "accuracy": accuracy(p, votes),
         }
         if name != HYBRID:
-            gain = paired_bootstrap(row_losses(p, labels), hybrid, groups)
+            gain = paired_bootstrap(row_losses(p, votes), hybrid, groups)
             scores[name]["hybrid_lower_by"] = gain.difference
             # One group has no interval.
             known = np.isfinite(gain.low)
@@ -202,7 +202,7 @@ def figures(
 
 def strengths(
     probabilities: Mapping[str, np.ndarray],
-    labels: np.ndarray,
+    votes: np.ndarray,
     groups: np.ndarray,
     battles: pd.DataFrame,
 ) -> dict[str, dict[str, Any]]:
@@ -210,7 +210,7 @@ def strengths(
 
     Args:
         probabilities: by set, float64 (n, 3).
-        labels: int (n,).
+        votes: labels (n,) or shares (n, 3), see ``meta.votes``.
         groups: prompt group of each row, (n,).
         battles: canonical table of the rows.
 
@@ -221,15 +221,15 @@ def strengths(
         architecture (95% intervals by paired bootstrap over prompt groups).
     """
     kinds = [kind for kind in ARCHITECTURES if kind in probabilities]
-    right = {kind: hits(probabilities[kind], labels) for kind in kinds}
-    losses = {kind: row_losses(probabilities[kind], labels) for kind in kinds}
+    right = {kind: hits(probabilities[kind], votes) for kind in kinds}
+    losses = {kind: row_losses(probabilities[kind], votes) for kind in kinds}
     # No slices by winner, which no model knows: the one that predicts most ties is best at ties.
     families = name_slices(battles)
     by_kind: dict[str, dict[str, Any]] = {}
     for kind in kinds:
         others = [other for other in kinds if other != kind]
         alone = right[kind] * np.prod(
-            [np.ones(len(labels)), *(1 - right[o] for o in others)], axis=0
+            [np.ones(len(votes)), *(1 - right[o] for o in others)], axis=0
         )
         best = []
         for family, names in families.items():

@@ -15,6 +15,7 @@ from common.errors import Code, UserError
 from meta.calibrators import CALIBRATORS, Calibrator, register
 from meta.full_dirichlet import FullDirichlet
 from meta.metrics.scores import FLOOR, clustered, log_loss, row_losses
+from meta.votes import weights_of
 
 register(FullDirichlet)
 FEWEST_FIRST = sorted(CALIBRATORS.values(), key=lambda calibrator: calibrator.n_parameters)
@@ -48,19 +49,19 @@ SMALLEST = 20
 """Labelled groups of a file below which there is nothing to compare."""
 
 
-def cross_fitted(method: str, raw: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> np.ndarray:
+def cross_fitted(method: str, raw: np.ndarray, votes: np.ndarray, folds: np.ndarray) -> np.ndarray:
     """Probabilities (n, 3) of each row by ``method`` fitted on the other folds only."""
     probabilities = np.empty(raw.shape)
     for fold in np.unique(folds):
         validation = folds == fold
-        training = raw[~validation], labels[~validation], folds[~validation]
+        training = raw[~validation], votes[~validation], folds[~validation]
         calibrator = CALIBRATORS[method].fit_in_folds(*training)
         probabilities[validation] = calibrator(raw[validation])
     return probabilities
 
 
 def select_method(
-    probabilities: Mapping[str, np.ndarray], labels: np.ndarray, groups: np.ndarray
+    probabilities: Mapping[str, np.ndarray], votes: np.ndarray, groups: np.ndarray
 ) -> str:
     """The method to keep, by cross-fitted log loss.
 
@@ -71,21 +72,22 @@ def select_method(
 
     Args:
         probabilities: by method, simplest first: cross-fitted, (n, 3).
-        labels: int (n,).
+        votes: labels (n,) or weighted shares (n, 3), see ``meta.votes``.
         groups: group of each row, (n,).
     """
-    losses = {method: row_losses(p, labels) for method, p in probabilities.items()}
+    losses = {method: row_losses(p, votes) for method, p in probabilities.items()}
+    weights = weights_of(votes)
     best, *others = losses
     for method in others:
-        gain, error = clustered(losses[best] - losses[method], groups)
-        if gain > max(MIN_GAIN, MIN_STANDARD_ERRORS * error, MIN_TOTAL_GAIN / len(labels)):
+        gain, error = clustered(losses[best] - losses[method], groups, weights)
+        if gain > max(MIN_GAIN, MIN_STANDARD_ERRORS * error, MIN_TOTAL_GAIN / weights.sum()):
             best = method
     return best
 
 
 def select_calibrator(
     raw: np.ndarray,
-    labels: np.ndarray,
+    votes: np.ndarray,
     folds: np.ndarray,
     groups: np.ndarray | None = None,
     methods: Sequence[str] = METHODS,
@@ -94,7 +96,7 @@ def select_calibrator(
 
     Args:
         raw: out-of-fold raw scores (n, 3).
-        labels: int (n,).
+        votes: labels (n,) or weighted shares (n, 3), see ``meta.votes``.
         folds: int (n,); rows of one group share a fold.
         groups: group of each row, (n,); every row is one of its own by default.
         methods: those to compare, simplest first.
@@ -102,11 +104,11 @@ def select_calibrator(
     Returns:
         The chosen calibrator, fitted on all rows, and each method's cross-fitted log loss.
     """
-    out_of_fold = {method: cross_fitted(method, raw, labels, folds) for method in methods}
-    groups = np.arange(len(labels)) if groups is None else groups
-    method = select_method(out_of_fold, labels, groups)
-    losses = {name: log_loss(p, labels) for name, p in out_of_fold.items()}
-    return CALIBRATORS[method].fit_in_folds(raw, labels, folds), losses
+    out_of_fold = {method: cross_fitted(method, raw, votes, folds) for method in methods}
+    groups = np.arange(len(votes)) if groups is None else groups
+    method = select_method(out_of_fold, votes, groups)
+    losses = {name: log_loss(p, votes) for name, p in out_of_fold.items()}
+    return CALIBRATORS[method].fit_in_folds(raw, votes, folds), losses
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ import numpy as np
 from scipy.optimize import minimize
 
 from meta.metrics.scores import FLOOR
+from meta.votes import shares_of, weights_of
 
 PRIOR_ROWS = 1.0
 """Weight, in rows, of the uncalibrated forecast among the labels.
@@ -55,24 +56,25 @@ class Calibrator(ABC):
 
     @classmethod
     @abstractmethod
-    def fit(cls, raw: np.ndarray, labels: np.ndarray) -> Self:
+    def fit(cls, raw: np.ndarray, votes: np.ndarray) -> Self:
         """Fit to votes.
 
         Args:
-            raw: scores (n, 3), log-probabilities up to a constant; they never saw the labels.
-            labels: int (n,), 0 A, 1 B, 2 tie. Without a row the map changes nothing.
+            raw: scores (n, 3), log-probabilities up to a constant; they never saw the votes.
+            votes: labels (n,) or weighted shares (n, 3), see ``meta.votes``. Without a row the map
+                changes nothing. Asymmetric methods, which no run uses, take labels only.
         """
 
     @classmethod
-    def fit_in_folds(cls, raw: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> Self:
+    def fit_in_folds(cls, raw: np.ndarray, votes: np.ndarray, folds: np.ndarray) -> Self:
         """Fit to votes, by folds of the rows where something is chosen by cross-validation.
 
         Args:
             raw: as for :meth:`fit`.
-            labels: likewise.
+            votes: likewise.
             folds: int (n,); rows of one group share a fold.
         """
-        return cls.fit(raw, labels)
+        return cls.fit(raw, votes)
 
     @abstractmethod
     def __call__(self, raw: np.ndarray) -> np.ndarray:
@@ -137,9 +139,9 @@ class LinearCalibrator(Calibrator):
         return probabilities
 
     @classmethod
-    def fit(cls, raw: np.ndarray, labels: np.ndarray) -> Self:
+    def fit(cls, raw: np.ndarray, votes: np.ndarray) -> Self:
         """Fit by penalised maximum likelihood, a convex problem; see :meth:`Calibrator.fit`."""
-        n = len(labels)
+        n = len(votes)
         if not cls.free or n == 0:
             return cls()
         names = [field.name for field in fields(cls)]
@@ -147,20 +149,24 @@ class LinearCalibrator(Calibrator):
         features = _features(raw)
         start = np.array([1.0, 1.0, 1.0, 0.0, 0.0])
         uncalibrated = np.exp(_log_softmax(_logits(features, start)))
-        target = (np.eye(3)[labels] * n + uncalibrated * PRIOR_ROWS) / (n + PRIOR_ROWS)
+        weights = weights_of(votes)
+        total = weights.sum()
+        shares, relative = shares_of(votes) / weights[:, None], weights * (n / total)
+        target = (shares * total + uncalibrated * PRIOR_ROWS) / (total + PRIOR_ROWS)
         # Parameters on the scale of what they multiply, or L-BFGS would step blindly at first.
         scale = 1 / np.maximum(np.sqrt(_mean_squares(features, free)), 1e-3)
 
         def loss(x: np.ndarray) -> tuple[float, np.ndarray]:
             coefficients = start + (x * scale) @ free
             log_p = _log_softmax(_logits(features, coefficients))
-            gradient = _gradient(features, np.exp(log_p) - target)
+            gradient = _gradient(features, (np.exp(log_p) - target) * relative[:, None])
             side, _, both, bias, _ = coefficients
             odir = (side - both) ** 2 / 4 + bias**2 * 2 / 3
-            gradient += (cls.penalty / n) * np.array(
+            gradient += (cls.penalty / total) * np.array(
                 [(side - both) / 2, 0.0, (both - side) / 2, bias * 4 / 3, 0.0]
             )
-            value = -(target * log_p).sum(axis=1).mean() + (cls.penalty / n) * odir
+            losses = -(target * log_p).sum(axis=1) * relative
+            value = losses.mean() + (cls.penalty / total) * odir
             return float(value), (free @ gradient) * scale
 
         # A factor (side or tie among its coefficients) starts at 1 and stays positive.

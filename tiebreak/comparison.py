@@ -17,8 +17,9 @@ from common.progress import Progress
 from common.run_dir import RunDir
 from meta import ablation
 from meta.report.page import write_report
-from meta.stack.dataset import Dataset, labels_of, read_dataset, without_seen
+from meta.stack.dataset import Dataset, read_dataset, training_part
 from meta.stack.nested_cv import CrossValidation, Settings, folds_for, outer_folds
+from meta.votes import scored_votes
 from tiebreak.known_votes import known_votes
 
 
@@ -45,7 +46,7 @@ def compare_run(
     """
     run.require_battles("train")
     with run.reading("compare.py"):
-        dataset = without_seen(read_dataset(run, "train", views))
+        dataset = training_part(read_dataset(run, "train", views))
         if len(dataset.names) < 2:
             raise UserError(
                 Code.TOO_FEW_VIEWS,
@@ -65,12 +66,13 @@ def compare_run(
             scored, gaps = ablation.nested_sets(cv, settings)
             forecasts = ablation.forecasts(cv, settings, test[0]) if test else {}
         costs = ablation.costs_of(run, dataset.kinds, settings)
-        battles, labels = dataset.battles.iloc[scored.rows], labels_of(dataset.battles)[scored.rows]
+        battles = dataset.battles.iloc[scored.rows]
+        votes = scored_votes(battles)
         groups = battles["group"].to_numpy()
         comparison: dict[str, Any] = {
             "sets": {name: list(members) for name, members in sets.items()},
-            "nested": ablation.figures(scored.probabilities, labels, groups),
-            "strengths": ablation.strengths(scored.probabilities, labels, groups, battles),
+            "nested": ablation.figures(scored.probabilities, votes, groups),
+            "strengths": ablation.strengths(scored.probabilities, votes, groups, battles),
             "stage_one": ablation.stage_one_costs(
                 run.read_record(), dataset.kinds, len(dataset.battles)
             ),
@@ -92,7 +94,7 @@ def compare_run(
 def _test_votes(
     run: RunDir, votes_file: str | None, views: Collection[str]
 ) -> tuple[Dataset, np.ndarray] | None:
-    """The test battles with a vote, and their labels, int (m,); none where no vote is known."""
+    """The test battles with a vote, m, and the votes; none where no vote is known."""
     if votes_file is None and not run.battles("test").exists():
         return None
     try:
@@ -105,4 +107,4 @@ def _test_votes(
     votes = known_votes(run, test.battles, votes_file)
     if votes is None:
         return None
-    return test.take(votes.known), votes.labels[votes.known]
+    return test.take(votes.known), votes.votes[votes.known]

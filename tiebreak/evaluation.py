@@ -23,6 +23,7 @@ from meta.report.page import write_report
 from meta.stack import model_io
 from meta.stack.dataset import Dataset, read_dataset
 from meta.stack.trained_model import META, TrainedModel
+from meta.votes import winners
 from tiebreak.known_votes import known_votes, rows_set_aside
 
 SMALLEST_SOURCE = 30
@@ -51,36 +52,36 @@ def evaluate_run(run: RunDir, votes_file: str | None, sources: str | None = None
         dataset = read_dataset(run, "test", model.views)
         simulated = votes_file is None and run.is_sample("test")
         file = str(sample.TRUTH) if simulated else votes_file
-        votes = known_votes(run, dataset.battles, file)
-        if votes is None:
+        found = known_votes(run, dataset.battles, file)
+        if found is None:
             raise UserError(
                 Code.VOTES_MISSING,
                 f"The votes of the test battles of {run.folder} are missing: their file has none. "
                 "Add --labels FILE.",
             )
-        known = votes.known
+        known = found.known
         predictions = {name: p[known] for name, p in _predictions(model, dataset).items()}
         battles = dataset.battles[known].reset_index(drop=True)
-        labels, groups = votes.labels[known], battles["group"].to_numpy()
+        votes, groups = found.votes[known], battles["group"].to_numpy()
         ids = shown_ids(battles)
         if run.is_sample("test"):
             predictions[BAYES] = sample.truth(battles["id"])
-        metrics = figures(predictions, labels, groups)
+        metrics = figures(predictions, votes, groups)
         metrics["votes"] = {
-            "origin": "the sample" if simulated else votes.origin,
-            "scored": len(labels),
+            "origin": "the sample" if simulated else found.origin,
+            "scored": len(votes),
             "without_vote": int((~known).sum()),
             "set_aside": rows_set_aside(run, len(known)),
         }
         metrics["model"] = _model_entry(run)
         source = read_sources(sources, ids) if sources else None
-        slices = name_slices(battles, labels, source)
-        metrics["slices"] = score_families(predictions[META], labels, groups, slices)
+        slices = name_slices(battles, votes, source)
+        metrics["slices"] = score_families(predictions[META], votes, groups, slices)
         if source is not None:
-            metrics["sources"] = _by_source(predictions, labels, groups, source)
-        if votes.own and run.holds_pairs("test"):
+            metrics["sources"] = _by_source(predictions, votes, groups, source)
+        if found.own and run.holds_pairs("test"):
             metrics["pairs"] = pair_figures(
-                predictions[META], labels, groups, ids.to_numpy(dtype=np.str_), source
+                predictions[META], winners(votes), groups, ids.to_numpy(dtype=np.str_), source
             )
         if run.battles("train").exists():
             # The test set may have come after the training, and its audit.
@@ -115,7 +116,7 @@ def _model_entry(run: RunDir) -> dict[str, Any]:
 
 
 def _by_source(
-    predictions: dict[str, np.ndarray], labels: np.ndarray, groups: np.ndarray, source: np.ndarray
+    predictions: dict[str, np.ndarray], votes: np.ndarray, groups: np.ndarray, source: np.ndarray
 ) -> dict[str, Any]:
     """Metrics of each source that is large enough."""
     metrics = {}
@@ -123,5 +124,5 @@ def _by_source(
         rows = source == name
         if rows.sum() >= SMALLEST_SOURCE:
             of_source = {key: p[rows] for key, p in predictions.items()}
-            metrics[str(name)] = figures(of_source, labels[rows], groups[rows])
+            metrics[str(name)] = figures(of_source, votes[rows], groups[rows])
     return metrics

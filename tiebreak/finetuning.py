@@ -13,7 +13,7 @@ import pandas as pd
 
 from arena.battle_table import texts_hash
 from arena.folds import held_out
-from arena.predictions_file import one_hot, read_probabilities
+from arena.predictions_file import read_probabilities
 from common.errors import Code, UserError
 from common.lock import run_lock
 from common.parallel import peak_mib
@@ -34,7 +34,7 @@ from embeddings.judge.trainer import seconds_of
 from embeddings.judge.view import JudgeLogits
 from embeddings.prompts.pairs import Pairs, pack_pairs
 from embeddings.view_kinds import LOGITS
-from meta.stack.dataset import labels_of
+from meta.votes import scored_votes, shares_of, training_votes, weights_of
 from tiebreak.last_options import backbone_entry, log_loss_of, resolved, valid_battles
 from tiebreak.run_record import chosen_backbone, record_costs
 
@@ -179,10 +179,10 @@ def finetune_run(run: RunDir, named: Mapping[str, Any], checkpoint_steps: int) -
 def _finetune(run: RunDir, options: FinetuneOptions, checkpoint_steps: int) -> None:
     battles = valid_battles(run)
     texts = {split: texts_hash(table) for split, table in battles.items()}
-    groups, labels = battles["train"]["group"], labels_of(battles["train"])
+    groups, votes = battles["train"]["group"], training_votes(battles["train"])
     start = time.monotonic()
     packed = PackedSplits.of(battles, load_tokenizer(options.config), options.training)
-    dataset = _dataset(packed.train, labels, groups.tolist(), options)
+    dataset = _dataset(packed.train, votes, groups.tolist(), options)
     judges = Judges(options.config, options.training, run.judges, checkpoint_steps)
     judges.prepare(packed.train, packed.predict, *([packed.test] if packed.test else []))
     reading = time.monotonic() - start
@@ -221,18 +221,19 @@ def _finetune(run: RunDir, options: FinetuneOptions, checkpoint_steps: int) -> N
         seconds={"joint": round(reading, 3), step: round(seconds, 3)},
         peak_mib={step: round(peak_mib())},
     )
-    loss, count = log_loss_of(logits, labels)
+    loss, count = log_loss_of(logits, scored_votes(battles["train"]))
     if count:
         print(f"log loss of these logits alone, uncalibrated, on {count:,} battles: {loss:.4f}")
 
 
 def _dataset(
-    pairs: Pairs, labels: np.ndarray, groups: list[str], options: FinetuneOptions
+    pairs: Pairs, votes: np.ndarray, groups: list[str], options: FinetuneOptions
 ) -> JudgeDataset:
-    """The training battles with what is to be learned."""
-    targets, teacher = one_hot(labels), None
+    """The training battles with what is to be learned: shares of the votes, times their weights."""
+    targets, teacher = shares_of(votes), None
     if options.soft_labels != NONE:
         targets = read_probabilities(options.soft_labels, pairs.ids, logits=False)
+        targets *= weights_of(votes)[:, None]
     if options.teacher != NONE:
         teacher = read_probabilities(options.teacher, pairs.ids, logits=True).astype(np.float32)
         print(

@@ -12,15 +12,15 @@ from arena.ids import shown_ids
 from arena.predictions_file import read_votes
 from common.errors import Code, UserError
 from common.run_dir import RunDir
-from meta.stack.dataset import labels_of
+from meta.votes import scored_votes
 
 
 @dataclass(frozen=True)
 class KnownVotes:
     """What is known of the votes on n test battles."""
 
-    labels: np.ndarray
-    """int64 (n,), -1 where unknown."""
+    votes: np.ndarray
+    """Labels int (n,), -1 where unknown; or shares float64 (n, 3), 0 where unknown."""
     origin: str
     """Where the votes come from, for people."""
     own: bool
@@ -29,7 +29,8 @@ class KnownVotes:
     @property
     def known(self) -> np.ndarray:
         """The battles that have a vote, bool (n,)."""
-        return np.asarray(self.labels >= 0)
+        known = self.votes >= 0 if self.votes.ndim == 1 else self.votes.any(axis=1)
+        return np.asarray(known)
 
 
 def known_votes(run: RunDir, battles: pd.DataFrame, votes_file: str | None) -> KnownVotes | None:
@@ -48,11 +49,9 @@ def known_votes(run: RunDir, battles: pd.DataFrame, votes_file: str | None) -> K
     Raises:
         UserError: the file cannot be read, or has no vote of these battles.
     """
-    own = labels_of(battles)
-    if votes_file is None and (own >= 0).any():
-        return KnownVotes(own, "the test file", True)
     if votes_file is None:
-        return None
+        own = KnownVotes(scored_votes(battles), "the test file", True)
+        return own if own.known.any() else None
     votes = read_votes(votes_file, shown_ids(battles).tolist())
     if not (votes.labels >= 0).any():
         raise UserError(

@@ -54,15 +54,15 @@ def valid_battles(run: RunDir) -> dict[str, pd.DataFrame]:
     return battles
 
 
-def log_loss_of(table: FeatureTable, labels: np.ndarray) -> tuple[float, int]:
+def log_loss_of(table: FeatureTable, votes: np.ndarray) -> tuple[float, int]:
     """Log loss of a view of side and tie log-odds, uncalibrated, and of how many battles.
 
     Args:
         table: the view, n rows; those that are not finite do not count.
-        labels: int (n,).
+        votes: labels (n,) or shares (n, 3), see ``meta.votes``.
     """
     rows = np.isfinite(table.values[:, :2]).all(axis=1)
     if not rows.any():
         return float("nan"), 0
     side, tie = table.values[rows, 0], table.values[rows, 1]
-    return log_loss(from_log_odds(side, tie), labels[rows]), int(rows.sum())
+    return log_loss(from_log_odds(side, tie), votes[rows]), int(rows.sum())

@@ -14,6 +14,7 @@ import pandas as pd
 from arena import sample
 from arena.feature_table import FeatureTable
 from arena.ids import shown_ids
+from arena.schema import TIE
 from arena.source_column import read_sources
 from common.errors import UserError
 from common.files import atomic, write_json
@@ -26,7 +27,7 @@ from meta.report.figures import BAYES, figures
 from meta.report.mistakes import confident_mistakes, importance, reasons_unseen, some_rows
 from meta.report.page import write_report
 from meta.stack import model_io
-from meta.stack.dataset import Dataset, labels_of, read_dataset, without_seen
+from meta.stack.dataset import Dataset, read_dataset, training_part
 from meta.stack.nested_cv import (
     CrossValidation,
     Scored,
@@ -40,6 +41,7 @@ from meta.stack.predictions import Predictions
 from meta.stack.stacker import sets_of_views
 from meta.stack.trained_model import TrainedModel
 from meta.stack.tuning import set_aside_damaged
+from meta.votes import labels_of, scored_votes, shares_of
 
 
 def train_run(
@@ -71,12 +73,12 @@ def train_run(
         set_aside_damaged(run.study)
         start = time.monotonic()
         dataset = _read_training(run, views)
-        battles, labels = dataset.battles, labels_of(dataset.battles)
+        battles, votes = dataset.battles, scored_votes(dataset.battles)
         source = read_sources(sources, shown_ids(battles)) if sources else None
         folds = folds_for(dataset, settings.folds)
         print(
             f"{len(battles):,} battles of {battles['group'].nunique():,} prompt groups; "
-            f"views: {', '.join(dataset.names)}"
+            f"views: {', '.join(dataset.names)}\n{_votes_line(battles)}"
         )
         seconds = {"read": time.monotonic() - start}
         scored, model = _fit(run, dataset, folds, settings, seconds)
@@ -87,7 +89,7 @@ def train_run(
         probabilities = dict(scored.probabilities)
         if run.is_sample("train"):
             probabilities[BAYES] = sample.truth(battles["id"])[scored.rows]
-        metrics = figures(probabilities, labels[scored.rows], groups)
+        metrics = figures(probabilities, votes[scored.rows], groups)
         metrics["swap_gap"] = scored.swap_gap
         metrics["outer_folds"] = {"scored": list(scored.stackers), "of": len(np.unique(folds))}
         metrics["model"] = {
@@ -103,8 +105,8 @@ def train_run(
         metrics["seconds"] = {step: round(value, 3) for step, value in seconds.items()}
         metrics |= _audit(run, dataset, folds, scored, model, source)
         metrics |= _explain(run, dataset, folds, scored)
-        ids = battles["id"].iloc[scored.rows].tolist()
-        Predictions(ids, groups, labels[scored.rows], probabilities).write(run.predictions)
+        ids, labels = battles["id"].iloc[scored.rows].tolist(), labels_of(battles)[scored.rows]
+        Predictions(ids, groups, labels, probabilities).write(run.predictions)
         write_json(run.metrics, metrics)
         write_report(run)
         return metrics
@@ -113,13 +115,32 @@ def train_run(
 def _read_training(run: RunDir, views: Collection[str] | None) -> Dataset:
     """The training battles that taught no judge, and their views."""
     everything = read_dataset(run, "train", views)
-    dataset = without_seen(everything)
-    taught = len(everything.battles) - len(dataset.battles)
-    if taught:
+    dataset = training_part(everything)
+    weightless = int((everything.battles["weight"] == 0).sum())
+    taught = len(everything.battles) - len(dataset.battles) - weightless
+    if weightless:
+        print(f"{weightless:,} battles have the weight 0 and are left out")
+    if taught > 0:
         print(
             f"{taught:,} battles taught the language model: the second stage learns from the others"
         )
     return dataset
+
+
+def _votes_line(battles: pd.DataFrame) -> str:
+    """How the votes fall, how many are shared, and how they weigh."""
+    shares = shares_of(scored_votes(battles)).mean(axis=0)
+    parts = [f"{name} {100 * share:.1f}%" for name, share in zip("AB", shares, strict=False)]
+    line = f"votes: {', '.join(parts)}, tie {100 * shares[TIE]:.1f}%"
+    if shared := int(battles["soft_label"].notna().sum()):
+        line += f"; {shared:,} of them are shared among the classes (soft labels)"
+    weights = battles["weight"]
+    if weights.nunique() > 1:
+        line += (
+            f"; weights from {weights.min():g} to {weights.max():g}, which count in training, "
+            "tuning and calibration, not in the figures"
+        )
+    return line
 
 
 def _fit(
@@ -155,7 +176,7 @@ def _audit(
     test_battles, test_design = _test_design(run, model)
     context = audit.AuditContext(
         dataset.battles,
-        labels_of(dataset.battles),
+        scored_votes(dataset.battles),
         scored.rows,
         scored.probabilities,
         scored.design,

@@ -28,7 +28,7 @@ from embeddings.zero_shot.endpoint import LIMITS, Endpoint
 from embeddings.zero_shot.http_client import API_KEY, one_line
 from embeddings.zero_shot.judge import verdict_view
 from embeddings.zero_shot.view import ZeroShotVerdict
-from meta.stack.dataset import labels_of
+from meta.votes import scored_votes
 from tiebreak.last_options import backbone_entry, log_loss_of, resolved, valid_battles
 from tiebreak.run_record import chosen_backbone, record_costs
 
@@ -183,12 +183,12 @@ def verdict_run(run: RunDir, named: Mapping[str, Any]) -> None:
         same = run.read_record().get("verdict", {}).get(options.view) == options.record()
         run.update_record(verdict={options.view: options.record()})
         record_costs(run, same, seconds={options.view: round(time.monotonic() - start, 3)})
-        print_metrics(tables["train"], labels_of(battles["train"]))
+        print_metrics(tables["train"], scored_votes(battles["train"]))
 
 
-def print_metrics(table: FeatureTable, labels: np.ndarray) -> None:
+def print_metrics(table: FeatureTable, votes: np.ndarray) -> None:
     """Print metrics of the battles that have a verdict; ``labels`` int (n,)."""
-    loss, count = log_loss_of(table, labels)
+    loss, count = log_loss_of(table, votes)
     if count:
         values = table.frame()
         print(

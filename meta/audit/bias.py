@@ -49,12 +49,12 @@ def position(context: AuditContext) -> Result:
     scored battles. Threshold: .04, where the cost is .001 nats, about what calibration gains; fails
     where the figure is larger and its 99% interval excludes 0. The LMSYS votes have .007.
     """
-    votes = context.votes
-    if not len(votes):
+    shares = context.shares
+    if not len(shares):
         return not_applicable("No battle was scored.")
-    effect, error = clustered(1.0 * (votes == A) - 1.0 * (votes == B), context.groups)
+    effect, error = clustered(shares[:, A] - shares[:, B], context.groups)
     low, high = effect - SURE * error, effect + SURE * error
-    decided = max(float((votes != TIE).mean()), 1e-9)
+    decided = max(float((shares[:, A] + shares[:, B]).mean()), 1e-9)
     cost = effect**2 / (2 * decided)
     fails = abs(effect) > POSITION_EFFECT and (low > 0 or high < 0)
     measured = (
@@ -176,7 +176,7 @@ def property_bias(
     """
     if x is None:
         return not_applicable("The design matrix lacks the handcrafted signals of this check.")
-    decided = np.flatnonzero(context.votes != TIE)
+    decided = np.flatnonzero(context.winners != TIE)
     rows = decided[subsample(len(decided), MAX_DECIDED)]
     different = int(np.count_nonzero(x[rows]))
     if len(rows) < MIN_DECIDED or different < MIN_DIFFERENT:
@@ -184,11 +184,11 @@ def property_bias(
             f"{len(rows):,} decided battles, of which {different:,} differ in it, are too few."
         )
     columns = [x[rows]] + ([length_ratio(context)[rows]] if equal_length else [])
-    sides = context.meta[rows][:, [A, B]]
+    sides, voted = context.meta[rows][:, [A, B]], context.shares[rows][:, [A, B]]
     forecast_slope, vote_slope, error = slope_gap(
         np.stack(columns, axis=1),
         sides[:, 0] / np.maximum(sides.sum(axis=1), 1e-12),
-        (context.votes[rows] == A).astype(np.float64),
+        voted[:, 0] / voted.sum(axis=1),
         context.groups[rows],
         DRAWS,
     )

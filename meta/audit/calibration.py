@@ -79,7 +79,7 @@ def calibration_by_slice(context: AuditContext) -> Result:
     failed = [test for test in tests if abs(test.z) > critical and abs(test.gap) >= CALIBRATION_GAP]
     ranked = sorted(failed or tests, key=lambda test: -abs(test.gap))
     worst = ranked[0]
-    tie_gap, tie_error = clustered(context.meta[:, TIE] - (context.votes == TIE), context.groups)
+    tie_gap, tie_error = clustered(context.meta[:, TIE] - context.shares[:, TIE], context.groups)
     slices = len({test.where for test in tests if test.where.endswith("ECE")})
     if failed:
         named = "; ".join(str(test) for test in ranked[:NAMED])
@@ -112,7 +112,7 @@ def tie_rate(context: AuditContext) -> Result:
     """
     if not len(context.rows):
         return not_applicable("No battle was scored.")
-    forecast, ties = context.meta[:, TIE], context.votes == TIE
+    forecast, ties = context.meta[:, TIE], context.shares[:, TIE]
     gap, error = clustered(forecast - ties, context.groups)
     low, high = gap - SURE * error, gap + SURE * error
     fails = abs(gap) > CALIBRATION_GAP and (low > 0 or high < 0)
@@ -137,16 +137,16 @@ def _gaps(context: AuditContext, rows: np.ndarray, name: str) -> list[_Gap]:
     groups = context.groups[rows]
     if len(rows) < MIN_ROWS or len(np.unique(groups)) < MIN_GROUPS:
         return []
-    forecast, votes = context.meta[rows], context.votes[rows]
+    forecast, shares = context.meta[rows], context.shares[rows]
     tests = []
     for c, outcome in enumerate(OUTCOMES):
-        gap, error = clustered(forecast[:, c] - (votes == c), groups)
+        gap, error = clustered(forecast[:, c] - shares[:, c], groups)
         # Of a class that hardly occurs the residuals all but vanish, and so would their error.
         rate = float(forecast[:, c].mean())
         error = max(error, float(np.sqrt(rate * (1 - rate) / len(rows)) / 2), 1e-12)
         tests.append(_Gap(f"{name}, {outcome}", gap, error))
-    expected, deviation = ece_by_chance(forecast, votes, groups)
-    excess = classwise_ece(forecast, votes) - expected
+    expected, deviation = ece_by_chance(forecast, shares, groups)
+    excess = classwise_ece(forecast, shares) - expected
     # Only a larger error than chance's is a fault.
     tests.append(_Gap(f"{name}, ECE", max(excess, 0.0), max(deviation, 1e-12)))
     return tests

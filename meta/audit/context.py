@@ -13,6 +13,7 @@ import pandas as pd
 from arena.feature_table import FeatureTable
 from arena.view import ViewKind
 from meta.metrics.slices import name_slices
+from meta.votes import shares_of, winners
 
 Verdict = Literal["pass", "fail", "not applicable"]
 
@@ -27,7 +28,7 @@ class AuditContext:
     battles: pd.DataFrame
     """The valid training battles, canonical table, n rows."""
     labels: np.ndarray
-    """Their votes, int (n,): 0 A, 1 B, 2 tie."""
+    """Their votes: labels int (n,), 0 A, 1 B, 2 tie, or shares (n, 3), see ``meta.votes``."""
     rows: np.ndarray
     """Positions of the scored battles among them, int (m,)."""
     probabilities: Mapping[str, np.ndarray]
@@ -54,7 +55,7 @@ class AuditContext:
         """Check that the parts are of the same battles; raise ``ValueError`` where not."""
         n, m = len(self.battles), len(self.rows)
         for name, array in (("labels", self.labels), ("folds", self.folds)):
-            if array is not None and array.shape != (n,):
+            if array is not None and len(array) != n:
                 raise ValueError(f"{name} {array.shape}: {n} battles")
         forecasts = dict(self.probabilities)
         if META not in forecasts:
@@ -78,8 +79,18 @@ class AuditContext:
 
     @cached_property
     def votes(self) -> np.ndarray:
-        """Votes of the scored battles, int (m,)."""
+        """Votes of the scored battles: labels int (m,), or shares (m, 3)."""
         return np.asarray(self.labels[self.rows])
+
+    @cached_property
+    def shares(self) -> np.ndarray:
+        """The same as shares of A, B and a tie, float64 (m, 3)."""
+        return shares_of(self.votes)
+
+    @cached_property
+    def winners(self) -> np.ndarray:
+        """The same as labels, int (m,)."""
+        return winners(self.votes)
 
     @cached_property
     def groups(self) -> np.ndarray:

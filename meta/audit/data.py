@@ -18,6 +18,7 @@ from meta.audit.context import AuditContext, Result, not_applicable
 from meta.audit.registry import check
 from meta.audit.statistics import auc_with_error, folds_of, subsample
 from meta.metrics.bootstrap import paired_bootstrap
+from meta.votes import winners
 
 DRIFT_AUC = 0.64
 DRIFT_FOLDS, DRIFT_ROUNDS = 3, 60
@@ -211,10 +212,11 @@ def _same_battle(context: AuditContext) -> list[list[tuple[int, int]]]:
     # Twins share a group, so that only groups of several rows are hashed again.
     several = context.battles["group"].duplicated(keep=False).to_numpy()
     columns = [context.battles[name].tolist() for name in ("prompt", "response_a", "response_b")]
+    labels = winners(context.labels)
     rows_of: dict[tuple[str, str, str], list[tuple[int, int]]] = defaultdict(list)
     for row in np.flatnonzero(several):
         prompt, a, b = (digest([column[row]]) for column in columns)
-        vote = int(context.labels[row])
+        vote = int(labels[row])
         battle = (prompt, min(a, b), max(a, b))
         rows_of[battle].append((int(row), vote if a <= b else int(SWAP[vote])))
     return list(rows_of.values())

@@ -108,9 +108,10 @@ def golden_feature(context: AuditContext) -> Result:
         return not_applicable("There is no column, or no scored battle.")
     names, values, flips = columns_of(context)
     rows = subsample(len(context.rows), LIMIT)
-    votes, decided = context.votes[rows], context.votes[rows] != TIE
-    side, side_z = auc_by_column(values[rows][decided][:, flips], votes[decided] == A)
-    tie, tie_z = auc_by_column(values[rows][:, ~flips], votes == TIE)
+    winners = context.winners[rows]
+    decided = winners != TIE
+    side, side_z = auc_by_column(values[rows][decided][:, flips], winners[decided] == A)
+    tie, tie_z = auc_by_column(values[rows][:, ~flips], winners == TIE)
     auc, z = np.full(len(names), 0.5), np.zeros(len(names))
     auc[flips], auc[~flips] = np.maximum(side, 1 - side), np.maximum(tie, 1 - tie)
     z[flips], z[~flips] = np.abs(side_z), np.abs(tie_z)
@@ -253,10 +254,11 @@ def parity(context: AuditContext) -> Result:
         return not_applicable("There is no column, or no scored battle.")
     names, values, flips = columns_of(context)
     rows = subsample(len(context.rows), LIMIT)
-    votes, decided = context.votes[rows], context.votes[rows] != TIE
+    winners = context.winners[rows]
+    decided = winners != TIE
     auc, z = np.full(len(names), 0.5), np.zeros(len(names))
-    auc[flips], z[flips] = auc_by_column(values[rows][:, flips], votes == TIE)
-    auc[~flips], z[~flips] = auc_by_column(values[rows][decided][:, ~flips], votes[decided] == A)
+    auc[flips], z[flips] = auc_by_column(values[rows][:, flips], winners == TIE)
+    auc[~flips], z[~flips] = auc_by_column(values[rows][decided][:, ~flips], winners[decided] == A)
     size = np.where(np.abs(z) > norm.isf(CHANCE / (2 * len(names))), np.abs(auc - 0.5), 0.0)
     top = int(size.argmax())
     figure = float(size[top])

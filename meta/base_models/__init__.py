@@ -92,8 +92,13 @@ class BaseModel(ABC):
         """Columns of the view, d."""
 
     @abstractmethod
-    def fit(self, rows: np.ndarray, labels: np.ndarray) -> Model:
-        """Learn from the battles at positions ``rows`` (m,) with ``labels`` int (m,)."""
+    def fit(self, rows: np.ndarray, votes: np.ndarray) -> Model:
+        """Learn from the battles at positions ``rows`` (m,).
+
+        Args:
+            rows: int (m,).
+            votes: on these rows, labels (m,) or weighted shares (m, 3), see ``meta.votes``.
+        """
 
     @abstractmethod
     def values(self, model: Model, rows: np.ndarray) -> np.ndarray:
@@ -129,7 +134,7 @@ class CrossFitted:
     """
 
     evidence: BaseModel
-    labels: np.ndarray
+    votes: np.ndarray
     folds: np.ndarray
     fitted: dict[frozenset[int], Model] = field(default_factory=dict)
 
@@ -137,7 +142,7 @@ class CrossFitted:
         """The fit of every row outside the folds ``left_out``."""
         if left_out not in self.fitted:
             rows = np.flatnonzero(~np.isin(self.folds, list(left_out)))
-            self.fitted[left_out] = self.evidence.fit(rows, self.labels[rows])
+            self.fitted[left_out] = self.evidence.fit(rows, self.votes[rows])
         return self.fitted[left_out]
 
     def models(self) -> list[Model]:
@@ -153,7 +158,7 @@ class CrossFitted:
         outer = frozenset() if scored is None else frozenset({scored})
         inner = [int(j) for j in np.unique(self.folds) if j not in outer]
         columns = self.evidence.columns
-        values = np.zeros((len(self.labels), len(columns)), np.float32)
+        values = np.zeros((len(self.votes), len(columns)), np.float32)
         held = np.flatnonzero(self.folds == scored) if scored is not None else np.array([], int)
         for j in inner:
             model = self.without(outer | {j})

@@ -9,13 +9,14 @@ import pandas as pd
 
 from arena.schema import Turns
 from meta.base_models.symmetric_logistic import SymmetricLogistic
+from meta.votes import shares_of
 
 NULLS = ("uniform", "prior", "length")
 
 
-def prior(labels: np.ndarray) -> np.ndarray:
-    """Class shares of ``labels`` with one pseudo-count a class; float64 (3,)."""
-    counts = np.bincount(labels, minlength=3) + 1.0
+def prior(votes: np.ndarray) -> np.ndarray:
+    """Class shares of the votes with one pseudo-count a class; float64 (3,)."""
+    counts = shares_of(votes).sum(axis=0) + 1.0
     shares: np.ndarray = counts / counts.sum()
     return shares
 
@@ -47,9 +48,9 @@ class Baselines:
         self.shares, self.length = shares, length
 
     @classmethod
-    def fit(cls, battles: pd.DataFrame, labels: np.ndarray) -> Baselines:
-        """Fit on labelled battles."""
-        return cls(prior(labels), SymmetricLogistic.fit(*length_columns(battles), labels))
+    def fit(cls, battles: pd.DataFrame, votes: np.ndarray) -> Baselines:
+        """Fit on battles and their votes, see ``meta.votes``."""
+        return cls(prior(votes), SymmetricLogistic.fit(*length_columns(battles), votes))
 
     def predict(self, battles: pd.DataFrame) -> dict[str, np.ndarray]:
         """Probabilities (n, 3) by each null's name."""

@@ -21,9 +21,10 @@ import pandas as pd
 from scipy.optimize import minimize
 
 from arena.feature_table import Column, FeatureTable, join
-from arena.schema import TIE, A
+from arena.schema import TIE, A, B
 from common.errors import Code, UserError
 from meta.base_models import BaseModel, Model, learned_kind, register
+from meta.votes import shares_of, weights_of
 
 PENALTY = 100.0
 """Half of it times the squared weights of unit-scaled columns, in nats on all rows: a normal prior
@@ -77,17 +78,18 @@ class Davidson(BaseModel):
             "tie": Column("sym", self.kind.name),
         }
 
-    def fit(self, rows: np.ndarray, labels: np.ndarray) -> Model:
+    def fit(self, rows: np.ndarray, votes: np.ndarray) -> Model:
         """Fit by penalised maximum likelihood, a convex problem."""
         anti, sym = self._parts(rows)
+        shares, weights = shares_of(votes), weights_of(votes)
+        mean = _mean(sym, weights)
         model = {
-            "anti.scale": _scale(np.sqrt(_mean(anti**2))),
-            "sym.mean": _mean(sym),
-            "sym.scale": _scale(np.sqrt(_mean((sym - _mean(sym)) ** 2))),
+            "anti.scale": _scale(np.sqrt(_mean(anti**2, weights))),
+            "sym.mean": mean,
+            "sym.scale": _scale(np.sqrt(_mean((sym - mean) ** 2, weights))),
         }
         x, z = _scaled(model, anti, sym)
-        toward = np.where(labels == TIE, 0.0, np.where(labels == A, 1.0, -1.0))
-        tied = (labels == TIE).astype(float)
+        toward, tied = shares[:, A] - shares[:, B], shares[:, TIE]
         k = x.shape[1]
 
         def loss(w: np.ndarray) -> tuple[float, np.ndarray]:
@@ -96,10 +98,12 @@ class Davidson(BaseModel):
             top = raw.max(axis=1, keepdims=True)
             log_p = raw - top - np.log(np.exp(raw - top).sum(axis=1, keepdims=True))
             p = np.exp(log_p)
-            by_side, by_nu = (p[:, 0] - p[:, 1] - toward) / 2, p[:, 2] - tied
+            by_side = (weights * (p[:, A] - p[:, B]) - toward) / 2
+            by_nu = weights * p[:, TIE] - tied
             slope = np.concatenate([x.T @ by_side, z.T @ by_nu, [by_nu.sum()]])
             slope[:-1] += PENALTY * w[:-1]
-            found = -log_p[np.arange(len(labels)), labels].sum() + PENALTY / 2 * (w[:-1] ** 2).sum()
+            losses = (shares * log_p).sum(axis=1)
+            found = -losses.sum() + PENALTY / 2 * (w[:-1] ** 2).sum()
             return float(found), slope
 
         start = np.zeros(k + z.shape[1] + 1)
@@ -136,10 +140,12 @@ class Davidson(BaseModel):
         return anti, np.concatenate([sym, np.abs(anti)], axis=1)
 
 
-def _mean(values: np.ndarray) -> np.ndarray:
-    """Mean of each column over what is not missing, 0 where all is."""
-    known = ~np.isnan(values)
-    mean: np.ndarray = np.where(known, values, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+def _mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Mean of each column by weights (n,) over what is not missing, 0 where all is."""
+    missing = np.isnan(values)
+    total = np.where(missing, 0.0, weights[:, None]).sum(axis=0)
+    weighted = np.where(missing, 0.0, values) * weights[:, None]
+    mean: np.ndarray = weighted.sum(axis=0) / np.where(total > 0, total, 1.0)
     return mean
 
 

@@ -98,7 +98,7 @@ class HiddenProbe(BaseModel):
             columns[f"{slot}.cosine"] = Column("sym", self.kind.name)
         return columns
 
-    def fit(self, rows: np.ndarray, labels: np.ndarray) -> Model:
+    def fit(self, rows: np.ndarray, votes: np.ndarray) -> Model:
         """Fit a probe a slot, on the battles whose states are finite."""
         model: Model = {SOURCE: self._source()}
         for i, slot in enumerate(self.states.slots):
@@ -108,7 +108,7 @@ class HiddenProbe(BaseModel):
             center = np.zeros(a.shape[1], dtype=np.float32)
             if len(a):
                 center = (a.mean(axis=0, dtype=np.float32) + b.mean(axis=0, dtype=np.float32)) / 2
-            fitted = SymmetricLogistic.fit(*pair_columns(a, b), labels[known], self.C)
+            fitted = SymmetricLogistic.fit(*pair_columns(a, b), votes[known], self.C)
             model[f"{slot}/center"] = center
             model |= {f"{slot}/{part}": value for part, value in fitted.arrays().items()}
         return model

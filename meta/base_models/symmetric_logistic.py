@@ -18,6 +18,7 @@ from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 
 from arena.schema import TIE, A
+from meta.votes import examples, shares_of
 
 
 @dataclass(frozen=True)
@@ -32,30 +33,35 @@ class SymmetricLogistic:
 
     @classmethod
     def fit(
-        cls, anti: np.ndarray, sym: np.ndarray, labels: np.ndarray, C: float = 1.0
+        cls, anti: np.ndarray, sym: np.ndarray, votes: np.ndarray, C: float = 1.0
     ) -> SymmetricLogistic:
         """Fit both questions by penalised maximum likelihood.
 
         Args:
             anti: float (n, d_anti), columns that change sign under a swap.
             sym: float (n, d_sym), columns that a swap leaves alone.
-            labels: int (n,), 0 A, 1 B, 2 tie.
+            votes: labels (n,) or weighted shares (n, 3), see ``meta.votes``.
             C: scikit-learn's ``C`` for columns scaled to unit size: smaller is stiffer.
         """
+        shares = shares_of(votes)
+        rate = (shares[:, TIE].sum() + 0.5) / (shares.sum() + 1.0)
+        rows, labels, weights = examples(votes)
+        if weights is not None:
+            anti, sym = anti[rows], sym[rows]
         is_tie = labels == TIE
-        rate = (is_tie.sum() + 0.5) / (len(labels) + 1.0)
+        decided, decided_weights = anti[~is_tie], None if weights is None else weights[~is_tie]
         side = np.zeros(anti.shape[1], dtype=np.float32)
         tie, tie_bias = np.zeros(sym.shape[1], dtype=np.float32), float(logit(rate))
         if (~is_tie).sum() > 1:
-            scale = _safe(np.sqrt((anti**2).mean(axis=0)))
+            scale = _safe(np.sqrt(_mean(anti**2, weights)))
             first, signs = alternate_sides(labels[~is_tie] == A)
             model = LogisticRegression(C=C, fit_intercept=False, max_iter=300)
-            model.fit(anti[~is_tie] / scale * signs[:, None], first)
+            model.fit(decided / scale * signs[:, None], first, decided_weights)
             side = (model.coef_[0] / scale).astype(np.float32)
         if is_tie.any() and not is_tie.all():
-            mean, scale = sym.mean(axis=0), _safe(sym.std(axis=0))
+            mean, scale = _mean(sym, weights), _safe(_deviation(sym, weights))
             model = LogisticRegression(C=C, max_iter=300)
-            model.fit((sym - mean) / scale, is_tie)
+            model.fit((sym - mean) / scale, is_tie, weights)
             tie = (model.coef_[0] / scale).astype(np.float32)
             tie_bias = float(model.intercept_[0] - mean @ (model.coef_[0] / scale))
         return cls(side, tie, tie_bias)
@@ -94,6 +100,18 @@ def alternate_sides(won: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
     first = np.arange(len(won)) % 2 == 0
     return first, np.where(won == first, 1, -1).astype(np.float32)
+
+
+def _mean(columns: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+    """Mean of each column, (d,)."""
+    return np.asarray(np.average(columns, axis=0, weights=weights))
+
+
+def _deviation(columns: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+    """Standard deviation of each column, (d,)."""
+    if weights is None:
+        return np.asarray(columns.std(axis=0))
+    return np.asarray(np.sqrt(_mean((columns - _mean(columns, weights)) ** 2, weights)))
 
 
 def _safe(scale: np.ndarray) -> np.ndarray:

@@ -23,6 +23,7 @@ from common.parallel import Workers
 from meta.base_models import BaseModel, Model, learned_kind, register
 from meta.base_models.ngrams import BUCKETS, counts
 from meta.base_models.symmetric_logistic import alternate_sides
+from meta.votes import examples, shares_of
 
 SIDE_C, TIE_C = 8.0, 2.0
 """Inverse penalties of the two questions (scikit-learn's C); docs/LOG.md."""
@@ -83,8 +84,8 @@ class Tfidf(BaseModel):
             "cosine": Column("sym", self.kind.name),
         }
 
-    def fit(self, rows: np.ndarray, labels: np.ndarray) -> Model:
-        """Fit both questions by penalised maximum likelihood."""
+    def fit(self, rows: np.ndarray, votes: np.ndarray) -> Model:
+        """Fit both questions by penalised maximum likelihood; idf counts all rows alike."""
         seen = sparse.vstack([self.counts[s][rows] for s in SPEAKERS], "csr")
         idf = TfidfTransformer(sublinear_tf=True).fit(seen).idf_.astype(np.float16)
         prompt, a, b = (_tfidf(self.counts[s][rows], idf) for s in SPEAKERS)
@@ -93,18 +94,23 @@ class Tfidf(BaseModel):
             "side": np.zeros(2 * BUCKETS, np.float16),
             "tie": np.zeros(4 * BUCKETS, np.float16),
         }
-        tied = labels == TIE
-        rate = (tied.sum() + 0.5) / (len(labels) + 1.0)
+        shares = shares_of(votes)
+        rate = (shares[:, TIE].sum() + 0.5) / (shares.sum() + 1.0)
         bias = np.log(rate / (1 - rate))
         difference = (a - b).tocsr()
+        examples_of, labels, weights = examples(votes)
+        if weights is not None:
+            difference, prompt = difference[examples_of], prompt[examples_of]
+        tied = labels == TIE
+        decided_weights = None if weights is None else weights[~tied]
         if (~tied).sum() > 1:
             first, signs = alternate_sides(labels[~tied] == A)
             side = LogisticRegression(C=SIDE_C, fit_intercept=False, max_iter=ROUNDS)
-            side.fit(sparse.diags_array(signs) @ difference[~tied], first)
+            side.fit(sparse.diags_array(signs) @ difference[~tied], first, decided_weights)
             model["side"] = side.coef_[0].astype(np.float16)
         if tied.any() and not tied.all():
             tie = LogisticRegression(C=TIE_C, max_iter=ROUNDS)
-            tie.fit(sparse.hstack([abs(difference), prompt], format="csr"), tied)
+            tie.fit(sparse.hstack([abs(difference), prompt], format="csr"), tied, weights)
             model["tie"], bias = tie.coef_[0].astype(np.float16), tie.intercept_[0]
         return {**model, "bias": np.array([bias], np.float32)}
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from arena.schema import SEED, TIE, A, B
 from meta.metrics.scores import decisive_auc, gaps_by_bin, hits, lead, placements, row_losses
+from meta.votes import shares_of, winners
 
 DRAWS = 2000
 TAILS = (0.025, 0.975)
@@ -96,13 +97,13 @@ def paired_bootstrap(first: np.ndarray, second: np.ndarray, groups: np.ndarray) 
 
 
 def intervals(
-    probabilities: np.ndarray, labels: np.ndarray, groups: np.ndarray
+    probabilities: np.ndarray, votes: np.ndarray, groups: np.ndarray
 ) -> dict[str, Interval | None]:
     """Intervals of log loss, Brier score, accuracy, class-wise ECE and AUC of one forecast.
 
     Args:
         probabilities: float64 (n, 3).
-        labels: int (n,).
+        votes: labels int (n,), or shares float64 (n, 3) that sum to 1.
         groups: prompt group of each row, (n,).
 
     Returns:
@@ -111,16 +112,17 @@ def intervals(
     """
     if len(np.unique(groups)) < 2:
         return dict.fromkeys(("log_loss", "brier", "accuracy", "ece", "auc"))
+    labels = winners(votes)
     won, place, decided = np.eye(3)[labels], np.zeros((len(labels), 1)), labels != TIE
     place[decided, 0] = placements(lead(probabilities[decided]), labels[decided] == A)
-    gaps = gaps_by_bin(probabilities, labels)
+    gaps = gaps_by_bin(probabilities, votes)
     loss, squares, hit, shares, placed, drawn = np.split(
         resampled_means(
             np.column_stack(
                 [
-                    row_losses(probabilities, labels),
-                    ((probabilities - won) ** 2).sum(axis=1),
-                    hits(probabilities, labels),
+                    row_losses(probabilities, votes),
+                    ((probabilities - shares_of(votes)) ** 2).sum(axis=1),
+                    hits(probabilities, votes),
                     won[:, [A, B]],
                     won[:, [A, B]] * place,
                     gaps,
@@ -133,7 +135,7 @@ def intervals(
     )
     with np.errstate(invalid="ignore"):
         # To first order the AUC of a draw is the sum of both sides' mean places less the AUC.
-        auc = (placed / shares).sum(axis=1) - decisive_auc(probabilities, labels)
+        auc = (placed / shares).sum(axis=1) - decisive_auc(probabilities, votes)
     by_figure: dict[str, Interval | None] = {
         "log_loss": _percentiles(loss),
         "brier": _percentiles(squares),

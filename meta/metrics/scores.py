@@ -1,7 +1,10 @@
 """How good probabilities are.
 
 Every function takes ``probabilities`` float64 (n, 3) in the order of ``arena.schema.CLASSES`` and
-``labels`` int (n,) with values 0, 1, 2.
+``votes``: labels int (n,) with values 0, 1, 2, or shares float64 (n, 3), see ``meta.votes``. Of a
+shared vote the log loss is the cross entropy against the shares, and the accuracy the share of the
+most probable class; the AUC takes the largest share as the label. The log loss is a mean by weight,
+if the votes have weights; all else is of votes that weigh alike.
 """
 
 from __future__ import annotations
@@ -11,26 +14,31 @@ from sklearn.metrics import roc_auc_score
 
 from arena.schema import TIE, A, B
 from arena.swap import SWAP
+from meta.votes import shares_of, winners
 
 FLOOR = 1e-15
 """Probabilities are clipped here before the logarithm, as Kaggle's scorer and scikit-learn do."""
 
 
-def row_losses(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Negative log-likelihood of each row's label, in nats; shape (n,)."""
-    chosen = probabilities[np.arange(len(labels)), labels]
+def row_losses(probabilities: np.ndarray, votes: np.ndarray) -> np.ndarray:
+    """Negative log-likelihood of each row's vote, times its weight, in nats; shape (n,)."""
+    if votes.ndim == 2:
+        logs = np.log(np.clip(probabilities, FLOOR, 1.0))
+        return np.asarray(-(votes * logs).sum(axis=1))
+    chosen = probabilities[np.arange(len(votes)), votes]
     losses: np.ndarray = -np.log(np.clip(chosen, FLOOR, 1.0))
     return losses
 
 
-def log_loss(probabilities: np.ndarray, labels: np.ndarray) -> float:
+def log_loss(probabilities: np.ndarray, votes: np.ndarray) -> float:
     """Mean multiclass log loss, in nats."""
-    return float(row_losses(probabilities, labels).mean())
+    losses = row_losses(probabilities, votes)
+    return float(losses.mean() if votes.ndim == 1 else losses.sum() / votes.sum())
 
 
-def brier(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Mean squared distance to the one-hot label, summed over classes: 0 (best) to 2."""
-    return float(((probabilities - np.eye(3)[labels]) ** 2).sum(axis=1).mean())
+def brier(probabilities: np.ndarray, votes: np.ndarray) -> float:
+    """Mean squared distance to the shares of the vote, summed over classes: 0 (best) to 2."""
+    return float(((probabilities - shares_of(votes)) ** 2).sum(axis=1).mean())
 
 
 def guesses(probabilities: np.ndarray) -> np.ndarray:
@@ -43,15 +51,17 @@ def guesses(probabilities: np.ndarray) -> np.ndarray:
     return shared
 
 
-def hits(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def hits(probabilities: np.ndarray, votes: np.ndarray) -> np.ndarray:
     """The share of each row's label in :func:`guesses`, float64 (n,): 1, 0, or 1 / 2 or 1 / 3."""
-    share: np.ndarray = guesses(probabilities)[np.arange(len(labels)), labels]
+    if votes.ndim == 2:
+        return np.asarray((guesses(probabilities) * votes).sum(axis=1))
+    share: np.ndarray = guesses(probabilities)[np.arange(len(votes)), votes]
     return share
 
 
-def accuracy(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Share of rows whose most probable class is the label, see :func:`hits`."""
-    return float(hits(probabilities, labels).mean())
+def accuracy(probabilities: np.ndarray, votes: np.ndarray) -> float:
+    """Share of votes that are the most probable class, see :func:`hits`."""
+    return float(hits(probabilities, votes).mean())
 
 
 def lead(probabilities: np.ndarray) -> np.ndarray:
@@ -86,12 +96,13 @@ def placements(scores: np.ndarray, positive: np.ndarray) -> np.ndarray:
     return shares
 
 
-def decisive_auc(probabilities: np.ndarray, labels: np.ndarray) -> float:
+def decisive_auc(probabilities: np.ndarray, votes: np.ndarray) -> float:
     """Area under the ROC curve of P(A) / (P(A) + P(B)) on the rows that are not ties.
 
     The chance that a row that A won has a higher figure than one that B won. NaN where A or B
     never won.
     """
+    labels = winners(votes)
     decided = labels != TIE
     if len(np.unique(labels[decided])) < 2:
         return float("nan")
@@ -111,48 +122,53 @@ def bins_of(probabilities: np.ndarray, bins: int = 10) -> np.ndarray:
     return bin_of
 
 
-def gaps_by_bin(probabilities: np.ndarray, labels: np.ndarray, bins: int = 10) -> np.ndarray:
+def gaps_by_bin(probabilities: np.ndarray, votes: np.ndarray, bins: int = 10) -> np.ndarray:
     """Forecast minus vote of each row, in the column of its class and bin; (n, 3 * bins).
 
     The class-wise ECE is a third of the sum of the columns' absolute means.
     """
-    n, bin_of = len(labels), bins_of(probabilities, bins)
+    n, bin_of, shares = len(votes), bins_of(probabilities, bins), shares_of(votes)
     gaps = np.zeros((n, 3 * bins))
     for c in range(3):
-        gaps[np.arange(n), c * bins + bin_of[:, c]] = probabilities[:, c] - (labels == c)
+        gaps[np.arange(n), c * bins + bin_of[:, c]] = probabilities[:, c] - shares[:, c]
     return gaps
 
 
-def classwise_ece(probabilities: np.ndarray, labels: np.ndarray, bins: int = 10) -> float:
+def classwise_ece(probabilities: np.ndarray, votes: np.ndarray, bins: int = 10) -> float:
     """Class-wise expected calibration error: mean over classes of the binned |forecast - rate|.
 
     Bins are those of :func:`bins_of`. Kull et al. 2019, "Beyond temperature scaling", section 3.
     """
-    return float(np.abs(gaps_by_bin(probabilities, labels, bins).mean(axis=0)).sum() / 3)
+    return float(np.abs(gaps_by_bin(probabilities, votes, bins).mean(axis=0)).sum() / 3)
 
 
-def clustered(values: np.ndarray, groups: np.ndarray) -> tuple[float, float]:
+def clustered(
+    values: np.ndarray, groups: np.ndarray, weights: np.ndarray | None = None
+) -> tuple[float, float]:
     """Mean and its standard error where rows of one group are not independent.
 
     The error is infinite where there is only one group.
 
     Args:
-        values: float (n,).
+        values: float (n,); times the weight of their row, if there are weights.
         groups: group of each row, (n,).
+        weights: float (n,), of the mean; by default all rows weigh alike.
 
     Source: Liang and Zeger 1986 (the sandwich estimator), with the factor G / (G - 1).
     """
-    mean = float(values.mean())
+    weights = np.ones(len(values)) if weights is None else weights
+    total = float(weights.sum())
+    mean = float(values.sum() / total)
     _, index = np.unique(groups, return_inverse=True)
-    totals = np.bincount(index, weights=values - mean)
+    totals = np.bincount(index, weights=values - mean * weights)
     if len(totals) < 2:
         return mean, float("inf")
-    error = np.sqrt(len(totals) / (len(totals) - 1) * (totals**2).sum()) / len(values)
+    error = np.sqrt(len(totals) / (len(totals) - 1) * (totals**2).sum()) / total
     return mean, float(error)
 
 
 def ece_by_chance(
-    probabilities: np.ndarray, labels: np.ndarray, groups: np.ndarray, bins: int = 10
+    probabilities: np.ndarray, votes: np.ndarray, groups: np.ndarray, bins: int = 10
 ) -> tuple[float, float]:
     """Mean and standard deviation of :func:`classwise_ece` of a calibrated forecast.
 
@@ -164,11 +180,11 @@ def ece_by_chance(
 
     Args:
         probabilities: float64 (n, 3).
-        labels: int (n,), for the design effect alone.
+        votes: labels (n,) or shares (n, 3), for the design effect alone.
         groups: group of each row, (n,).
         bins: as in ``classwise_ece``.
     """
-    n, residuals = len(labels), probabilities - np.eye(3)[labels]
+    n, residuals = len(votes), probabilities - shares_of(votes)
     bin_of = bins_of(probabilities, bins)
     means, deviations = [], []
     for c in range(3):

@@ -29,6 +29,7 @@ from meta.metrics.scores import (
     ece_by_chance,
     log_loss,
 )
+from meta.votes import shares_of, winners
 
 OUTCOMES = ("A won", "B won", "tie")
 """Names of the slices by label, in class order."""
@@ -50,17 +51,17 @@ RARE = 30
 
 
 def name_slices(
-    battles: pd.DataFrame, labels: np.ndarray | None = None, source: np.ndarray | None = None
+    battles: pd.DataFrame, votes: np.ndarray | None = None, source: np.ndarray | None = None
 ) -> dict[str, np.ndarray]:
     """Name the slice of each battle, in every family.
 
     Args:
         battles: canonical table, n rows; reads ``prompt``, ``response_a``, ``response_b``.
-        labels: int (n,), 0 A, 1 B, 2 tie; gives the family ``winner``.
+        votes: labels (n,) or (n, 3), see ``meta.votes``; they give the family ``winner``.
         source: names (n,), for example the file or data set that a battle comes from.
 
     Returns:
-        Family -> names, str (n,). Families: winner (with labels), length, length gap, language,
+        Family -> names, str (n,). Families: winner (with votes), length, length gap, language,
         prompt type, turns, source (with source).
     """
     anti, sym = length_columns(battles)
@@ -77,8 +78,8 @@ def name_slices(
             dtype=np.str_,
         ),
     }
-    if labels is not None:
-        families = {WINNER: np.array(OUTCOMES)[labels], **families}
+    if votes is not None:
+        families = {WINNER: np.array(OUTCOMES)[winners(votes)], **families}
     if source is not None:
         families["source"] = np.asarray(source, dtype=np.str_)
     return families
@@ -149,20 +150,20 @@ class SliceScore:
 
 
 def score_slices(
-    probabilities: np.ndarray, labels: np.ndarray, groups: np.ndarray, names: np.ndarray
+    probabilities: np.ndarray, votes: np.ndarray, groups: np.ndarray, names: np.ndarray
 ) -> list[SliceScore]:
     """Score one forecast in each slice of a family: in steps of length, else the largest first.
 
     Args:
         probabilities: float64 (n, 3), class order ``arena.schema.CLASSES``.
-        labels: int (n,), 0 A, 1 B, 2 tie.
+        votes: labels (n,) or shares (n, 3), see ``meta.votes``.
         groups: prompt group of each row, (n,).
         names: slice of each row, str (n,).
     """
     steps = [*BY_LENGTH, *BY_GAP]
     return sorted(
         (
-            _score(str(name), probabilities[rows], labels[rows], groups[rows])
+            _score(str(name), probabilities[rows], votes[rows], groups[rows])
             for name in np.unique(names)
             for rows in [np.flatnonzero(names == name)]
         ),
@@ -171,33 +172,33 @@ def score_slices(
 
 
 def _score(
-    name: str, probabilities: np.ndarray, labels: np.ndarray, groups: np.ndarray
+    name: str, probabilities: np.ndarray, votes: np.ndarray, groups: np.ndarray
 ) -> SliceScore:
-    auc = decisive_auc(probabilities, labels)
+    auc = decisive_auc(probabilities, votes)
     return SliceScore(
         name=name,
-        rows=len(labels),
+        rows=len(votes),
         groups=len(np.unique(groups)),
-        log_loss=log_loss(probabilities, labels),
-        brier=brier(probabilities, labels),
-        ece=classwise_ece(probabilities, labels),
-        ece_by_chance=ece_by_chance(probabilities, labels, groups)[0],
-        accuracy=accuracy(probabilities, labels),
+        log_loss=log_loss(probabilities, votes),
+        brier=brier(probabilities, votes),
+        ece=classwise_ece(probabilities, votes),
+        ece_by_chance=ece_by_chance(probabilities, votes, groups)[0],
+        accuracy=accuracy(probabilities, votes),
         auc=auc if np.isfinite(auc) else None,
-        intervals=intervals(probabilities, labels, groups),
+        intervals=intervals(probabilities, votes, groups),
         tie_forecast=float(probabilities[:, TIE].mean()),
-        tie_share=float((labels == TIE).mean()),
+        tie_share=float(shares_of(votes)[:, TIE].mean()),
     )
 
 
 def score_families(
     probabilities: np.ndarray,
-    labels: np.ndarray,
+    votes: np.ndarray,
     groups: np.ndarray,
     families: Mapping[str, np.ndarray],
 ) -> dict[str, list[dict[str, Any]]]:
     """:func:`score_slices` of every family of :func:`name_slices`, ready for JSON."""
     return {
-        family: [asdict(score) for score in score_slices(probabilities, labels, groups, names)]
+        family: [asdict(score) for score in score_slices(probabilities, votes, groups, names)]
         for family, names in families.items()
     }

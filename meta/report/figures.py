@@ -20,6 +20,7 @@ from meta.metrics.scores import (
     log_loss,
     row_losses,
 )
+from meta.votes import shares_of
 
 SCORES: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "log_loss": log_loss,
@@ -28,14 +29,14 @@ SCORES: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "accuracy": accuracy,
     "auc": decisive_auc,
 }
-"""What every forecast is scored by: of probabilities (n, 3) and labels (n,)."""
+"""What every forecast is scored by: of probabilities (n, 3) and votes, see ``meta.votes``."""
 
 BAYES = "bayes"
 """The true probabilities as a forecast; only simulated votes have them."""
 
 
 def figures(
-    probabilities: Mapping[str, np.ndarray], labels: np.ndarray, groups: np.ndarray
+    probabilities: Mapping[str, np.ndarray], votes: np.ndarray, groups: np.ndarray
 ) -> dict[str, Any]:
     """Scores of every forecast of the same rows, and meta against each by paired bootstrap.
 
@@ -45,23 +46,23 @@ def figures(
     Args:
         probabilities: by name, float64 (n, 3); ``meta`` among them, and ``bayes``, the true
             probabilities, where they are known.
-        labels: int (n,).
+        votes: labels (n,), or shares (n, 3) that sum to 1: every row counts alike.
         groups: prompt group of each row, (n,).
     """
-    meta = row_losses(probabilities["meta"], labels)
-    interval_of = {name: intervals(p, labels, groups) for name, p in probabilities.items()}
+    meta, shares = row_losses(probabilities["meta"], votes), shares_of(votes)
+    interval_of = {name: intervals(p, votes, groups) for name, p in probabilities.items()}
     metrics: dict[str, Any] = {
         "class_order": list(CLASSES),
-        "rows": len(labels),
+        "rows": len(votes),
         "groups": len(np.unique(groups)),
-        "class_share": (np.bincount(labels, minlength=3) / len(labels)).tolist(),
-        "human_position_effect": float((labels == A).mean() - (labels == B).mean()),
+        "class_share": shares.mean(axis=0).tolist(),
+        "human_position_effect": float(shares[:, A].mean() - shares[:, B].mean()),
         **{
-            score: {name: finite(of(p, labels)) for name, p in probabilities.items()}
+            score: {name: finite(of(p, votes)) for name, p in probabilities.items()}
             for score, of in SCORES.items()
         },
         "intervals": {
-            **_intervals_of_votes(labels, groups),
+            **_intervals_of_votes(shares, groups),
             **{
                 score: {name: interval_of[name][score] for name in probabilities}
                 for score in SCORES
@@ -71,7 +72,7 @@ def figures(
             name: {
                 part: finite(value)
                 for part, value in asdict(
-                    paired_bootstrap(meta, row_losses(p, labels), groups)
+                    paired_bootstrap(meta, row_losses(p, votes), groups)
                 ).items()
             }
             for name, p in probabilities.items()
@@ -86,10 +87,10 @@ def figures(
     return metrics
 
 
-def _intervals_of_votes(labels: np.ndarray, groups: np.ndarray) -> dict[str, Any]:
+def _intervals_of_votes(shares: np.ndarray, groups: np.ndarray) -> dict[str, Any]:
     if len(np.unique(groups)) < 2:
         return {"class_share": None, "human_position_effect": None}
-    drawn = resampled_means(np.eye(3)[labels], groups)
+    drawn = resampled_means(shares, groups)
     effect = drawn[:, A] - drawn[:, B]
     return {
         "class_share": np.quantile(drawn, TAILS, axis=0).T.tolist(),

@@ -95,6 +95,12 @@ def without_seen(dataset: Dataset) -> Dataset:
     return dataset
 
 
+def training_part(dataset: Dataset) -> Dataset:
+    """The battles that the second stage learns from: of a weight above 0, and taught no judge."""
+    weights = dataset.battles["weight"].to_numpy()
+    return without_seen(dataset if (weights > 0).all() else dataset.take(weights > 0))
+
+
 def stored_kinds(run: RunDir, split: str) -> dict[str, ViewKind]:
     """The kind of every view that a run has of a split on disk, by name, sorted.
 
@@ -268,8 +274,3 @@ def _command(run: RunDir, split: str, view: str, kind: ViewKind) -> str:
     if kind.command == STYLE.command:
         option = f" --{split} FILE"
     return f"`python pipelines/{kind.command}{option} --run {run.folder}`"
-
-
-def labels_of(battles: pd.DataFrame) -> np.ndarray:
-    """Labels as int64 (n,)."""
-    return battles["label"].to_numpy(dtype=np.int64)

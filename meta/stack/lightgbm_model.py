@@ -21,6 +21,7 @@ import numpy as np
 from arena.feature_table import FeatureTable
 from arena.schema import SEED
 from arena.swap import SWAP
+from meta.votes import examples
 
 FIXED = {
     "objective": "multiclass",
@@ -62,26 +63,32 @@ class CrossValidated:
 
 
 class BothOrders:
-    """A view and its labels, in both orders, binned once for many trainings.
+    """A view and its votes, in both orders, binned once for many trainings.
 
-    Binning looks at features only, so sharing the bins between folds leaks no label.
+    A shared vote is a row for each class, with the share as weight: their gradients add up to that
+    of the cross entropy against the shares. Binning looks at features only, so sharing the bins
+    between folds leaks no label.
     """
 
-    def __init__(self, view: FeatureTable, labels: np.ndarray) -> None:
-        """``labels`` int (n,): 0 A, 1 B, 2 tie."""
-        self.view, self.labels = view, labels
+    def __init__(self, view: FeatureTable, votes: np.ndarray) -> None:
+        """``votes``: labels (n,) or weighted shares (n, 3), see ``meta.votes``."""
+        self.view, self.votes = view, votes
+        self._rows, labels, weights = examples(votes)
+        values = np.concatenate([view.values[self._rows], view.swapped_values()[self._rows]])
         self.data = lgb.Dataset(
-            np.concatenate([view.values, view.swapped_values()]),
+            values,
             np.concatenate([labels, SWAP[labels]]),
+            weight=None if weights is None else np.concatenate([weights, weights]),
             feature_name=[f"c{i}" for i in range(len(view.columns))],
-            params=self._params(threads_per_booster(2 * len(labels))),
+            params=self._params(threads_per_booster(len(values))),
             free_raw_data=False,
         ).construct()
         self._one_at_a_time = threading.Lock()
 
-    def subset(self, rows: np.ndarray, threads: int) -> lgb.Dataset:
-        """Both orders of the rows at positions ``rows``; ``threads`` as all parallel calls."""
-        both = np.concatenate([rows, rows + len(self.labels)])
+    def subset(self, mask: np.ndarray, threads: int) -> lgb.Dataset:
+        """Both orders of the rows in a mask, bool (n,); ``threads`` as all parallel calls."""
+        first = np.flatnonzero(mask[self._rows])
+        both = np.concatenate([first, first + len(self._rows)])
         with self._one_at_a_time:
             return self.data.subset(both, self._params(threads)).construct()
 
@@ -155,13 +162,13 @@ def cross_validate(
         after_fold: called with the number of folds done, the positions of the fold's rows and
             their raw scores; may raise to stop (a pruned trial does).
     """
-    raw = np.zeros((len(data.labels), 3))
+    raw = np.zeros((len(data.votes), 3))
     boosters: list[lgb.Booster] = []
     names = np.unique(folds)
     workers = min(os.cpu_count() or 1, len(names) * len(bag))
     # LightGBM's number of threads is one for the whole process, and buffers of a training are made
     # for the number at its start: a call with another number meanwhile makes it write beyond them.
-    threads = threads_per_booster(2 * len(data.labels), workers)
+    threads = threads_per_booster(data.data.num_data(), workers)
     stopped = threading.Event()
 
     def stop_training(_: Any) -> None:
@@ -173,9 +180,9 @@ def cross_validate(
         fold, member = job
         return lgb.train(
             {**FIXED, **bag[member], "seed": SEED + member, "num_threads": threads},
-            data.subset(np.flatnonzero(folds != fold), threads),
+            data.subset(folds != fold, threads),
             MAX_ROUNDS,
-            valid_sets=[data.subset(np.flatnonzero(folds == fold), threads)],
+            valid_sets=[data.subset(folds == fold, threads)],
             callbacks=[stop_training, lgb.early_stopping(PATIENCE, verbose=False)],
         )
 

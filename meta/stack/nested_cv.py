@@ -21,9 +21,10 @@ from common.run_dir import RunDir
 from meta.base_models import CrossFitted
 from meta.base_models.baselines import Baselines
 from meta.metrics.scores import swap_gap
-from meta.stack.dataset import Dataset, labels_of
+from meta.stack.dataset import Dataset
 from meta.stack.stacker import Stacker, fit_stacker, sets_of_views
 from meta.stack.trained_model import TrainedModel
+from meta.votes import training_votes
 
 MANY_ROWS = 20_000
 """Above, one outer fold is enough, and nesting all of them would take a day."""
@@ -148,9 +149,9 @@ class CrossValidation:
     """The views that learn; those that are missing are fitted on these battles' votes."""
 
     def __post_init__(self) -> None:
-        labels = labels_of(self.dataset.battles)
+        votes = training_votes(self.dataset.battles)
         for name, base_model in self.dataset.base_models.items():
-            self.fits.setdefault(name, CrossFitted(base_model, labels, self.folds))
+            self.fits.setdefault(name, CrossFitted(base_model, votes, self.folds))
 
     def without(self, view: str) -> CrossValidation:
         """The same without a view; views that never used it are not fitted again."""
@@ -176,7 +177,7 @@ class CrossValidation:
         Yields:
             Name, stacker, and the views of the held-out rows.
         """
-        labels = labels_of(self.dataset.battles)
+        votes = training_votes(self.dataset.battles)
         groups = self.dataset.battles["group"].to_numpy()
         views = self.dataset.crossfitted(self.fits, held_out)
         val_mask = self.folds == (-1 if held_out is None else held_out)
@@ -186,7 +187,7 @@ class CrossValidation:
             settings = budget(name)
             stacker = fit_stacker(
                 {v: views[v].take(train) for v in members},
-                labels[train],
+                votes[train],
                 self.folds[train],
                 groups[train],
                 trials=settings.trials,
@@ -203,14 +204,14 @@ def nested(cv: CrossValidation, settings: Settings) -> Scored:
     outer = outer_folds(folds)
     rows = np.flatnonzero(np.isin(folds, outer))
     predictions, one_order = OutOfFold(rows, len(folds)), OutOfFold(rows, len(folds))
-    labels = labels_of(battles)
+    votes = training_votes(battles)
     gap = 0.0
     designs: list[tuple[np.ndarray, FeatureTable]] = []
     stackers: dict[int, Stacker] = {}
     sets = sets_of_views(cv.dataset.names)
     for k in outer:
         train, held_out = np.flatnonzero(folds != k), np.flatnonzero(folds == k)
-        baselines = Baselines.fit(battles.iloc[train], labels[train])
+        baselines = Baselines.fit(battles.iloc[train], votes[train])
         for name, probabilities in baselines.predict(battles.iloc[held_out]).items():
             predictions.add(name, held_out, probabilities)
         for name, stacker, views in cv.train_stackers(k, sets, settings.budget_for):
@@ -239,6 +240,6 @@ def final(cv: CrossValidation, settings: Settings) -> TrainedModel:
     return TrainedModel(
         {name: stacker for name, stacker, _ in trained},
         {name: fit.models() for name, fit in cv.fits.items()},
-        Baselines.fit(battles, labels_of(battles)),
+        Baselines.fit(battles, training_votes(battles)),
         cv.dataset.kinds,
     )

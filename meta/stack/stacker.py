@@ -81,7 +81,7 @@ class Stacker:
 
 def fit_stacker(
     views: Mapping[str, FeatureTable],
-    labels: np.ndarray,
+    votes: np.ndarray,
     folds: np.ndarray,
     groups: np.ndarray,
     *,
@@ -94,7 +94,8 @@ def fit_stacker(
 
     Args:
         views: the training rows' views, supervised ones out of fold.
-        labels: int (n,).
+        votes: labels (n,) or weighted shares (n, 3), see ``meta.votes``. Weights count in training,
+            early stopping, tuning and calibration.
         folds: int (n,), inner folds; they serve early stopping, tuning and calibration.
         groups: prompt group of each row (n,), the unit of standard errors.
         trials: Optuna trials; 0 keeps the baseline parameters.
@@ -104,14 +105,14 @@ def fit_stacker(
         progress: called for each finished trial, and once at the end.
     """
     design = join(views)
-    data = BothOrders(design, labels)
+    data = BothOrders(design, votes)
     tried = tune(data, folds, trials, storage, progress)
     params = [tried[member % len(tried)] for member in range(bags)]
     found = cross_validate(data, folds, params)
-    calibrator, losses = select_calibrator(found.raw, labels, folds, groups)
+    calibrator, losses = select_calibrator(found.raw, votes, folds, groups)
     progress()
     return Stacker(
-        tuple(views), tuple(design.names), found.boosters, params, calibrator, losses, len(labels)
+        tuple(views), tuple(design.names), found.boosters, params, calibrator, losses, len(votes)
     )
 
 

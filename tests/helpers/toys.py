@@ -22,6 +22,9 @@ def toy_battles(n: int, rng: np.random.Generator) -> pd.DataFrame:
             "response_b": [["b" * int(x)] for x in lengths[:, 1]],
             "group": groups,
             "reason": "",
+            "soft_label": pd.Series([None] * n, dtype=object),
+            "weight": 1.0,
+            "file_id": "",
         }
     )
 

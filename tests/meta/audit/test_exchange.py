@@ -3,8 +3,8 @@
 import pytest
 
 from meta.audit.exchange import exchange_gap
-from meta.stack.dataset import labels_of
 from meta.stack.stacker import fit_stacker
+from meta.votes import labels_of
 from tests.helpers.toys import toy_evidence
 
 

@@ -13,7 +13,7 @@ from meta.base_models import BASE_MODELS
 from meta.base_models.davidson import Davidson
 from meta.base_models.ngrams import BUCKETS, counts
 from meta.base_models.tfidf import Tfidf
-from meta.stack.dataset import labels_of
+from meta.votes import labels_of
 from tests.helpers.errors import raises
 from tests.helpers.toys import toy_battles, toy_evidence
 

@@ -23,7 +23,7 @@ def test_names_by_hand():
                 [[], [], []],
             ]
         ),
-        labels=np.array([0, 1, 2, 0, 1]),
+        votes=np.array([0, 1, 2, 0, 1]),
         source=np.array(["x", "y", "x", "y", "x"]),
     )
     assert families["winner"].tolist() == ["A won", "B won", "tie", "A won", "B won"]

@@ -23,7 +23,7 @@ def data():
 
 
 def folds_of(data):
-    return np.arange(len(data.labels)) // 2 % 4
+    return np.arange(len(data.votes)) // 2 % 4
 
 
 def test_prediction_is_equivariant(data):
@@ -65,8 +65,8 @@ def test_no_trials_is_the_baseline(data, tmp_path):
 def test_all_that_runs_beside_a_training_has_its_number_of_threads(data, monkeypatch):
     """LightGBM has one number a process: a training beside a call with another would crash."""
     monkeypatch.setattr(gbm.os, "cpu_count", lambda: 16)
-    monkeypatch.setattr(gbm, "ROWS_PER_THREAD", len(data.labels))
-    assert gbm.threads_per_booster(2 * len(data.labels)) > gbm.threads_per_booster(len(data.labels))
+    monkeypatch.setattr(gbm, "ROWS_PER_THREAD", len(data.votes))
+    assert gbm.threads_per_booster(2 * len(data.votes)) > gbm.threads_per_booster(len(data.votes))
     threads, train, predict = [], lgb.train, lgb.Booster.predict
 
     def trains(params, rows, *arguments, valid_sets, **options):

@@ -14,8 +14,9 @@ from meta.base_models.baselines import Baselines
 from meta.metrics.scores import log_loss
 from meta.stack import model_io as bundle
 from meta.stack import nested_cv as stage
-from meta.stack.dataset import labels_of, without_seen
+from meta.stack.dataset import without_seen
 from meta.stack.nested_cv import CrossValidation, Settings, final, folds_for, nested, part_scored
+from meta.votes import labels_of
 from tests.helpers.errors import raises
 from tests.helpers.toys import toy_evidence
 

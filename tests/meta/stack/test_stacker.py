@@ -1,9 +1,9 @@
 """What a second stage is made of."""
 
 from meta.stack import stacker as module
-from meta.stack.dataset import labels_of
 from meta.stack.lightgbm_model import BASELINE
 from meta.stack.stacker import fit_stacker
+from meta.votes import labels_of
 from tests.helpers.toys import toy_evidence
 
 

@@ -9,9 +9,9 @@ from arena.feature_table import Column, FeatureTable
 from arena.folds import fold_of
 from common.errors import Code
 from meta.stack import tuning as module
-from meta.stack.dataset import labels_of
 from meta.stack.lightgbm_model import BASELINE, BothOrders, cross_validate
 from meta.stack.tuning import fingerprint, set_aside_damaged, tune
+from meta.votes import labels_of
 from tests.helpers.errors import raises
 from tests.helpers.toys import toy_evidence
 
@@ -71,7 +71,7 @@ def test_parity_and_settings_are_part_of_the_studys_name(data, monkeypatch):
     rows, folds = data
     names = {fingerprint(rows, folds)}
     columns = rows.view.columns | {"x": Column("sym")}
-    other = BothOrders(FeatureTable(rows.view.ids, rows.view.values, columns), rows.labels)
+    other = BothOrders(FeatureTable(rows.view.ids, rows.view.values, columns), rows.votes)
     names.add(fingerprint(other, folds))
     for name, value in {
         "FIXED": module.FIXED | {"max_bin": 31},

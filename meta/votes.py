@@ -1,0 +1,87 @@
+"""Votes as the second stage learns from them.
+
+An array of votes has one row a battle, and one of two forms:
+
+    int (n,)            labels: 0 A, 1 B, 2 tie
+    float64 (n, 3)      the shares of A, B and a tie, times the weight of the row
+
+A label is a row of the identity matrix. The first form stands wherever no vote is shared and all
+weigh alike; rows are taken from either as from any array. A row of weight 2 counts as twice that
+row does, and a shared vote as one vote for each class, with its share as weight.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from arena.schema import TIE, A, B
+
+
+def labels_of(battles: pd.DataFrame) -> np.ndarray:
+    """Labels as int64 (n,)."""
+    return battles["label"].to_numpy(dtype=np.int64)
+
+
+def scored_votes(battles: pd.DataFrame) -> np.ndarray:
+    """The votes that forecasts of battles are scored by: all rows weigh alike.
+
+    Args:
+        battles: canonical table, n rows.
+
+    Returns:
+        Labels where no vote is shared; -1 or a row of zeros where a vote is not known.
+    """
+    labels, shared = labels_of(battles), battles["soft_label"].notna().to_numpy()
+    shares = np.eye(3)[labels]
+    shares[labels < 0] = 0.0
+    if shared.any():
+        shares[shared] = np.array(battles.loc[shared, "soft_label"].tolist(), dtype=np.float64)
+    return shares if ((shares > 0) & (shares < 1)).any() else labels
+
+
+def training_votes(battles: pd.DataFrame) -> np.ndarray:
+    """The votes that models learn from.
+
+    Weights say how much rows count beside each other: they are divided by their mean, so that
+    their scale plays no part.
+
+    Args:
+        battles: canonical table, n rows, each with a label and a weight above 0.
+    """
+    votes, weights = scored_votes(battles), battles["weight"].to_numpy(dtype=np.float64)
+    if not len(weights) or (weights == weights[0]).all():
+        return votes
+    weighted: np.ndarray = shares_of(votes) * (weights / weights.mean())[:, None]
+    return weighted
+
+
+def shares_of(votes: np.ndarray) -> np.ndarray:
+    """Votes in the second form, float64 (n, 3)."""
+    return votes if votes.ndim == 2 else np.eye(3)[votes]
+
+
+def weights_of(votes: np.ndarray) -> np.ndarray:
+    """How much each row counts, float64 (n,)."""
+    return votes.sum(axis=1) if votes.ndim == 2 else np.ones(len(votes))
+
+
+def winners(votes: np.ndarray) -> np.ndarray:
+    """Votes in the first form, int (n,): the largest share; a tie where A and B share the lead."""
+    if votes.ndim == 1:
+        return votes
+    a, b, tie = votes[:, A], votes[:, B], votes[:, TIE]
+    return np.where((tie >= np.maximum(a, b)) | (a == b), TIE, np.where(a > b, A, B))
+
+
+def examples(votes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Votes as labelled examples, in their order: a shared one is an example for each class.
+
+    Returns:
+        Positions of the rows, int (m,); labels, int (m,); and weights, float64 (m,), ``None`` for
+        votes that are labels, of which each is one example.
+    """
+    if votes.ndim == 1:
+        return np.arange(len(votes)), votes, None
+    rows, labels = np.nonzero(votes)
+    return rows, labels, votes[rows, labels]
