@@ -116,6 +116,8 @@ class Code(StrEnum):
     PROGRAM_FAILED = "TB606"
     SYSTEM_ERROR = "TB701"
     OUT_OF_MEMORY = "TB702"
+    NO_ROOM = "TB703"
+    GPU_UNSUPPORTED = "TB704"
 
 
 class UserError(Exception):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -56,6 +57,17 @@ def remove_unfinished(path: Path) -> None:
         for leftover in map(place.joinpath, filter(pattern.fullmatch, files)):
             if leftover.is_file() and not leftover.is_symlink():
                 leftover.unlink(missing_ok=True)
+
+
+def bytes_below(folder: Path) -> int:
+    """Bytes of all files in a folder and below; 0 where it is not there."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def free_bytes(folder: Path) -> int:
+    """Bytes that are free on the disk of a folder, which may still have to be made."""
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    return shutil.disk_usage(there).free
 
 
 def expanded(path: str) -> Path:

@@ -21,6 +21,10 @@ CONSOLE_NAMES = {"train_meta": "train"}
 """Names of commands there, by their files; of the others both are the same."""
 
 STOPPED = "\nstopped; the same command goes on where this one stopped"
+NO_KERNELS = (
+    "This build of PyTorch cannot run on this GPU. Install a build that can, or use the CPU: set "
+    "CUDA_VISIBLE_DEVICES to nothing."
+)
 RERUN = "Fix this and rerun the command; finished work is reused."
 
 
@@ -118,6 +122,9 @@ def run(command: Callable[[argparse.Namespace], None], arguments: argparse.Names
         print(STOPPED, file=sys.stderr)
         return 130
     except Exception as error:
+        if isinstance(error, RuntimeError) and "no kernel image" in str(error):
+            reason = str(error).splitlines()[0]
+            return _failed(UserError(Code.GPU_UNSUPPORTED, f"{reason}. {NO_KERNELS}"))
         advice = _memory_advice(error)
         if not advice:
             raise

@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Any
 
 if __name__ == "__main__":
-    import _script  # noqa: F401
+    import runpy
+
+    runpy.run_path(str(Path(__file__).with_name("_script.py")))
 
 from common.run_dir import RunDir
 from meta.report.figures import lower_by

@@ -5,6 +5,7 @@
     python pipelines/extract.py --test more.csv --run runs/lmsys           another test set
     python pipelines/extract.py --train train.csv --backbone gemma2-9b --dry-run
     python pipelines/extract.py --train shards more.csv.gz 'old/train-*.parquet'
+    python pipelines/extract.py --train train.csv --no-language-model      signals alone: minutes
     python pipelines/extract.py --run runs/lmsys --engine ray --ray-address host:6379
 
 FILE is a table in any public layout: CSV with any separator, JSON, parquet, Arrow or Excel, packed
@@ -21,7 +22,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 if __name__ == "__main__":
-    import _script  # noqa: F401
+    import runpy
+
+    runpy.run_path(str(Path(__file__).with_name("_script.py")))
 
 from arena import sample
 from arena.battle_rows import ReadOptions
@@ -32,7 +35,7 @@ from common.run_dir import SPLITS, RunDir
 from embeddings.backbone.quantization import QUANTIZATIONS
 from embeddings.backbone.runtime import AUTO, ENGINES, TORCH
 from pipelines import cli
-from tiebreak.extraction import RAY, Extraction, ExtractionOptions, extract_run, plan_lines
+from tiebreak.extraction import RAY, ExtractionOptions, extract_run, plan_run
 from tiebreak.run_record import DEFAULT_BACKBONE
 
 STDIN_NAMES = (STDIN, "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0")
@@ -78,6 +81,7 @@ def main(arguments: argparse.Namespace) -> None:
         arguments.engine,
         arguments.ray_address or "",
         arguments.actors or 0,
+        not arguments.no_language_model,
     )
     reading = ReadOptions(arguments.limit, arguments.vote_values, arguments.allow_rejects)
     with ExitStack() as stack:
@@ -88,9 +92,8 @@ def main(arguments: argparse.Namespace) -> None:
             for split, paths in named.items()
         }
         if arguments.dry_run:
-            extraction = Extraction.of(options, run.read_record())
-            for split, file in files.items():
-                print("\n".join(plan_lines(split, file, extraction)))
+            for line in plan_run(run, files, options):
+                print(line, flush=True)
             return
         extract_run(run, files, options, "extract.py")
     cli.print_next(f"evidence in {run.views}", "train_meta", run.folder)
@@ -119,6 +122,11 @@ def command(argv: list[str] | None = None) -> int:
     p.add_argument("--ray-address", metavar="A", help="a Ray cluster, host:port (this machine)")
     p.add_argument(
         "--actors", type=cli.positive, metavar="N", help="models that read (one a GPU or machine)"
+    )
+    p.add_argument(
+        "--no-language-model",
+        action="store_true",
+        help="handcrafted signals alone; a later call without it adds what the model says",
     )
     p.add_argument(
         "--vote-values",

@@ -16,7 +16,9 @@ import sys
 from pathlib import Path
 
 if __name__ == "__main__":
-    import _script  # noqa: F401
+    import runpy
+
+    runpy.run_path(str(Path(__file__).with_name("_script.py")))
 
 import torch
 

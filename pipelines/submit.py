@@ -20,7 +20,9 @@ import sys
 from pathlib import Path
 
 if __name__ == "__main__":
-    import _script  # noqa: F401
+    import runpy
+
+    runpy.run_path(str(Path(__file__).with_name("_script.py")))
 
 from common.files import atomic
 from common.run_dir import RunDir

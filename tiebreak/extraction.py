@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import collections
 import hashlib
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,21 +17,24 @@ from arena.battle_table import read_battles_groups
 from arena.feature_table import write_feature_tables
 from arena.ingest import IngestSummary, ingest_file, write_rejected
 from arena.reader import BattleFile, valid_rows
-from arena.view import STYLE
+from arena.view import KINDS, STYLE
 from common.errors import Code, UserError
 from common.files import atomic
 from common.parallel import peak_mib
 from common.parquet import read_notes
 from common.run_dir import RunDir
 from embeddings.backbone.config import BackboneConfig
+from embeddings.backbone.device import check_device
 from embeddings.backbone.runtime import TORCH, select_engine
 from embeddings.cache.shards import settings_hash
 from embeddings.frozen.answer_reader import evidence_settings
-from embeddings.frozen.costs import extraction_lines
+from embeddings.frozen.costs import check_room, extraction_lines
 from embeddings.frozen.extract import Reader, extract
 from embeddings.frozen.language_model import LanguageModel
-from embeddings.frozen.plan import plan
+from embeddings.frozen.plan import count_answers, plan
 from embeddings.frozen.ray_workers import RayWorkers
+from embeddings.view_kinds import LIKELIHOOD
+from meta.stack import model_io
 from tiebreak.run_record import (
     as_json,
     asked_before,
@@ -40,6 +44,9 @@ from tiebreak.run_record import (
 )
 
 RAY = "ray"
+
+HIDDEN = "hidden"
+"""The folder of the states that a language model has read."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,13 @@ class ExtractionOptions:
     """A Ray cluster, host:port; "" for this machine."""
     actors: int = 0
     """Models that read; 0 for one a GPU or machine."""
+    language_model: bool = True
+    """Whether a language model reads the answers; else there are handcrafted signals alone."""
+
+    @property
+    def names_model(self) -> bool:
+        """Whether something is said of the language model."""
+        return any((self.backbone, self.quantization, self.engine, self.ray_address, self.actors))
 
 
 @dataclass(frozen=True)
@@ -83,6 +97,26 @@ class Extraction:
             print(note)
         return cls(backbone, config, engine, options)
 
+    def check_device(self) -> None:
+        """Say what will be slow on this machine's card.
+
+        Raises:
+            UserError: PyTorch cannot use it.
+        """
+        # The actors' machines have cards of their own.
+        if self.options.engine != RAY:
+            for note in check_device(self.config):
+                print(note, flush=True)
+
+    def entry(self) -> dict[str, Any]:
+        """The entry ``backbone`` of run.json."""
+        return {
+            "asked": self.backbone,
+            "quantization": self.config.quantization,
+            "engine": self.engine,
+            "config": as_json(self.config),
+        }
+
     @contextmanager
     def reader(self) -> Iterator[Reader]:
         """What reads with the language model: actors of a cluster, or this process.
@@ -103,6 +137,12 @@ class Extraction:
             yield LanguageModel(self.config, self.engine)
 
 
+def takes_language_model(view: str) -> bool:
+    """Whether a view may come from a language model; of a name that no kind has it may."""
+    kind = KINDS.get(view)
+    return kind is None or kind.architecture in ("frozen", "fine-tuned")
+
+
 def extract_run(
     run: RunDir, files: Mapping[str, BattleFile], options: ExtractionOptions, command: str
 ) -> None:
@@ -117,15 +157,14 @@ def extract_run(
         command: who works on the run, for people.
 
     Raises:
-        UserError: a file is of no use, the backbone cannot be had, or the run is in use.
+        UserError: a file is of no use, the backbone cannot be had or run here, the disk is too
+            small, or the run is in use.
     """
     record = run.read_record()
-    extraction = Extraction.of(options, record)
-    with extraction.reader() as model:
+    extraction = _resolved(run, files, options)
+    with extraction.reader() if extraction else nullcontext() as model:
         run.folder.mkdir(parents=True, exist_ok=True)
         with run.changing(command):
-            if "train" not in files:
-                _check_training(run, extraction)
             if run.read_record() != record:
                 raise UserError(Code.RUN_CHANGED, f"{run.folder} has changed. Rerun this command.")
             with _ingested(run, files) as summaries:
@@ -133,34 +172,91 @@ def extract_run(
                     run,
                     summaries,
                     {split: file.source for split, file in files.items()},
-                    extraction.backbone,
-                    extraction.config,
-                    extraction.engine,
+                    extraction.entry() if extraction else None,
                 )
                 write_rejected(run, summaries)
+            if extraction:
+                answers = sum(count_answers(_valid_parts(run, split)) for split in summaries)
+                check_room(run.views, answers, extraction.config)
             now = run.read_record()
             for split, summary in summaries.items():
                 same = asked_before(record, now, split)
                 _write_views(run, split, summary, model, same)
 
 
-def plan_lines(split: str, file: BattleFile, extraction: Extraction) -> list[str]:
-    """What an extraction of a file will read and take, as lines for people."""
-    rows = 0
+def plan_run(
+    run: RunDir, files: Mapping[str, BattleFile], options: ExtractionOptions
+) -> Iterator[str]:
+    """What :func:`extract_run` would read and take, line by line for people; it checks the same.
 
-    def parts() -> Iterator[pd.DataFrame]:
-        nonlocal rows
-        for part in file.parts():
-            rows += len(part)
-            yield valid_rows(part)
+    Raises:
+        UserError: as :func:`extract_run`, before it reads.
+    """
+    extraction = _resolved(run, files, options)
+    answers = 0
+    for split, file in files.items():
+        rows = valid = 0
 
-    counts = plan(parts(), extraction.config)
-    return [
-        f"{split}: {rows:,} rows of {file.source}, {rows - counts.battles:,} set aside",
-        *(f"{split}: {line}" for line in (*file.intake.lines(), *file.notes())),
-        *counts.lines(),
-        *extraction_lines(counts, extraction.config, extraction.engine),
-    ]
+        def parts(file: BattleFile = file) -> Iterator[pd.DataFrame]:
+            nonlocal rows, valid
+            for part in file.parts():
+                usable = valid_rows(part)
+                rows, valid = rows + len(part), valid + len(usable)
+                yield usable
+
+        counts = None
+        if extraction is None:
+            collections.deque(parts(), maxlen=0)
+        else:
+            counts = plan(parts(), extraction.config)
+        yield f"{split}: {rows:,} rows of {file.source}, {rows - valid:,} set aside"
+        yield from (f"{split}: {line}" for line in (*file.intake.lines(), *file.notes()))
+        if extraction is None or counts is None:
+            yield "  no language model reads them: handcrafted signals alone"
+        else:
+            answers += len(counts.seen)
+            check_room(run.views, answers, extraction.config)
+            yield from counts.lines()
+            yield from extraction_lines(counts, extraction.config, extraction.engine)
+
+
+def _resolved(
+    run: RunDir, files: Mapping[str, BattleFile], options: ExtractionOptions
+) -> Extraction | None:
+    """How a language model will read, ``None`` where none does; checked before anything is read.
+
+    Test battles are read as the run's training battles were.
+
+    Raises:
+        UserError: options do not go together, the backbone cannot be had or run here, or the test
+            battles would lack what the training battles have.
+    """
+    record = run.read_record()
+    test_only = "train" not in files
+    if not options.language_model:
+        if options.names_model:
+            raise UserError(
+                Code.OPTIONS_CONFLICT,
+                "--no-language-model goes with no option of a language model. Leave out "
+                "--backbone, --quantization, --engine, --ray-address and --actors.",
+            )
+        if test_only and (run.views / HIDDEN / "train.parquet").exists():
+            _check_model_does_without(run)
+        return None
+    if test_only and run.battles("train").exists() and "backbone" not in record:
+        if options.names_model:
+            raise UserError(
+                Code.OPTIONS_CONFLICT,
+                f"No language model has read the training battles of {run.folder}. Extract --train "
+                "with one, or leave these options out.",
+            )
+        print("no language model has read the training battles, so none reads the test battles")
+        return None
+    extraction = Extraction.of(options, record)
+    extraction.check_device()
+    if test_only:
+        _check_training(run, extraction)
+    return extraction
 
 
 @contextmanager
@@ -181,7 +277,7 @@ def _write_views(
     run: RunDir,
     split: str,
     summary: IngestSummary,
-    model: Reader,
+    model: Reader | None,
     same: bool,
 ) -> None:
     """Write the views of a split's battles, and what the longest call took for that.
@@ -190,22 +286,30 @@ def _write_views(
         run: the run.
         split: which battles.
         summary: what is known of them.
-        model: reads the answers.
+        model: reads the answers; ``None``: nothing does.
         same: whether an earlier call read the same.
     """
     start = time.monotonic()
     _write_style(run, split, summary)
-    middle, peak = time.monotonic(), peak_mib()
-    extract(_valid_parts(run, split), summary.valid, model, run.views, split)
-    record_costs(
-        run,
-        same,
-        seconds={
-            f"style_{split}": round(middle - start, 3),
-            f"language_model_{split}": round(time.monotonic() - middle, 3),
-        },
-        peak_mib={f"style_{split}": round(peak), f"language_model_{split}": round(peak_mib())},
-    )
+    middle = time.monotonic()
+    seconds = {f"style_{split}": round(middle - start, 3)}
+    peak: dict[str, float] = {f"style_{split}": round(peak_mib())}
+    if model is None:
+        _remove_outdated(run, split, summary)
+    else:
+        extract(_valid_parts(run, split), summary.valid, model, run.views, split)
+        seconds[f"language_model_{split}"] = round(time.monotonic() - middle, 3)
+        peak[f"language_model_{split}"] = round(peak_mib())
+    record_costs(run, same, seconds=seconds, peak_mib=peak)
+
+
+def _remove_outdated(run: RunDir, split: str, summary: IngestSummary) -> None:
+    """Remove what a language model said of other battles of a split; what it read stays stored."""
+    for name in (HIDDEN, LIKELIHOOD.name):
+        path = run.views / name / f"{split}.parquet"
+        if path.exists() and read_notes(path).get("battles") != summary.texts:
+            print(f"{split}: view {name} is of other battles, and no language model reads: removed")
+            path.unlink()
 
 
 def _valid_parts(run: RunDir, split: str) -> Iterator[pd.DataFrame]:
@@ -232,6 +336,21 @@ def _write_style(run: RunDir, split: str, summary: IngestSummary) -> None:
     run.update_record(style={split: stamp()})
 
 
+def _check_model_does_without(run: RunDir) -> None:
+    """Refuse to read test battles without a language model where the run's model takes one.
+
+    Raises:
+        UserError: it does, or there is no model yet, and the training battles have such views.
+    """
+    views = model_io.load(run.model).views if run.model_hash() else (LIKELIHOOD.name,)
+    if any(map(takes_language_model, views)):
+        raise UserError(
+            Code.OPTIONS_CONFLICT,
+            f"A language model has read the training battles of {run.folder}, and must read its "
+            "test battles, too. Leave out --no-language-model, or name another --run.",
+        )
+
+
 def _check_training(run: RunDir, extraction: Extraction) -> None:
     """Refuse to read test battles otherwise than the run's training battles were.
 
@@ -240,7 +359,7 @@ def _check_training(run: RunDir, extraction: Extraction) -> None:
     Raises:
         UserError: another backbone, quantization or engine read these.
     """
-    path = run.views / "hidden" / "train.parquet"
+    path = run.views / HIDDEN / "train.parquet"
     if path.exists() and read_notes(path).get("source") != settings_hash(
         evidence_settings(extraction.config, extraction.engine)
     ):

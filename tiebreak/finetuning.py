@@ -20,6 +20,7 @@ from common.parallel import peak_mib
 from common.parquet import read_notes
 from common.run_dir import RunDir
 from embeddings.backbone.config import BackboneConfig, finetune_entries
+from embeddings.backbone.device import check_device
 from embeddings.backbone.load import load_tokenizer
 from embeddings.cache.shards import settings_hash
 from embeddings.frozen.extract import warn_non_finite
@@ -30,6 +31,7 @@ from embeddings.judge.config import FOR_TRAINING, JudgeConfig
 from embeddings.judge.costs import estimate_finetuning
 from embeddings.judge.cross_fit import Judges, crossfit
 from embeddings.judge.dataset import JudgeDataset
+from embeddings.judge.model import check_trainable
 from embeddings.judge.trainer import seconds_of
 from embeddings.judge.view import JudgeLogits
 from embeddings.prompts.pairs import Pairs, pack_pairs
@@ -89,6 +91,7 @@ class FinetuneOptions:
         chosen = {n: named[n] for n in JudgeConfig.options() if n in named}
         training = JudgeConfig.of({**entries, **chosen})
         _check_effects(training, config.name, named)
+        check_trainable(config, training)
         others = resolved(named, last, DEFAULTS)
         for option in {"soft_labels", "teacher"} - named.keys():
             others[option] = _file_of_the_run(run, option, others[option])
@@ -141,6 +144,7 @@ def plan_lines(run: RunDir, options: FinetuneOptions) -> list[str]:
         UserError: the run has no training battles, or the backbone's sizes are not known.
     """
     battles = valid_battles(run)
+    notes = check_device(options.config)
     tokenizer, note = counting_tokenizer(options.config)
     packed = PackedSplits.of(battles, tokenizer, options.training)
     lines = estimate_finetuning(
@@ -152,7 +156,7 @@ def plan_lines(run: RunDir, options: FinetuneOptions) -> list[str]:
         options.training,
         average=options.average_adapters,
     )
-    return [*([note] if note else []), *lines]
+    return [*notes, *([note] if note else []), *lines]
 
 
 def finetune_run(run: RunDir, named: Mapping[str, Any], checkpoint_steps: int) -> None:
@@ -172,7 +176,7 @@ def finetune_run(run: RunDir, named: Mapping[str, Any], checkpoint_steps: int) -
     run.judges.mkdir(exist_ok=True)
     with run.reading("finetune.py"), run_lock(run.judges, "finetune.py"):
         options = FinetuneOptions.of(run, named)
-        print(options.line(), flush=True)
+        print("\n".join([options.line(), *check_device(options.config)]), flush=True)
         _finetune(run, options, checkpoint_steps)
 
 

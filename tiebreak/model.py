@@ -80,7 +80,8 @@ class Tiebreak:
             backbone: a name in ``configs/``, a YAML file or a model folder; by default the
                 embedded model, or what the run had before.
             quantization: overrides the backbone's own.
-            views: names of the views to use; by default all that the run has.
+            views: names of the views to use; by default all that the run has. Where none of them
+                needs a language model, none reads the battles.
             folds: folds of prompt groups, 3 or more.
             trials: Optuna trials a study.
             bags: boosters a fold.
@@ -90,11 +91,12 @@ class Tiebreak:
         """
         # Whoever only predicts need not wait for these.
         from meta.stack.nested_cv import Settings
-        from tiebreak.extraction import ExtractionOptions, extract_run
+        from tiebreak.extraction import ExtractionOptions, extract_run, takes_language_model
         from tiebreak.training import train_run
 
         folder, settings = RunDir(Path(run)), Settings(folds, trials, bags)
-        options = ExtractionOptions(backbone, quantization)
+        reads = views is None or any(map(takes_language_model, views))
+        options = ExtractionOptions(backbone, quantization, language_model=reads)
         if isinstance(table, str | Path):
             with open_battles(str(table), labelled=True) as file:
                 extract_run(folder, {"train": file}, options, "Tiebreak.train")

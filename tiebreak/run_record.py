@@ -64,9 +64,7 @@ def record_inputs(
     run: RunDir,
     summaries: Mapping[str, IngestSummary],
     sources: Mapping[str, str],
-    backbone: str,
-    config: BackboneConfig,
-    engine: str,
+    backbone: dict[str, Any] | None,
 ) -> None:
     """Write into ``run.json`` what is extracted, by which backbone and by which code.
 
@@ -74,9 +72,8 @@ def record_inputs(
         run: the run.
         summaries: what each split's file holds.
         sources: path or URL of that file.
-        backbone: name of the backbone as it was given.
-        config: its configuration.
-        engine: what runs it.
+        backbone: ``asked``, its name as it was given, ``quantization``, ``engine``, ``config``;
+            ``None`` where no language model reads.
     """
     shipped = {"train": str(sample.TRAIN), "test": str(sample.TEST)}
     run.update_record(
@@ -90,12 +87,7 @@ def record_inputs(
             }
             for split, summary in summaries.items()
         },
-        backbone={
-            "asked": backbone,
-            "quantization": config.quantization,
-            "engine": engine,
-            "config": as_json(config),
-        },
+        **({"backbone": backbone} if backbone else {}),
         code=code(),
         versions={"python": platform.python_version(), **{p: version(p) for p in VERSIONS}},
     )
@@ -110,7 +102,7 @@ def asked_before(before: dict[str, Any], now: dict[str, Any], split: str) -> boo
         split: which battles.
     """
     contents = [found.get("inputs", {}).get(split, {}).get("sha256") for found in (before, now)]
-    return len(set(contents)) == 1 and bool(before.get("backbone") == now["backbone"])
+    return len(set(contents)) == 1 and bool(before.get("backbone") == now.get("backbone"))
 
 
 def record_costs(run: RunDir, same: bool, **costs: dict[str, float]) -> None:

@@ -17,6 +17,7 @@ from common.errors import Code, UserError
 from common.lock import run_lock
 from common.run_dir import RunDir
 from embeddings.backbone.config import BackboneConfig, finetune_entries, load_config
+from embeddings.backbone.device import check_device
 from embeddings.cache.shards import settings_hash
 from embeddings.frozen.costs import memory_lines
 from embeddings.frozen.extract import warn_non_finite
@@ -112,6 +113,14 @@ class VerdictOptions:
         record["backbone"].pop("config", None)
         return settings_hash(record)
 
+    def device_notes(self) -> list[str]:
+        """What is slow on this machine's card; nothing where an endpoint reads.
+
+        Raises:
+            UserError: PyTorch cannot use it.
+        """
+        return check_device(self.config) if self.config and not self.endpoint else []
+
     def line(self) -> str:
         """All of them, for people."""
         config, endpoint = self.config, self.endpoint
@@ -132,6 +141,7 @@ def plan_lines(run: RunDir, options: VerdictOptions) -> list[str]:
         UserError: the run has no training battles.
     """
     view = ZeroShotVerdict(options.view, options.config, options.endpoint, options.max_tokens, None)
+    notes = options.device_notes()
     tokenizer, note = counting_tokenizer(options.config) if options.config else (None, "")
     packed = [view.pack(table, tokenizer) for table in valid_battles(run).values()]
     lengths = [len(question.ids) for question in distinct(*packed)]
@@ -148,7 +158,7 @@ def plan_lines(run: RunDir, options: VerdictOptions) -> list[str]:
         )
     elif view.config is not None:
         lines += memory_lines(max(lengths), view.config)
-    return [*([note] if note else []), *lines]
+    return [*notes, *([note] if note else []), *lines]
 
 
 def verdict_run(run: RunDir, named: Mapping[str, Any]) -> None:
@@ -163,7 +173,7 @@ def verdict_run(run: RunDir, named: Mapping[str, Any]) -> None:
     """
     battles = valid_battles(run)
     options = VerdictOptions.of(run, named)
-    print(options.line(), flush=True)
+    print("\n".join([options.line(), *options.device_notes()]), flush=True)
     folder = run.folder / "verdict"
     folder.mkdir(exist_ok=True)
     with run.reading("verdict.py"), run_lock(folder, "verdict.py"):

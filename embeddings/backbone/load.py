@@ -26,6 +26,7 @@ from common.errors import Code, UserError
 from common.files import expanded
 from embeddings.backbone.builtin_model import package_folder, silence_libraries
 from embeddings.backbone.config import BackboneConfig
+from embeddings.backbone.device import check_device, default_device
 from embeddings.backbone.quantization import QUANTIZATIONS
 from embeddings.backbone.weight_hashes import content_hash
 
@@ -212,11 +213,6 @@ def load_tokenizer(config: BackboneConfig) -> Any:
         raise _user_error(config, "tokenizer", error) from error
 
 
-def default_device() -> torch.device:
-    """The GPU if there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
 def load_backbone(config: BackboneConfig, device: str | None = None) -> Backbone:
     """Load a model, quantized as ``config`` says, in eval mode.
 
@@ -228,11 +224,13 @@ def load_backbone(config: BackboneConfig, device: str | None = None) -> Backbone
         device: ``cpu``, ``cuda``, ``cuda:1`` …; by default the GPU if there is one.
 
     Raises:
-        UserError: the model cannot be had, loaded or read, or max_tokens exceeds its context.
+        UserError: the model cannot be had, loaded or read, max_tokens exceeds its context, or
+            PyTorch cannot use the GPU.
     """
+    place = torch.device(device) if device else default_device()
+    check_device(config, place)
     tokenizer = load_tokenizer(config)
     folder = model_folder(config)
-    place = torch.device(device) if device else default_device()
     spread = config.device_map == "auto" and place.type == "cuda"
     try:
         model = AutoModelForCausalLM.from_pretrained(  # nosec B615 -- a local folder

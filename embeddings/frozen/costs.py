@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 
 import torch
 
-from common.files import expanded
+from common.errors import Code, UserError
+from common.files import bytes_below, expanded, free_bytes
 from embeddings.backbone.config import BackboneConfig
 from embeddings.backbone.layers import layer_numbers
 from embeddings.backbone.load import PACKAGE
@@ -42,14 +44,51 @@ def extraction_lines(
     """
     if not parameters_of(config):
         return memory_lines(plan.longest, config)
-    shape = shape_of(config)
-    slots = len(layer_numbers(config.layers, shape.layers)) * len(POOLINGS)
-    disk = len(plan.seen) * (2 * slots * shape.width + 4 * len(QUANTITIES) + 32)
+    disk = len(plan.seen) * bytes_per_answer(config)
     return [
         *memory_lines(plan.longest, config),
         f"  disk: {disk / 2**30:,.2f} GiB of hidden states",
         time_line(plan, config, engine),
     ]
+
+
+def bytes_per_answer(config: BackboneConfig) -> int:
+    """Bytes of the numbers that are stored of an answer.
+
+    Raises:
+        UserError: the backbone's sizes are not known.
+    """
+    shape = shape_of(config)
+    slots = len(layer_numbers(config.layers, shape.layers)) * len(POOLINGS)
+    return 2 * slots * shape.width + 4 * len(QUANTITIES) + 32
+
+
+def check_room(views: Path, answers: int, config: BackboneConfig) -> None:
+    """Check that the disk of a run has room for what will be read.
+
+    What its stores have already is not counted again. Without the backbone's sizes nothing is
+    checked.
+
+    Args:
+        views: folder of the run's views, which may still have to be made.
+        answers: distinct answers of all battles.
+        config: the backbone.
+
+    Raises:
+        UserError: it has not.
+    """
+    try:
+        needed = answers * bytes_per_answer(config)
+    except UserError:
+        return
+    missing, free = needed - bytes_below(views / "hidden"), free_bytes(views)
+    if missing > free:
+        raise UserError(
+            Code.NO_ROOM,
+            f"{views}: the hidden states of {answers:,} answers take {needed / 2**30:,.2f} GiB, "
+            f"{missing / 2**30:,.2f} more than are there, and {free / 2**30:,.2f} are free. "
+            "Make room, name a --run on another disk, or read with fewer `layers`.",
+        )
 
 
 def memory_lines(longest: int, config: BackboneConfig) -> list[str]:

@@ -6,13 +6,13 @@ the backbone computes, so that the layers above see the very numbers they would 
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from common.errors import Code, UserError
+from common.files import free_bytes
 from embeddings.backbone.layers import first_pass, keep
 from embeddings.backbone.load import Backbone
 from embeddings.prompts.pairs import PackedPair
@@ -43,7 +43,7 @@ class LowerLayers:
     def check_room(self, folder: Path, sequences: Sequence[PackedPair]) -> None:
         """Raise ``UserError`` where the disk of a folder has no room for the output."""
         needed = sum(len(s.ids) for s in sequences) * self._bytes_per_token
-        free = shutil.disk_usage(folder).free
+        free = free_bytes(folder)
         if needed > free:
             raise UserError(
                 Code.DISK_TOO_SMALL,

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from arena.schema import digest
 from common.errors import UserError
 from embeddings.backbone.config import BackboneConfig, load_config
 from embeddings.backbone.load import load_tokenizer
@@ -114,6 +115,22 @@ def plan(parts: Iterable[pd.DataFrame], config: BackboneConfig) -> ExtractionPla
     for battles in in_chunks(parts):
         counts.add(pack_battles(battles, config, tokenizer, ""))
     return counts
+
+
+def count_answers(parts: Iterable[pd.DataFrame]) -> int:
+    """How many distinct answers battles have, each with its conversation.
+
+    Args:
+        parts: successive rows of the canonical table with an empty ``reason``.
+    """
+    return len(
+        {
+            digest([prompt, answer])
+            for part in parts
+            for side in ("response_a", "response_b")
+            for prompt, answer in zip(part["prompt"], part[side], strict=True)
+        }
+    )
 
 
 def counting_tokenizer(config: BackboneConfig) -> tuple[Any, str]:

@@ -23,7 +23,8 @@ from arena.feature_table import FeatureTable
 from arena.swap import SWAP
 from common.files import read_json, write_json
 from embeddings.backbone.config import BackboneConfig
-from embeddings.backbone.load import default_device, load_backbone
+from embeddings.backbone.device import default_device
+from embeddings.backbone.load import load_backbone
 from embeddings.both_orders import columns, view_values
 from embeddings.cache.memory import MemoryStore, Store, kept
 from embeddings.cache.shards import ShardWriter, as_keys, ragged, settings_hash

@@ -15,6 +15,7 @@ from torch import nn
 
 from arena.schema import SEED
 from common.errors import Code, UserError
+from embeddings.backbone.config import BackboneConfig
 from embeddings.backbone.layers import LayerRange
 from embeddings.backbone.load import Backbone
 from embeddings.cache.tensor_files import read_tensors, write_tensors
@@ -23,6 +24,20 @@ from embeddings.judge.config import JudgeConfig
 from embeddings.judge.head import Head, states_of, unscaled
 from embeddings.judge.probe import Probe
 from embeddings.prompts.pairs import PackedPair
+
+
+def check_trainable(config: BackboneConfig, training: JudgeConfig) -> None:
+    """Check that a backbone can be trained, where it is to be.
+
+    Raises:
+        UserError: it computes in float16, which needs loss scaling.
+    """
+    if config.dtype == "float16" and training.epochs:
+        raise UserError(
+            Code.FLOAT16_UNTRAINABLE,
+            f"backbone {config.name}: float16 cannot be trained. Set dtype: bfloat16 (or float32) "
+            "in its YAML; with --epochs 0 a head is fitted to its frozen states.",
+        )
 
 
 class Judge(nn.Module):
@@ -41,18 +56,13 @@ class Judge(nn.Module):
         Judges of all folds start from one point, so that their weights may be averaged.
 
         Raises:
-            UserError: the backbone computes in float16, which needs loss scaling.
+            UserError: see :func:`check_trainable`.
         """
         # It loads bitsandbytes, which takes seconds and speaks while it does: nothing for --help.
         from peft import LoraConfig, inject_adapter_in_model
 
         super().__init__()
-        if backbone.config.dtype == "float16":
-            raise UserError(
-                Code.FLOAT16_UNTRAINABLE,
-                f"backbone {backbone.config.name}: float16 cannot be trained. Set dtype: bfloat16 "
-                "(or float32) in its YAML.",
-            )
+        check_trainable(backbone.config, training)
         self.where, self.batch_tokens = backbone.device, backbone.batch_tokens
         layers = LayerRange.of(training.depths, training.top_layers, len(backbone.decoder.layers))
         self.reader = PairReader(backbone, layers, training.pool)

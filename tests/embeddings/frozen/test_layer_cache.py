@@ -6,10 +6,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from common import files
 from common.errors import Code
 from embeddings.backbone.layers import LayerRange
 from embeddings.backbone.load import load_backbone
-from embeddings.frozen import layer_cache, pair_states
+from embeddings.frozen import pair_states
 from embeddings.frozen.pair_reader import token_ids
 from embeddings.frozen.pair_states import PairStates
 from embeddings.judge.model import Judge
@@ -95,7 +96,7 @@ def test_what_is_stored_is_not_read_again(configs, tmp_path, monkeypatch):
 def test_a_disk_without_room_is_one_line(configs, tmp_path, monkeypatch):
     config = configs["llama"]
     sequences = distinct(examples(planted(3), config).pairs)
-    monkeypatch.setattr(layer_cache.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
     with raises(Code.DISK_TOO_SMALL):
         lower_layers(config, top_of(2), tmp_path, sequences)
 

@@ -122,9 +122,11 @@ def test_a_head_starts_as_its_probe_and_needs_no_scale(configs, kind):
     assert torch.allclose(judge.load(found).head(states), moved, atol=1e-3)
 
 
-def test_float16_is_refused(configs):
+def test_float16_cannot_be_trained_and_can_be_read(configs):
+    half = replace(configs["llama"], dtype="float16")
     with raises(Code.FLOAT16_UNTRAINABLE):
-        judge_of(replace(configs["llama"], dtype="float16"))
+        judge_of(half)
+    judge_of(half, replace(QUICK, epochs=0))
 
 
 def test_saved_weights_come_back_and_others_are_refused(configs, tmp_path):
