@@ -8,23 +8,25 @@ model.predict_proba("What is 2+2?", "4", "22")      # P(A), P(B), P(tie)
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from arena.battle_rows import ReadOptions
     from common.errors import UserError
     from tiebreak.model import Tiebreak
 
-__all__ = ["Tiebreak", "UserError"]
+__all__ = ["ReadOptions", "Tiebreak", "UserError"]
+
+MODULES = {
+    "ReadOptions": "arena.battle_rows",
+    "Tiebreak": "tiebreak.model",
+    "UserError": "common.errors",
+}
 
 
 def __getattr__(name: str) -> Any:
     """Import what is asked for: the commands use modules of this package without all of it."""
-    if name == "Tiebreak":
-        from tiebreak.model import Tiebreak
-
-        return Tiebreak
-    if name == "UserError":
-        from common.errors import UserError
-
-        return UserError
+    if name in MODULES:
+        return getattr(import_module(MODULES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from arena.battle_rows import ReadOptions
 from arena.battle_table import read_battles_table
 from arena.ids import shown_ids
 from arena.in_memory import battle_file, battle_of, battles_of
@@ -69,6 +70,7 @@ class Tiebreak:
         folds: int = 5,
         trials: int = 20,
         bags: int = 3,
+        reading: ReadOptions | None = None,
     ) -> Tiebreak:
         """Train a run on battles with votes: what ``extract.py`` and ``train_meta.py`` do.
 
@@ -85,6 +87,8 @@ class Tiebreak:
             folds: folds of prompt groups, 3 or more.
             trials: Optuna trials a study.
             bags: boosters a fold.
+            reading: what votes are called in the table, and how many rows may be set aside; by
+                default public names, and strays.
 
         Raises:
             UserError: the battles are of no use, or the backbone cannot be had.
@@ -98,10 +102,10 @@ class Tiebreak:
         reads = views is None or any(map(takes_language_model, views))
         options = ExtractionOptions(backbone, quantization, language_model=reads)
         if isinstance(table, str | Path):
-            with open_battles(str(table), labelled=True) as file:
+            with open_battles(str(table), labelled=True, options=reading) as file:
                 extract_run(folder, {"train": file}, options, "Tiebreak.train")
         else:
-            file = battle_file(table, labelled=True)
+            file = battle_file(table, labelled=True, options=reading)
             extract_run(folder, {"train": file}, options, "Tiebreak.train")
         train_run(folder, settings, views=views, command="Tiebreak.train")
         return cls(folder)

@@ -17,7 +17,7 @@ from pipelines import submit
 from tests.helpers.battle_files import lmsys
 from tests.helpers.errors import raises
 from tests.helpers.tiny import save_tiny_model
-from tiebreak import Tiebreak
+from tiebreak import ReadOptions, Tiebreak
 from tiebreak.model import shift_tie_rate
 
 PAIR = ("Which is green?", "the cat runs because", "1 2 list")
@@ -157,7 +157,7 @@ def test_a_model_of_signals_alone_needs_no_language_model(folder, tmp_path):
     lines = [
         "import json, sys",
         "sys.modules['transformers'] = None  # it cannot be imported",
-        "from tiebreak import Tiebreak",
+        "from tiebreak import ReadOptions, Tiebreak",
         "print(json.dumps(Tiebreak.load(sys.argv[1]).predict_proba(*sys.argv[2:]).tolist()))",
     ]
     printed = subprocess.run(
@@ -222,6 +222,20 @@ def test_mistakes_are_told(model, tmp_path):
         model.predict_proba(["two", "turns"], ["one"], ["one"])
     with raises(Code.MODEL_MISSING):
         Tiebreak.load(tmp_path / "nowhere")
+
+
+def test_what_votes_are_called_is_an_option_of_training(folder, tmp_path):
+    table = pd.read_csv(folder / "train.csv", dtype={"id": str})
+    winner = table[list(CLASSES)].to_numpy().argmax(axis=1).astype(str)
+    table = table.drop(columns=list(CLASSES)).assign(winner=winner)
+    with raises(Code.VOTES_AMBIGUOUS):
+        Tiebreak.train(table, tmp_path / "run", views=["style"], trials=0, bags=1)
+    reading = ReadOptions(vote_values=("0", "1", "2"))
+    options = {"views": ["style"], "trials": 0, "bags": 1}
+    trained = Tiebreak.train(table, tmp_path / "run", reading=reading, **options)
+    plain = Tiebreak.train(folder / "train.csv", tmp_path / "plain", **options)
+    pair = "What is 2+2?", "4", "22"
+    assert trained.predict_proba(*pair).tolist() == plain.predict_proba(*pair).tolist()
 
 
 def test_a_file_and_a_table_train_the_same_model(folder, model, tmp_path):
