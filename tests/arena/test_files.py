@@ -16,9 +16,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from arena import columnar
 from arena.battle_rows import ReadOptions
 from arena.files import open_source
 from arena.reader import read_battles
+from arena.unpack import PACKINGS
 from common.errors import Code, UserError
 from tests.helpers.battle_files import (
     NAMES,
@@ -85,7 +87,9 @@ def test_rows_that_would_close_each_others_quotes_stay_apart(tmp_path):
 )
 def test_any_bytes_are_read_or_refused_in_one_line(tmp_path, data, extension, labelled):
     header = as_csv([]).encode()
-    for start in (b"", header, gzip.compress(header), b"\x1f\x8b", b"PAR1", b"{"):
+    marks = [marks[0] for _, marks, _ in PACKINGS]
+    marks += [mark for mark, _ in columnar.MARKS] + [b"PK\x03\x04", b"{", b"[", b"\xff\xfe"]
+    for start in (b"", header, gzip.compress(header), *marks):
         path = save(tmp_path, start + data, f"x.{extension}")
         message = "read"
         try:
