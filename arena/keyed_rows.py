@@ -12,7 +12,7 @@ from arena.cells import Cells, DamagedRowError
 from arena.files import Row, is_encodable, read_source
 from arena.ids import ID_COLUMNS, id_text, is_plain
 from arena.schema import UNKNOWN
-from arena.votes import vote_of_three, winner_called
+from arena.votes import CLASS_NUMBERS, STRENGTHS, Votes, vote_of_three
 from common.errors import Code, UserError
 
 BLANK = ("", "-1", "-1.0", "nan", "none", "null")
@@ -53,6 +53,7 @@ class KeyedRows:
         self.ids: list[str] = []
         self.place: dict[str, int] = {}
         self.repeats: list[int] = []
+        self._readers: dict[str, tuple[Votes, bool]] = {}
         for i, row in enumerate(file.rows):
             name = self._id(i, row, named)
             self.ids.append(name)
@@ -96,19 +97,20 @@ class KeyedRows:
                 numbers[k, c] = number
         return numbers
 
-    def label(self, i: int, columns: Sequence[Sequence[str]], first: int = 0) -> int:
+    def label(self, i: int, columns: Sequence[Sequence[str]], first: int | None = None) -> int:
         """The label of row ``i``, on which all ``columns`` must agree; -1 where unknown.
 
         Args:
             i: position of the row.
             columns: sets of one or three columns that hold the label.
             first: the number that stands for A in a single column; the next two are B and a tie.
+                ``None``: 0, unless the column says which number is A (``arena.votes``).
 
         Raises:
             UserError: a cell is no label, or two columns disagree.
         """
         try:
-            labels = [_label(self.rows[i].cells, names, first) for names in columns]
+            labels = [self._label(self.rows[i].cells, names, first) for names in columns]
         except DamagedRowError as damage:
             raise UserError(Code.ROW_DAMAGED, f"{self.where(i)}: {damage}") from None
         if len(set(labels)) > 1:
@@ -119,12 +121,15 @@ class KeyedRows:
             )
         return labels[0]
 
-    def refuse_unclear_numbers(self, columns: Sequence[Sequence[str]], how: str) -> None:
-        """Refuse labels that are numbers and never 0: is 1 the answer A, or is it B?
+    def refuse_unclear_numbers(
+        self, columns: Sequence[Sequence[str]], how: str, *, ordered: Collection[str]
+    ) -> None:
+        """Refuse labels that are numbers of which it is not clear which one is A.
 
         Args:
             columns: sets of one or three columns that hold the label.
             how: what the user is to do, a sentence.
+            ordered: columns in which 0, 1 and 2 are A, B and a tie.
 
         Raises:
             UserError: a single column has such labels.
@@ -132,14 +137,45 @@ class KeyedRows:
         for name in (names[0] for names in columns if len(names) == 1):
             cells = {_text(row.cells.get(name)) for row in self.rows}
             numbers = {number_in(text) for text in cells if text.lower() not in BLANK}
-            if numbers and numbers <= {1.0, 2.0, 3.0}:
-                *others, last = [str(k) for k in (1, 2, 3) if k in numbers]
-                values = f"{', '.join(others)} and {last}" if others else last
+            known = [str(k) for k in (0, 1, 2, 3) if k in numbers]
+            clear = name in STRENGTHS or (name in ordered and 0 in numbers)
+            if known and len(known) == len(numbers) and not clear:
                 raise UserError(
                     Code.LABELS_UNCLEAR,
-                    f"{self.source}: {name} is {values} and never 0, so that it is not clear which "
+                    f"{self.source}: {name} holds {', '.join(known)}, and it is not clear which "
                     f"number means A, B or a tie. {how}",
                 )
+
+    def _label(self, cells: Cells, names: Sequence[str], first: int | None) -> int:
+        texts = [_text(cells.get(name)) for name in names]
+        if all(text.lower() in BLANK for text in texts):
+            return UNKNOWN
+        if len(names) > 1:
+            vote = vote_of_three(cells, names)
+            if vote.shares is not None:
+                raise DamagedRowError(f"{', '.join(names)} are fractions, not votes")
+            return vote.label
+        votes, unclear = self._votes(names[0])
+        start = first or 0
+        number, numbers = number_in(texts[0]), (start, start + 1, start + 2)
+        if number in numbers and (unclear or first is not None or names[0] in CLASS_NUMBERS):
+            return int(number) - start
+        try:
+            return votes.read(cells).label
+        except DamagedRowError:
+            known = ", ".join(map(str, numbers))
+            raise DamagedRowError(
+                f"{names[0]} is {texts[0][:40]!r}, not {known}, a, b or tie"
+            ) from None
+
+    def _votes(self, name: str) -> tuple[Votes, bool]:
+        """The reader of a column of votes, and whether its numbers do not say which one is A."""
+        if name not in self._readers:
+            votes = Votes((name,))
+            for row in self.rows:
+                votes.see(row.cells)
+            self._readers[name] = votes, bool(votes.settle())
+        return self._readers[name]
 
     def _id(self, i: int, row: Row, column: str) -> str:
         name = id_text(row.cells.get(column))
@@ -173,22 +209,3 @@ def is_empty(cell: Any) -> bool:
 
 def _text(cell: Any) -> str:
     return "" if cell is None else str(cell).strip()
-
-
-def _label(cells: Cells, names: Sequence[str], first: int) -> int:
-    texts = [_text(cells.get(name)) for name in names]
-    if all(text.lower() in BLANK for text in texts):
-        return UNKNOWN
-    if len(names) > 1:
-        vote = vote_of_three(cells, names)
-        if vote.shares is not None:
-            raise DamagedRowError(f"{', '.join(names)} are fractions, not votes")
-        return vote.label
-    number, numbers = number_in(texts[0]), (first, first + 1, first + 2)
-    if number in numbers:
-        return int(number) - first
-    label = winner_called(texts[0])
-    if label is None:
-        known = ", ".join(map(str, numbers))
-        raise DamagedRowError(f"{names[0]} is {texts[0][:40]!r}, not {known}, a, b or tie")
-    return label

@@ -6,11 +6,13 @@ A triple of columns is in the class order of ``arena.schema.CLASSES``. The predi
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from arena.keyed_rows import KeyedRows, number_in
 from arena.schema import CLASSES
+from arena.votes import WINNER_COLUMNS
 from common.errors import Code, UserError
 
 PROBABILITIES = (
@@ -64,6 +66,15 @@ def wanted_columns(view: str | None) -> list[str]:
 def label_columns(file: KeyedRows) -> list[Sequence[str]]:
     """The columns that hold the label in one cell."""
     return [(name,) for name in LABELS if name in file.columns]
+
+
+def vote_columns(file: KeyedRows) -> list[Sequence[str]]:
+    """The sets of columns that hold the votes of a file without probabilities."""
+    columns = label_columns(file)
+    if file.columns.issuperset(CLASSES):
+        columns.append(CLASSES)
+    others = (names for names in WINNER_COLUMNS if file.columns.issuperset(names))
+    return columns or list(itertools.islice(others, 1))
 
 
 def has_triple(columns: Collection[str]) -> bool:

@@ -5,8 +5,9 @@ A file (CSV, parquet or JSONL, local or a URL) has a column of ids and, in any o
   probabilities   winner_model_a, winner_model_b, winner_tie; or the same with p_ before each;
                   or prob_a, prob_b, prob_tie; or p_a, p_b, p_tie; or a, b, tie; or those of a
                   view in the predictions of a run
-  votes           label, winner_model or winner: 0 / 1 / 2, or a / b / tie; or a single 1 among
-                  winner_model_a, winner_model_b, winner_tie; blank or -1 where it is not known
+  votes           label, winner_model or winner: 0 / 1 / 2, or a / b / tie under any public name; or
+                  a single 1 among winner_model_a, winner_model_b, winner_tie; blank or -1 where it
+                  is not known
 
 Triples are in the class order of ``arena.schema.CLASSES``.
 """
@@ -21,17 +22,20 @@ from scipy.special import softmax
 
 from arena.cells import Damaged
 from arena.folds import prompt_hash
-from arena.ids import id_text
+from arena.ids import id_text, shown_ids
 from arena.keyed_rows import KeyedRows, is_empty
 from arena.prediction_columns import (
+    LABELS,
     VOTES,
     has_triple,
-    label_columns,
     prediction_columns,
+    vote_columns,
     wanted_columns,
 )
+from arena.reader import read_battles
 from arena.schema import CLASSES, UNKNOWN, digest
 from arena.structures import Structures
+from arena.votes import CLASS_NUMBERS, VOTE_COLUMNS
 from common.errors import Code, UserError
 
 LOG_ODDS = ("side", "tie")
@@ -129,9 +133,10 @@ def read_forecasts(
             columns.labels,
             "Add --labels-from 1 if 1 is A, 2 is B and 3 a tie, or --labels-from 0 if 1 is B and 2 "
             "a tie.",
+            ordered=LABELS,
         )
     rows = range(len(file.rows))
-    labels = [file.label(i, columns.labels, labels_from or 0) for i in rows]
+    labels = [file.label(i, columns.labels, labels_from) for i in rows]
     read = _softmax_of_logits if logits else _probabilities
     return Forecasts(
         file.ids,
@@ -154,15 +159,14 @@ def read_votes(source: str, ids: Sequence[str]) -> Votes:
         UserError: no column has votes, a row is damaged, two votes on a battle disagree, or a vote
             is invalid.
     """
-    file = KeyedRows(source, wanted_columns(None))
-    columns = label_columns(file)
-    if file.columns.issuperset(CLASSES):
-        columns.append(CLASSES)
-    if not columns:
-        raise UserError(Code.VOTES_MISSING, f"{source} has no votes. Add {VOTES}.")
-    file.refuse_unclear_numbers(columns, WORDS)
+    file = KeyedRows(source, [*VOTE_COLUMNS, "model_a", "model_b"])
+    columns = vote_columns(file)
     names = list(map(id_text, ids))
-    labels = _votes_by_id(file, columns, set(names))
+    if columns:
+        file.refuse_unclear_numbers(columns, WORDS, ordered=CLASS_NUMBERS)
+        labels = _votes_by_id(file, columns, set(names))
+    else:
+        labels = _votes_of_battles(file, set(names))
     votes = np.array([labels.get(name, UNKNOWN) for name in names], dtype=np.int64)
     return Votes(
         source,
@@ -171,6 +175,22 @@ def read_votes(source: str, ids: Sequence[str]) -> Votes:
         [name for name in file.ids if name not in labels],
         len(file.rows),
     )
+
+
+def _votes_of_battles(file: KeyedRows, ids: Collection[str]) -> dict[str, int]:
+    """The label of each of these battles that a file of battles has, such as one of pairs.
+
+    Raises:
+        UserError: it is none, or has no votes.
+    """
+    try:
+        battles = read_battles(file.source, labelled=False)
+    except UserError as error:
+        raise UserError(Code.VOTES_MISSING, f"{file.source} has no votes. Add {VOTES}.") from error
+    labels = dict(zip(shown_ids(battles), battles["label"].tolist(), strict=True))
+    if set(labels.values()) <= {UNKNOWN}:
+        raise UserError(Code.VOTES_MISSING, f"{file.source} has no votes. Add {VOTES}.")
+    return {name: label for name, label in labels.items() if name in ids}
 
 
 def _votes_by_id(

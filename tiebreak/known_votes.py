@@ -58,7 +58,8 @@ def known_votes(run: RunDir, battles: pd.DataFrame, votes_file: str | None) -> K
             Code.VOTES_MISSING, f"{votes_file} has no vote of any test battle of {run.folder}."
         )
     if not run.is_sample("test"):
-        print("\n".join(votes.notes()))
+        for note in votes.notes():
+            print(note)
     return KnownVotes(votes.labels, votes_file, False)
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from arena.feature_table import Column, FeatureTable
 from arena.predictions_file import from_log_odds, one_hot, read_probabilities, read_votes
+from arena.reader import read_battles
 from arena.schema import CLASSES
 from common.errors import Code
 from tests.helpers.errors import raises
@@ -179,10 +180,38 @@ def test_repeated_votes_on_a_battle_are_one_where_they_agree(tmp_path):
 
 
 def test_numbers_that_are_never_0_are_no_votes(tmp_path):
-    with raises(Code.LABELS_UNCLEAR, match="label is 1 and 2 "):
+    with raises(Code.LABELS_UNCLEAR, match="label holds 1, 2,"):
         read_votes(votes_file(tmp_path, id=IDS, label=[1, 2, 1]), IDS)
-    mixed = votes_file(tmp_path, id=IDS, label=["1", "2", "a"])
-    assert read_votes(mixed, IDS).labels.tolist() == [1, 2, 0]
+    with raises(Code.LABELS_UNCLEAR, match="winner holds 0, 1, 2,"):
+        read_votes(votes_file(tmp_path, id=IDS, winner=[1, 2, 0]), IDS)
+    # A tie that has its own name leaves the numbers to A and B, as in a file of battles.
+    named = votes_file(tmp_path, id=IDS, winner=["1", "2", "tie"])
+    assert read_votes(named, IDS).labels.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("column", "votes"),
+    [
+        ("winner", ["[[A]]", "[[B]]", "[[C]]"]),
+        ("winner", ["left", "right", "tie (inconsistent)"]),
+        ("winner", ["x-7b", "y-8b", "both bad"]),
+        ("overall_preference", [-2, 1, 0]),
+    ],
+)
+def test_votes_have_the_names_that_they_have_in_files_of_battles(column, votes, tmp_path):
+    frame = {"id": IDS, "model_a": "x-7b", "model_b": "y-8b", column: votes}
+    assert read_votes(votes_file(tmp_path, **frame), IDS).labels.tolist() == [0, 1, 2]
+
+
+def test_pairs_are_votes_for_what_was_chosen(tmp_path):
+    frame = pd.DataFrame(
+        {"id": IDS, "prompt": "Why?", "chosen": "yes", "rejected": ["a", "b", "c"]}
+    )
+    path = str(write(tmp_path / "pairs.jsonl", frame))
+    battles = read_battles(path, labelled=False)
+    chosen = [a == ["yes"] for a in battles["response_a"]]
+    labels = read_votes(path, IDS).labels.tolist()
+    assert labels == [0 if first else 1 for first in chosen]
 
 
 def test_an_arena_file_of_battles_is_a_file_of_votes(tmp_path):

@@ -89,12 +89,12 @@ BROKEN = {
     "labels 1 and 2": (
         lambda f: f.assign(label=f["label"].replace(0, 1)),
         Code.LABELS_UNCLEAR,
-        "label is 1 and 2 .* --labels-from",
+        "label holds 1, 2, .* --labels-from",
     ),
     "labels 1 to 3": (
         lambda f: f.assign(label=f["label"] + 1),
         Code.LABELS_UNCLEAR,
-        "label is 1, 2 and 3 .* --labels-from",
+        "label holds 1, 2, 3, .* --labels-from",
     ),
     "sum": (put(P[0], 0.99), Code.PROBABILITY_INVALID, r"row 5 \(id r4\): p_winner_model_a"),
     "bad label": (put("label", "3"), Code.ROW_DAMAGED, r"row 5 \(id r4\): label is '3'"),
