@@ -151,7 +151,8 @@ class LinearCalibrator(Calibrator):
         uncalibrated = np.exp(_log_softmax(_logits(features, start)))
         weights = weights_of(votes)
         total = weights.sum()
-        shares, relative = shares_of(votes) / weights[:, None], weights * (n / total)
+        shares = shares_of(votes) / np.where(weights > 0, weights, 1.0)[:, None]
+        relative = weights * (n / total)
         target = (shares * total + uncalibrated * PRIOR_ROWS) / (total + PRIOR_ROWS)
         # Parameters on the scale of what they multiply, or L-BFGS would step blindly at first.
         scale = 1 / np.maximum(np.sqrt(_mean_squares(features, free)), 1e-3)

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from arena.schema import TIE, A, B
+from arena.swap import SWAP
 
 
 def labels_of(battles: pd.DataFrame) -> np.ndarray:
@@ -52,7 +53,9 @@ def training_votes(battles: pd.DataFrame) -> np.ndarray:
     votes, weights = scored_votes(battles), battles["weight"].to_numpy(dtype=np.float64)
     if not len(weights) or (weights == weights[0]).all():
         return votes
-    weighted: np.ndarray = shares_of(votes) * (weights / weights.mean())[:, None]
+    # The largest first: a sum of huge weights would be infinite.
+    relative = weights / weights.max()
+    weighted: np.ndarray = shares_of(votes) * (relative / relative.mean())[:, None]
     return weighted
 
 
@@ -72,6 +75,23 @@ def winners(votes: np.ndarray) -> np.ndarray:
         return votes
     a, b, tie = votes[:, A], votes[:, B], votes[:, TIE]
     return np.where((tie >= np.maximum(a, b)) | (a == b), TIE, np.where(a > b, A, B))
+
+
+def absent_classes(votes: np.ndarray) -> tuple[int, ...]:
+    """Classes that no vote is for, in either order of the answers."""
+    seen = shares_of(votes).sum(axis=0)
+    return tuple(np.flatnonzero(seen + seen[SWAP] == 0).tolist())
+
+
+def chance_of_absent(rows: float) -> float:
+    """Probability of a class that did not occur once in so many votes.
+
+    Either it cannot occur (a vote without ties) or it can: a chance of 1/2 each before a vote was
+    seen, and in the second case any rate is equally likely. No occurrence in n votes has the
+    likelihood 1 / (n + 1) in the second case, which leaves it 1 / (n + 2), and there the next one
+    has the chance 1 / (n + 2) (Laplace's rule of succession).
+    """
+    return 1 / (rows + 2) ** 2
 
 
 def examples(votes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+from scipy.special import logit
 
-from arena.schema import Turns
+from arena.schema import TIE, Turns
 from meta.base_models.symmetric_logistic import SymmetricLogistic
-from meta.votes import shares_of
+from meta.votes import chance_of_absent, shares_of
 
 NULLS = ("uniform", "prior", "length")
 
@@ -48,9 +50,24 @@ class Baselines:
         self.shares, self.length = shares, length
 
     @classmethod
-    def fit(cls, battles: pd.DataFrame, votes: np.ndarray) -> Baselines:
-        """Fit on battles and their votes, see ``meta.votes``."""
-        return cls(prior(votes), SymmetricLogistic.fit(*length_columns(battles), votes))
+    def fit(
+        cls, battles: pd.DataFrame, votes: np.ndarray, absent: Collection[int] = ()
+    ) -> Baselines:
+        """Fit on battles and their votes.
+
+        Args:
+            battles: canonical table, n rows.
+            votes: labels (n,) or weighted shares (n, 3), see ``meta.votes``.
+            absent: classes that no vote of the whole training file is for. Ties then get
+                ``meta.votes.chance_of_absent``, as from the model.
+        """
+        shares, length = prior(votes), SymmetricLogistic.fit(*length_columns(battles), votes)
+        if TIE in absent:
+            rate = chance_of_absent(len(votes))
+            decided = shares[:TIE] / shares[:TIE].sum()
+            shares = np.append((1 - rate) * decided, rate)
+            length = replace(length, tie_bias=float(logit(rate)))
+        return cls(shares, length)
 
     def predict(self, battles: pd.DataFrame) -> dict[str, np.ndarray]:
         """Probabilities (n, 3) by each null's name."""

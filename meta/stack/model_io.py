@@ -85,6 +85,8 @@ def _write(model: TrainedModel, folder: Path) -> None:
             "calibration": stacker.calibration,
             "rows": stacker.rows,
         }
+        if stacker.absent:
+            bundle["fusions"][name]["absent"] = list(stacker.absent)
     (folder / "learned").mkdir()
     for name, models in model.base_models.items():
         arrays = {
@@ -165,7 +167,16 @@ def _stacker(folder: Path, entry: dict[str, Any], hashes: dict[str, str]) -> Sta
         calibrators.from_json(entry["calibrator"]),
         entry["calibration"],
         entry["rows"],
+        _absent(entry),
     )
+
+
+def _absent(entry: dict[str, Any]) -> tuple[int, ...]:
+    """The classes that no training vote was for; an entry that names none has votes for all."""
+    absent = entry.get("absent", [])
+    if not (isinstance(absent, list) and all(c in range(len(CLASSES)) for c in absent)):
+        raise ValueError("a class that is none")
+    return tuple(int(c) for c in absent)
 
 
 def _models(folder: Path, name: str, count: int) -> list[Model]:

@@ -24,7 +24,7 @@ from meta.metrics.scores import swap_gap
 from meta.stack.dataset import Dataset
 from meta.stack.stacker import Stacker, fit_stacker, sets_of_views
 from meta.stack.trained_model import TrainedModel
-from meta.votes import training_votes
+from meta.votes import absent_classes, training_votes
 
 MANY_ROWS = 20_000
 """Above, one outer fold is enough, and nesting all of them would take a day."""
@@ -193,6 +193,7 @@ class CrossValidation:
                 trials=settings.trials,
                 bags=settings.bags,
                 storage=settings.storage or self.run.study,
+                absent=absent_classes(votes),
                 progress=self.progress,
             )
             yield name, stacker, unseen
@@ -211,7 +212,7 @@ def nested(cv: CrossValidation, settings: Settings) -> Scored:
     sets = sets_of_views(cv.dataset.names)
     for k in outer:
         train, held_out = np.flatnonzero(folds != k), np.flatnonzero(folds == k)
-        baselines = Baselines.fit(battles.iloc[train], votes[train])
+        baselines = Baselines.fit(battles.iloc[train], votes[train], absent_classes(votes))
         for name, probabilities in baselines.predict(battles.iloc[held_out]).items():
             predictions.add(name, held_out, probabilities)
         for name, stacker, views in cv.train_stackers(k, sets, settings.budget_for):
@@ -234,12 +235,12 @@ def nested(cv: CrossValidation, settings: Settings) -> Scored:
 
 def final(cv: CrossValidation, settings: Settings) -> TrainedModel:
     """Train on all rows, to predict new ones."""
-    battles = cv.dataset.battles
+    battles, votes = cv.dataset.battles, training_votes(cv.dataset.battles)
     sets = sets_of_views(cv.dataset.names)
     trained = cv.train_stackers(None, sets, settings.budget_for)
     return TrainedModel(
         {name: stacker for name, stacker, _ in trained},
         {name: fit.models() for name, fit in cv.fits.items()},
-        Baselines.fit(battles, training_votes(battles)),
+        Baselines.fit(battles, votes, absent_classes(votes)),
         cv.dataset.kinds,
     )

@@ -16,6 +16,7 @@ from meta.calibration import select_calibrator
 from meta.calibrators import Calibrator, Identity
 from meta.stack.lightgbm_model import BothOrders, cross_validate, raw_scores, raw_scores_as_given
 from meta.stack.tuning import tune
+from meta.votes import chance_of_absent
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,8 @@ class Stacker:
     """Cross-fitted log loss of each calibration method on the training rows."""
     rows: int
     """Battles that it was trained on."""
+    absent: tuple[int, ...] = ()
+    """Classes that no vote of the training file is for, see ``meta.votes.absent_classes``."""
 
     def design(self, views: Mapping[str, FeatureTable]) -> FeatureTable:
         """The design matrix: its views side by side.
@@ -71,10 +74,13 @@ class Stacker:
         """Calibrated probabilities (n, 3).
 
         Boosters give a class that they never saw 1e-15, which costs 34 nats where it occurs after
-        all. Here every class keeps what the prior gives one that never occurred: 1 / (rows + 3) by
-        Laplace's rule of succession, before all three are divided by their sum.
+        all. Here every class keeps at least 1 / (rows + 3), Laplace's rule of succession for one
+        that did not occur, before all three are divided by their sum; and one that no vote of the
+        training was for ``meta.votes.chance_of_absent``, since there are votes without ties.
         """
-        found = np.maximum(self.calibrator(self.raw(design)), 1 / (self.rows + 3))
+        lowest = np.full(3, 1 / (self.rows + 3))
+        lowest[list(self.absent)] = chance_of_absent(self.rows)
+        found = np.maximum(self.calibrator(self.raw(design)), lowest)
         probabilities: np.ndarray = found / found.sum(axis=1, keepdims=True)
         return probabilities
 
@@ -88,6 +94,7 @@ def fit_stacker(
     trials: int,
     bags: int,
     storage: Path | URL,
+    absent: tuple[int, ...] = (),
     progress: Callable[[], None] = lambda: None,
 ) -> Stacker:
     """Tune, train and calibrate on rows that will not be scored.
@@ -102,6 +109,7 @@ def fit_stacker(
         bags: boosters a fold, averaged: each has a seed of its own and the parameters of one of
             the best trials, since the very best of few rows is best by luck.
         storage: SQLite file of the study, or a database for several processes.
+        absent: classes that no vote of the whole training file is for.
         progress: called for each finished trial, and once at the end.
     """
     design = join(views)
@@ -112,7 +120,14 @@ def fit_stacker(
     calibrator, losses = select_calibrator(found.raw, votes, folds, groups)
     progress()
     return Stacker(
-        tuple(views), tuple(design.names), found.boosters, params, calibrator, losses, len(votes)
+        tuple(views),
+        tuple(design.names),
+        found.boosters,
+        params,
+        calibrator,
+        losses,
+        len(votes),
+        absent,
     )
 
 
