@@ -14,6 +14,7 @@ from typing import Any, TextIO
 
 from arena.column_names import match_columns, wanted_names
 from arena.rows import NOT_UTF8, Row, Rows, Stream, is_encodable
+from arena.structures import python_literal
 from common.errors import Code, UserError
 
 CHUNK = 2**16
@@ -32,6 +33,12 @@ FIRST_LINES = 20
 """Lines among which one must be an object where the first is damaged."""
 
 BOM = "\ufeff"
+
+PYTHON = re.compile(r"\s*\{\s*'")
+"""The start of an object as Python prints it."""
+
+MOST_LITERAL = 2**22
+"""Characters of an object of Python, whose syntax tree takes a hundred times as much."""
 
 
 class DamagedJSONError(Exception):
@@ -121,7 +128,16 @@ def _lines(text: TextIO) -> Iterator[Item]:
             try:
                 yield decoder.decode(line), line, _repeated(decoder)
             except (ValueError, RecursionError):
-                yield None, line, "the line is not JSON"
+                value = _python_object(line)
+                yield value, line, "" if value else "the line is not JSON"
+
+
+def _python_object(line: str) -> dict[str, Any] | None:
+    """The object in a line that is as Python prints it, not JSON; ``None`` in any other line."""
+    if not PYTHON.match(line) or len(line) > MOST_LITERAL:
+        return None
+    value = python_literal(line)
+    return value if isinstance(value, dict) and all(isinstance(n, str) for n in value) else None
 
 
 def _repeated(decoder: _Decoder) -> str:
@@ -158,7 +174,7 @@ def _is_object(line: str) -> bool:
     try:
         value = json.loads(line)
     except (ValueError, RecursionError):
-        return False
+        value = _python_object(line)
     return isinstance(value, dict) and bool(value)
 
 
@@ -205,9 +221,9 @@ def read_json(
             columns.update(dict.fromkeys(value if isinstance(value, dict) else ()))
             only = value if count == 1 else None
     except DamagedJSONError as damage:
+        advice = "Download or write it again; Python writes JSON by `json.dumps`, not by `str`."
         raise UserError(
-            Code.INPUT_DAMAGED,
-            f"{source} is damaged JSON after row {count} ({damage}). Download it again.",
+            Code.INPUT_DAMAGED, f"{source} is damaged JSON after row {count} ({damage}). {advice}"
         ) from None
     if not count:
         raise UserError(Code.INPUT_EMPTY, f"{source} is an empty JSON list. Give at least one row.")

@@ -48,7 +48,7 @@ def structure(cell: str) -> list[Any] | dict[str, Any] | Damaged | None:
     try:
         value = json.loads(cell)
     except (ValueError, RecursionError):
-        value = _python_literal(cell)
+        value = python_literal(cell)
         if value is None:
             return Damaged("is not JSON")
     if isinstance(value, dict):
@@ -60,7 +60,7 @@ def structure(cell: str) -> list[Any] | dict[str, Any] | Damaged | None:
     return value
 
 
-def _python_literal(cell: str) -> Any:
+def python_literal(cell: str) -> Any:
     """The value of a literal of lists, dicts, texts, numbers; ``None`` where the text is none."""
     pieces: list[str] = []
     place, depth, after_value = 0, 0, False

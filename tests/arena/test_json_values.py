@@ -22,6 +22,7 @@ ROWS = records(3)
         "\ufeff" + json.dumps(ROWS),
         "\n\n".join(json.dumps(row, indent=4) for row in ROWS),
         "".join(map(json.dumps, ROWS)),
+        "\n".join(map(str, ROWS)),
         json.dumps({"version": 1, "data": ROWS}),
         json.dumps({"data": ROWS, "meta": {}}, indent=1),
         pd.DataFrame(ROWS).to_json(),
@@ -30,7 +31,14 @@ ROWS = records(3)
         " " * 9000 + "\r\n" + "\r\n".join(map(json.dumps, ROWS)),
     ],
     ids=[
-        *("list", "indented list", "list with a mark", "indented objects", "one line of objects"),
+        *(
+            "list",
+            "indented list",
+            "list with a mark",
+            "indented objects",
+            "one line of objects",
+            "Python",
+        ),
         *("wrapped", "wrapped, indented", "by columns", "by index", "split", "lines after blanks"),
     ],
 )
