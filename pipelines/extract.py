@@ -35,7 +35,8 @@ from common.run_dir import SPLITS, RunDir
 from embeddings.backbone.quantization import QUANTIZATIONS
 from embeddings.backbone.runtime import AUTO, ENGINES, TORCH
 from pipelines import cli
-from tiebreak.extraction import RAY, ExtractionOptions, extract_run, plan_run
+from tiebreak.extraction import extract_run, plan_run
+from tiebreak.extraction_options import RAY, ExtractionOptions
 from tiebreak.run_record import DEFAULT_BACKBONE
 
 STDIN_NAMES = (STDIN, "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0")

@@ -95,7 +95,8 @@ class Tiebreak:
         """
         # Whoever only predicts need not wait for these.
         from meta.stack.nested_cv import Settings
-        from tiebreak.extraction import ExtractionOptions, extract_run, takes_language_model
+        from tiebreak.extraction import extract_run
+        from tiebreak.extraction_options import ExtractionOptions, takes_language_model
         from tiebreak.training import train_run
 
         folder, settings = RunDir(Path(run)), Settings(folds, trials, bags)

@@ -17,7 +17,8 @@ from tests.helpers.battle_files import lmsys
 from tests.helpers.errors import error_line, raises
 from tests.helpers.tiny import save_tiny_model
 from tiebreak import Tiebreak
-from tiebreak.extraction import ExtractionOptions, extract_run, plan_run
+from tiebreak.extraction import extract_run, plan_run
+from tiebreak.extraction_options import ExtractionOptions
 from tiebreak.finetuning import FinetuneOptions
 
 SIGNALS = ExtractionOptions(language_model=False)

@@ -1,0 +1,199 @@
+"""How an extraction reads battles: its options, resolved against the run, and cheap checks."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from arena.view import KINDS
+from common.errors import Code, UserError
+from common.parquet import read_notes
+from common.run_dir import RunDir
+from embeddings.backbone.config import BackboneConfig
+from embeddings.backbone.device import check_device
+from embeddings.backbone.runtime import TORCH, select_engine
+from embeddings.cache.shards import settings_hash
+from embeddings.frozen.answer_reader import evidence_settings
+from embeddings.frozen.extract import Reader
+from embeddings.frozen.language_model import LanguageModel
+from embeddings.frozen.ray_workers import RayWorkers
+from embeddings.view_kinds import LIKELIHOOD
+from meta.stack import model_io
+from tiebreak.run_record import as_json, chosen_backbone
+
+RAY = "ray"
+
+HIDDEN = "hidden"
+"""The folder of the states that a language model has read."""
+
+
+@dataclass(frozen=True)
+class ExtractionOptions:
+    """How battles are read; what is ``None`` is as the run had it before, else the default."""
+
+    backbone: str | None = None
+    """A name in ``configs/``, a YAML file or a model folder."""
+    quantization: str | None = None
+    engine: str | None = None
+    """``torch``, ``openvino``, ``auto``, or ``ray``: torch in the actors of a cluster."""
+    ray_address: str = ""
+    """A Ray cluster, host:port; "" for this machine."""
+    actors: int = 0
+    """Models that read; 0 for one a GPU or machine."""
+    language_model: bool = True
+    """Whether a language model reads the answers; else there are handcrafted signals alone."""
+
+    @property
+    def names_model(self) -> bool:
+        """Whether something is said of the language model."""
+        return any((self.backbone, self.quantization, self.engine, self.ray_address, self.actors))
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """The options of an extraction, resolved against the run's record."""
+
+    backbone: str
+    config: BackboneConfig
+    engine: str
+    options: ExtractionOptions
+
+    @classmethod
+    def of(cls, options: ExtractionOptions, record: Mapping[str, Any]) -> Extraction:
+        """Resolve the options.
+
+        Raises:
+            UserError: the backbone's configuration is not valid, or OpenVINO cannot run it here.
+        """
+        backbone, config = chosen_backbone(options.backbone, options.quantization, record)
+        own = record.get("backbone", {})
+        last = own.get("engine", TORCH) if as_json(config) == own.get("config") else TORCH
+        # Ray's actors read with torch, to the same bytes.
+        named = TORCH if options.engine == RAY else options.engine
+        engine, note = select_engine(named or last, config)
+        if note:
+            print(note)
+        return cls(backbone, config, engine, options)
+
+    def check_device(self) -> None:
+        """Say what will be slow on this machine's card.
+
+        Raises:
+            UserError: PyTorch cannot use it.
+        """
+        # The actors' machines have cards of their own.
+        if self.options.engine != RAY:
+            for note in check_device(self.config):
+                print(note, flush=True)
+
+    def entry(self) -> dict[str, Any]:
+        """The entry ``backbone`` of run.json."""
+        return {
+            "asked": self.backbone,
+            "quantization": self.config.quantization,
+            "engine": self.engine,
+            "config": as_json(self.config),
+        }
+
+    @contextmanager
+    def reader(self) -> Iterator[Reader]:
+        """What reads with the language model: actors of a cluster, or this process.
+
+        Raises:
+            UserError: options of a cluster without one.
+        """
+        options = self.options
+        if options.engine == RAY:
+            with RayWorkers(self.config, options.ray_address, options.actors) as workers:
+                yield workers
+        elif options.ray_address or options.actors:
+            raise UserError(
+                Code.OPTIONS_CONFLICT,
+                "--ray-address and --actors need --engine ray. Add it, or leave them out.",
+            )
+        else:
+            yield LanguageModel(self.config, self.engine)
+
+
+def takes_language_model(view: str) -> bool:
+    """Whether a view may come from a language model; of a name that no kind has it may."""
+    kind = KINDS.get(view)
+    return kind is None or kind.architecture in ("frozen", "fine-tuned")
+
+
+def resolve(run: RunDir, splits: Collection[str], options: ExtractionOptions) -> Extraction | None:
+    """How a language model will read, ``None`` where none does; checked before anything is read.
+
+    Test battles are read as the run's training battles were.
+
+    Args:
+        run: the run.
+        splits: those that will be read.
+        options: how.
+
+    Raises:
+        UserError: options do not go together, the backbone cannot be had or run here, or the test
+            battles would lack what the training battles have.
+    """
+    record = run.read_record()
+    test_only = "train" not in splits
+    if not options.language_model:
+        if options.names_model:
+            raise UserError(
+                Code.OPTIONS_CONFLICT,
+                "--no-language-model goes with no option of a language model. Leave out "
+                "--backbone, --quantization, --engine, --ray-address and --actors.",
+            )
+        if test_only and (run.views / HIDDEN / "train.parquet").exists():
+            _check_model_does_without(run)
+        return None
+    if test_only and run.battles("train").exists() and "backbone" not in record:
+        if options.names_model:
+            raise UserError(
+                Code.OPTIONS_CONFLICT,
+                f"No language model has read the training battles of {run.folder}. Extract --train "
+                "with one, or leave these options out.",
+            )
+        print("no language model has read the training battles, so none reads the test battles")
+        return None
+    extraction = Extraction.of(options, record)
+    extraction.check_device()
+    if test_only:
+        _check_training(run, extraction)
+    return extraction
+
+
+def _check_model_does_without(run: RunDir) -> None:
+    """Refuse to read test battles without a language model where the run's model takes one.
+
+    Raises:
+        UserError: it does, or there is no model yet, and the training battles have such views.
+    """
+    views = model_io.load(run.model).views if run.model_hash() else (LIKELIHOOD.name,)
+    if any(map(takes_language_model, views)):
+        raise UserError(
+            Code.OPTIONS_CONFLICT,
+            f"A language model has read the training battles of {run.folder}, and must read its "
+            "test battles, too. Leave out --no-language-model, or name another --run.",
+        )
+
+
+def _check_training(run: RunDir, extraction: Extraction) -> None:
+    """Refuse to read test battles otherwise than the run's training battles were.
+
+    A model folder that was moved or renamed is still the same.
+
+    Raises:
+        UserError: another backbone, quantization or engine read these.
+    """
+    path = run.views / HIDDEN / "train.parquet"
+    if path.exists() and read_notes(path).get("source") != settings_hash(
+        evidence_settings(extraction.config, extraction.engine)
+    ):
+        raise UserError(
+            Code.BACKBONE_DIFFERS,
+            f"The training battles of {run.folder} were read by another backbone, quantization or "
+            "engine. Leave out --backbone, --quantization and --engine, or extract --train again.",
+        )
