@@ -11,6 +11,7 @@ import pandas as pd
 from arena.battle_rows import ReadOptions, battle_of_row
 from arena.battle_table import SCHEMA
 from arena.cells import DamagedRowError
+from arena.column_names import match_columns
 from arena.files import Row, Stream
 from arena.folds import assign_groups, prompt_hash
 from arena.formats import COLUMNS as READ_COLUMNS
@@ -112,29 +113,26 @@ def _stream_of(table: pd.DataFrame | Iterable[Any]) -> Stream:
 
 
 def _stream_of_frame(table: pd.DataFrame) -> Stream:
-    names = [str(name) for name in table.columns]
-    kept = [name for name in names if name in READ_COLUMNS]
-    for name in kept:
-        if names.count(name) > 1:
-            raise UserError(
-                Code.COLUMN_AMBIGUOUS,
-                f"{SOURCE} has more than one column {name}. Rename all but one.",
-            )
-    columns = [table[name].tolist() for name in kept]
+    names = match_columns(SOURCE, [str(name) for name in table.columns], READ_COLUMNS)
+    kept = {i: name for i, name in enumerate(names) if name in READ_COLUMNS}
+    columns = [table.iloc[:, i].tolist() for i in kept]
     cells = zip(*columns, strict=True) if kept else iter([()] * len(table))
-    return Stream(names, [_row(zip(kept, values, strict=True)) for values in cells])
+    return Stream(names, [_row(zip(kept.values(), values, strict=True)) for values in cells])
 
 
 def _stream_of_dicts(table: Iterable[Any]) -> Stream:
-    names: dict[str, None] = {}
-    rows: list[Row] = []
-    for item in table:
-        if isinstance(item, Mapping):
-            names.update(dict.fromkeys(item))
-            rows.append(_row((n, cell) for n, cell in item.items() if n in READ_COLUMNS))
-        else:
-            rows.append(Row(damage=f"the row is a {type(item).__name__}, not a dict"))
-    return Stream(list(names), rows)
+    items = list(table)
+    columns = dict.fromkeys(n for item in items if isinstance(item, Mapping) for n in item)
+    names = match_columns(SOURCE, [str(name) for name in columns], READ_COLUMNS)
+    spelled = dict(zip(columns, names, strict=True))
+    return Stream(names, [_row_of(item, spelled) for item in items])
+
+
+def _row_of(item: Any, spelled: Mapping[Any, str]) -> Row:
+    if not isinstance(item, Mapping):
+        return Row(damage=f"the row is a {type(item).__name__}, not a dict")
+    cells = ((spelled[name], cell) for name, cell in item.items())
+    return _row((name, cell) for name, cell in cells if name in READ_COLUMNS)
 
 
 def _row(cells: Iterator[tuple[str, Any]]) -> Row:

@@ -153,3 +153,11 @@ def test_battle_is_that_of_a_table_of_one_row(texts):
 def test_battle_that_is_none_is_refused(texts, reason):
     with raises(Code.ROW_DAMAGED, match=reason):
         battle_of(*texts)
+
+
+def test_columns_match_as_those_of_a_file_do():
+    row = {"Prompt": "p", "Response A": "a", "response-b": "b", "Winner": "a"}
+    for table in (pd.DataFrame([row]), [row]):
+        battles = battles_of(table, labelled=True)
+        assert battles.loc[0, ["response_a", "response_b"]].tolist() == [["a"], ["b"]]
+        assert battles.loc[0, "label"] == 0
