@@ -14,14 +14,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from arena.battle_rows import ReadOptions
     from common.errors import UserError
+    from tiebreak.evidence import embeddings_of, signals_of
     from tiebreak.model import Tiebreak
 
-__all__ = ["ReadOptions", "Tiebreak", "UserError"]
+__all__ = ["ReadOptions", "Tiebreak", "UserError", "embeddings_of", "signals_of"]
 
 MODULES = {
     "ReadOptions": "arena.battle_rows",
     "Tiebreak": "tiebreak.model",
     "UserError": "common.errors",
+    "embeddings_of": "tiebreak.evidence",
+    "signals_of": "tiebreak.evidence",
 }
 
 
