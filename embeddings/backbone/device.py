@@ -8,7 +8,6 @@ import torch
 
 from common.errors import Code, UserError
 from embeddings.backbone.config import BackboneConfig
-from embeddings.backbone.quantization import NONE
 
 BFLOAT16 = (8, 0)
 """Compute capability from which a card computes bfloat16 itself (Ampere)."""
@@ -37,7 +36,7 @@ def check_device(config: BackboneConfig, device: torch.device | None = None) -> 
     """
     device = device or default_device()
     if device.type != "cuda":
-        slow = config.dtype == "float16" and config.quantization == NONE
+        slow = config.dtype == "float16"
         return [f"{config.name}: float16 is slow on a CPU; bfloat16 is not"] if slow else []
     try:
         own = torch.cuda.current_device() if device.index is None else device.index

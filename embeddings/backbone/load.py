@@ -236,7 +236,7 @@ def load_backbone(config: BackboneConfig, device: str | None = None) -> Backbone
         model = AutoModelForCausalLM.from_pretrained(  # nosec B615 -- a local folder
             folder,
             dtype=getattr(torch, config.dtype),
-            **QUANTIZATIONS[config.quantization].load_arguments(),
+            **_load_arguments(config),
             device_map="auto" if spread else {"": place},
             use_safetensors=True,
             trust_remote_code=False,
@@ -257,6 +257,18 @@ def load_backbone(config: BackboneConfig, device: str | None = None) -> Backbone
             f"{context}.",
         )
     return Backbone(model.eval(), tokenizer, config, model.get_input_embeddings().weight.device)
+
+
+def _load_arguments(config: BackboneConfig) -> dict[str, Any]:
+    """What the quantization adds; 4-bit weights are computed with in float16 where that is asked.
+
+    Cards before Ampere have it, and no bfloat16.
+    """
+    arguments = QUANTIZATIONS[config.quantization].load_arguments()
+    quantized: Any = arguments.get("quantization_config")
+    if config.dtype == "float16" and getattr(quantized, "load_in_4bit", False):
+        quantized.bnb_4bit_compute_dtype = torch.float16
+    return arguments
 
 
 def _user_error(config: BackboneConfig, what: str, error: Exception) -> UserError:

@@ -76,6 +76,10 @@ FORMS = {
         .join(one_hot(y).astype(bool))
     ),
     "submission + label": lambda f, y: f.rename(columns=dict(zip(P, CLASSES, strict=True))),
+    "capitals": lambda f, y: f.rename(columns=dict(zip(P, ["A", "B", "Tie"], strict=True))),
+    "blanks and hyphens": lambda f, y: f.rename(
+        columns=dict(zip(P, ["Prob A", "prob-b", "PROB_TIE"], strict=True)) | {"label": "Label"}
+    ),
     "columns in another order": lambda f, y: f[f.columns[::-1]].assign(comment="x"),
 }
 

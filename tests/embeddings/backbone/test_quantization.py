@@ -1,6 +1,9 @@
 """A quantization is one entry: its name is taken everywhere, and its loader loads."""
 
+from dataclasses import replace
+
 import pytest
+import torch
 
 from common.errors import Code
 from embeddings.backbone.config import load_config
@@ -36,6 +39,13 @@ def test_a_new_entry_is_taken_by_configuration_and_command_line(configs, tmp_pat
 def test_unknown_ones_are_named_with_the_known(configs):
     with raises(Code.BACKBONE_CONFIG_INVALID, match="none, nf4, int8"):
         load_config(configs["llama"].source, "int3")
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_4_bit_weights_are_computed_with_in_the_dtype_of_16_bits(configs, dtype):
+    config = replace(configs["llama"], quantization="nf4", dtype=dtype)
+    layer = load_backbone(config).model.get_decoder().layers[0].self_attn.q_proj
+    assert layer.compute_dtype == getattr(torch, dtype)
 
 
 @pytest.mark.parametrize("name", QUANTIZATIONS)
