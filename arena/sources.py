@@ -11,7 +11,7 @@ import fsspec
 from fsspec import AbstractFileSystem
 
 from arena.local_copy import STDIN, opening
-from arena.unpack import data_ending
+from arena.unpack import PACKED_ENDINGS, data_ending
 from common.errors import Code, UserError
 
 SPLITS = re.compile(
@@ -149,6 +149,12 @@ def _refuse_mixtures(folder: str, shards: list[str], formats: set[str]) -> None:
             Code.INPUT_FORMAT,
             f"{folder} holds files of several formats: {_listed(sorted(formats))}. Name one of "
             f"them by a glob, such as '{folder}/*.{min(formats)}'.",
+        )
+    plain = [re.sub(rf"\.({'|'.join(PACKED_ENDINGS)})$", "", name, flags=re.I) for name in shards]
+    if twice := [name for name in dict.fromkeys(plain) if plain.count(name) > 1]:
+        raise UserError(
+            Code.INPUT_FORMAT,
+            f"{folder} holds {_listed(twice)} packed and unpacked. Delete one of the two.",
         )
     splits = {found[1] for found in map(SPLITS.match, shards) if found}
     if len(splits) > 1:

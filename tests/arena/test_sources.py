@@ -99,6 +99,7 @@ REFUSED = {
     ),
     "splits by name": (["train-0.parquet", "test-0.parquet"], Code.INPUT_FORMAT, "test, train"),
     "formats": (["a.csv", "b.parquet"], Code.INPUT_FORMAT, "csv, parquet"),
+    "packed and unpacked": (["a.csv", "a.csv.gz", "b.csv"], Code.INPUT_FORMAT, r"a\.csv packed"),
     "nothing": (["README.md", "x.png"], Code.INPUT_MISSING, r"x\.png"),
     "only folders": (["a/x.csv", "b/x.csv"], Code.INPUT_MISSING, "a, b"),
 }
