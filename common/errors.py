@@ -41,6 +41,7 @@ class Code(StrEnum):
     STATES_INCOMPLETE = "TB105"
     STORE_IS_LINK = "TB106"
     RESPONSES_UNUSABLE = "TB107"
+    RUN_READ_ONLY = "TB108"
 
     # A backbone: its configuration, its files, what runs it.
     BACKBONE_UNKNOWN = "TB201"

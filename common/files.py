@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from common.errors import Code, UserError
+
 
 @contextmanager
 def scratch(path: Path) -> Iterator[Path]:
@@ -37,6 +39,26 @@ def atomic(path: Path) -> Iterator[Path]:
         with temporary.open("rb") as f:
             os.fsync(f.fileno())
         temporary.replace(path)
+
+
+def check_writable(path: Path, advice: str) -> None:
+    """Find out whether a file can be written, before work is done for it.
+
+    Args:
+        path: the file.
+        advice: what to do otherwise, a sentence.
+
+    Raises:
+        UserError: it cannot.
+    """
+    try:
+        with scratch(path) as temporary:
+            temporary.touch()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UserError(
+            Code.OUTPUT_INVALID, f"{path} cannot be written ({reason}). {advice}"
+        ) from None
 
 
 def remove_unfinished(path: Path) -> None:

@@ -67,12 +67,22 @@ def exclusive(folder: Path) -> Iterator[None]:
 
 
 def _open(path: Path, shared: bool) -> int | None:
-    """Open the lock file; ``None`` if it cannot be created and the lock is shared."""
+    """Open the lock file; ``None`` if it cannot be created and the lock is shared.
+
+    Raises:
+        UserError: the folder cannot be written, and the lock is exclusive.
+    """
     try:
         return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
-        if not shared or error.errno not in READ_ONLY:
+        if error.errno not in READ_ONLY:
             raise
+        if not shared:
+            raise UserError(
+                Code.RUN_READ_ONLY,
+                f"The run {path.parent} cannot be written ({error.strerror}). Copy it to a folder "
+                "that can; for new test battles its model folder and run.json suffice.",
+            ) from None
     return os.open(path, os.O_RDONLY) if path.exists() else None
 
 

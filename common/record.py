@@ -84,3 +84,4 @@ class RunRecord(Entry):
     finetune: dict[str, FinetuneEntry] = {}
     joint: JointEntry | None = None
     verdict: dict[str, VerdictEntry] = {}
+    trained: str = ""

@@ -8,7 +8,6 @@ import re
 import signal
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -155,9 +154,9 @@ def as_called(text: str) -> str:
     )
 
 
-def print_next(result: str, command: str, run: Path) -> None:
-    """Print what a command has made, and which one comes next on the run."""
-    print(as_called(f"{result}; next: python pipelines/{command}.py --run {run}"))
+def print_next(result: str, step: str) -> None:
+    """Print what a command has made and which one comes next, see ``tiebreak.next_step``."""
+    print(as_called(f"{result}; next: python pipelines/{step}" if step else result))
 
 
 def _memory_advice(error: Exception) -> str:

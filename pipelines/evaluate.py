@@ -10,10 +10,10 @@ ids of the test file and the votes: winner_model_a, winner_model_b, winner_tie, 
 or label with a / b / tie. BY has the column id and one more, whose values name the sources. Prints
 the nulls, each view alone and the whole, of all battles and of each source, and whether they share
 prompts or answers with the training battles (audit C09); writes evaluation.json, which the run's
-report.html shows. Of a test file of chosen / rejected pairs it also prints how often the chosen
-answer is preferred, by source and as the mean of the sources, as RewardBench does, and how often
-over all rejected ones where an id has several rows. All battles count alike, whatever their
-weights. Nothing here trains, tunes or calibrates.
+report.html shows; with --out FILE writes that and nothing into the run. Of a test file of chosen /
+rejected pairs it also prints how often the chosen answer is preferred, by source and as the mean of
+the sources, as RewardBench does, and how often over all rejected ones where an id has several rows.
+All battles count alike, whatever their weights. Nothing here trains, tunes or calibrates.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ from tiebreak.evaluation import evaluate_run
 def main(arguments: argparse.Namespace) -> None:
     """Evaluate, and print the metrics."""
     run = RunDir(Path(arguments.run))
-    metrics = evaluate_run(run, arguments.labels, arguments.by)
+    out = Path(arguments.out) if arguments.out else None
+    metrics = evaluate_run(run, arguments.labels, arguments.by, out)
     if run.is_sample("test"):
         print("the votes of the sample are SIMULATED: these figures say nothing about people")
     votes = metrics["votes"]
@@ -53,7 +54,9 @@ def main(arguments: argparse.Namespace) -> None:
         print(f"\n{name}\n{table(part)}")
     if "audit" in metrics:
         print("\n".join(audit.failures([audit.Finding(**f) for f in metrics["audit"]])))
-    if run.predictions.exists():
+    if out is not None:
+        print(f"evaluation: {out}")
+    elif run.predictions.exists():
         print(f"report: {run.report}")
 
 
@@ -63,6 +66,7 @@ def command(argv: list[str] | None = None) -> int:
     p.add_argument("--run", metavar="DIR", default="runs/sample", help="run directory")
     p.add_argument("--labels", metavar="FILE", help="votes of the test battles (their file's own)")
     p.add_argument("--by", metavar="FILE", help="sources to score one by one")
+    p.add_argument("--out", metavar="FILE", help="where to write (evaluation.json of the run)")
     return cli.run(main, p.parse_args(argv))
 
 

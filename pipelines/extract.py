@@ -37,6 +37,7 @@ from embeddings.backbone.runtime import AUTO, ENGINES, TORCH
 from pipelines import cli
 from tiebreak.extraction import extract_run, plan_run
 from tiebreak.extraction_options import RAY, ExtractionOptions
+from tiebreak.next_step import next_step
 from tiebreak.run_record import DEFAULT_BACKBONE
 
 STDIN_NAMES = (STDIN, "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0")
@@ -97,7 +98,7 @@ def main(arguments: argparse.Namespace) -> None:
                 print(line, flush=True)
             return
         extract_run(run, files, options, "extract.py")
-    cli.print_next(f"evidence in {run.views}", "train_meta", run.folder)
+    cli.print_next(f"evidence in {run.views}", next_step(run))
 
 
 def command(argv: list[str] | None = None) -> int:

@@ -32,6 +32,7 @@ from embeddings.backbone.quantization import QUANTIZATIONS
 from embeddings.judge.config import JudgeConfig
 from pipelines import cli
 from tiebreak.finetuning import DEFAULTS, FinetuneOptions, finetune_run, plan_lines
+from tiebreak.next_step import next_step
 from tiebreak.run_record import DEFAULT_BACKBONE
 
 
@@ -46,7 +47,7 @@ def main(arguments: argparse.Namespace) -> None:
         print("\n".join(plan_lines(run, options)))
         return
     finetune_run(run, named, arguments.checkpoint_steps)
-    cli.print_next(f"views in {run.views}", "train_meta", run.folder)
+    cli.print_next(f"views in {run.views}", next_step(run))
 
 
 def command(argv: list[str] | None = None) -> int:

@@ -8,9 +8,11 @@
 Writes id,winner_model_a,winner_model_b,winner_tie (--layout wsdm: id,winner) with the ids of the
 test file, in its order. A row that was set aside gets the training prior. Of a test file of chosen
 / rejected pairs, which are shown to the model in either order, FILE.chosen.csv beside it says
-id,p_chosen,p_rejected,p_tie. With --explain also explanations.parquet in the run directory: the
-reasons for each prediction by family of evidence and by view, in log-odds before calibration, and
-the strongest families in words.
+id,p_chosen,p_rejected,p_tie. With --explain also explanations.parquet in the run directory (of one
+that cannot be written FILE.explanations.parquet): the reasons for each prediction by family of
+evidence and by view, in log-odds before calibration, and the strongest families in words.
+
+With --out FILE a run that cannot be written predicts as well.
 """
 
 from __future__ import annotations
@@ -24,24 +26,33 @@ if __name__ == "__main__":
 
     runpy.run_path(str(Path(__file__).with_name("_script.py")))
 
-from common.files import atomic
+from common.files import atomic, check_writable
 from common.run_dir import RunDir
 from pipelines import cli
 from tiebreak.model import Tiebreak
-from tiebreak.submission import LAYOUTS, chosen_path, chosen_table, submission
+from tiebreak.next_step import next_step
+from tiebreak.submission import (
+    LAYOUTS,
+    chosen_path,
+    chosen_table,
+    explanations_path,
+    submission,
+)
 
 
 def main(arguments: argparse.Namespace) -> None:
     """Predict while nobody changes the run, and write the file."""
     run = RunDir(Path(arguments.run))
+    out = Path(arguments.out) if arguments.out else run.submission
     with run.reading("submit.py"):
         model = Tiebreak(run)
+        check_writable(out, "Name another file with --out FILE.")
         table, probabilities, dataset = model.predict_split("test")
         if arguments.explain and dataset is not None:
-            with atomic(run.explanations) as temporary:
+            explanations = explanations_path(run, out)
+            with atomic(explanations) as temporary:
                 model.reasons(dataset).frame().to_parquet(temporary, index=False)
-            print(f"reasons: {run.explanations}")
-        out = Path(arguments.out) if arguments.out else run.submission
+            print(f"reasons: {explanations}")
         with atomic(out) as temporary:
             submission(table, probabilities, arguments.layout).to_csv(temporary, index=False)
         if run.holds_pairs("test"):
@@ -50,7 +61,7 @@ def main(arguments: argparse.Namespace) -> None:
             print(f"P(chosen) and P(rejected) of the pairs: {chosen_path(out)}")
     aside = int((table["reason"] != "").sum())
     print(f"{len(table):,} rows, {aside:,} of them set aside and given the prior")
-    print(f"submission: {out}")
+    cli.print_next(f"submission: {out}", next_step(run, submitted=True))
 
 
 def command(argv: list[str] | None = None) -> int:

@@ -31,6 +31,7 @@ from meta import audit
 from meta.report.figures import table
 from meta.stack.nested_cv import Settings, part_scored
 from pipelines import cli
+from tiebreak.next_step import next_step
 from tiebreak.training import train_run
 
 
@@ -58,7 +59,7 @@ def main(arguments: argparse.Namespace) -> None:
         print(part)
     print("\n".join(audit.failures([audit.Finding(**f) for f in metrics["audit"]])))
     print(f"report: {run.report}")
-    cli.print_next(f"model in {run.model}", "submit", run.folder)
+    cli.print_next(f"model in {run.model}", next_step(run))
 
 
 def command(argv: list[str] | None = None) -> int:

@@ -31,6 +31,7 @@ from common.run_dir import RunDir
 from embeddings.backbone.quantization import QUANTIZATIONS
 from embeddings.zero_shot.endpoint import LIMITS
 from pipelines import cli
+from tiebreak.next_step import next_step
 from tiebreak.run_record import DEFAULT_BACKBONE
 from tiebreak.zero_shot import VerdictOptions, plan_lines, verdict_run
 
@@ -46,7 +47,7 @@ def main(arguments: argparse.Namespace) -> None:
         print("\n".join(plan_lines(run, options)))
         return
     verdict_run(run, named)
-    cli.print_next(f"view in {run.views}", "train_meta", run.folder)
+    cli.print_next(f"view in {run.views}", next_step(run))
 
 
 def command(argv: list[str] | None = None) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,10 @@ from arena import sample
 from arena.battle_table import read_battles_table
 from arena.ids import shown_ids
 from arena.reader import valid_rows
+from arena.schema import TIE
 from arena.source_column import read_sources
 from common.errors import Code, UserError
-from common.files import write_json
+from common.files import check_writable, write_json
 from common.run_dir import RunDir
 from meta import audit
 from meta.metrics.pairs import pair_figures
@@ -30,7 +32,12 @@ SMALLEST_SOURCE = 30
 """Battles under which a source says too little to be scored."""
 
 
-def evaluate_run(run: RunDir, votes_file: str | None, sources: str | None = None) -> dict[str, Any]:
+def evaluate_run(
+    run: RunDir,
+    votes_file: str | None,
+    sources: str | None = None,
+    out: Path | None = None,
+) -> dict[str, Any]:
     """Score the baselines, each view alone and the whole; write evaluation.json and the report.
 
     Every scored battle counts alike, whatever its weight.
@@ -39,16 +46,18 @@ def evaluate_run(run: RunDir, votes_file: str | None, sources: str | None = None
         run: the run, with a trained model and the evidence of its test battles.
         votes_file: the votes, see ``arena.predictions_file.read_votes``; ``None``: those that came
             with the test battles, else the sample's.
-        sources: a CSV of the battles' sources, for metrics by source.
+        sources: a file of the battles' sources, for metrics by source.
+        out: another file in the place of evaluation.json; nothing is written into the run then.
 
     Returns:
         What evaluation.json holds.
 
     Raises:
-        UserError: votes, model or evidence are missing.
+        UserError: votes, model or evidence are missing, or the file cannot be written.
     """
     with run.reading("evaluate.py"):
         model = model_io.load(run.model)
+        check_writable(out or run.evaluation, "Name another file with --out FILE.")
         dataset = read_dataset(run, "test", model.views)
         simulated = votes_file is None and run.is_sample("test")
         file = str(sample.TRUTH) if simulated else votes_file
@@ -79,16 +88,22 @@ def evaluate_run(run: RunDir, votes_file: str | None, sources: str | None = None
         metrics["slices"] = score_families(predictions[META], votes, groups, slices)
         if source is not None:
             metrics["sources"] = _by_source(predictions, votes, groups, source)
-        if found.own and run.holds_pairs("test"):
+        if run.holds_pairs("test"):
+            side = winners(votes)
+            decided = side != TIE
             metrics["pairs"] = pair_figures(
-                predictions[META], winners(votes), groups, ids.to_numpy(dtype=np.str_), source
+                predictions[META][decided],
+                side[decided],
+                groups[decided],
+                ids.to_numpy(dtype=np.str_)[decided],
+                None if source is None else source[decided],
             )
         if run.battles("train").exists():
             # The test set may have come after the training, and its audit.
             training = valid_rows(read_battles_table(run.battles("train")))
             metrics["audit"] = [asdict(audit.prompt_leak(training, battles))]
-        write_json(run.evaluation, run.provenance() | metrics)
-        if run.predictions.exists():
+        write_json(out or run.evaluation, run.provenance() | metrics)
+        if out is None and run.predictions.exists():
             write_report(run)
         return metrics
 

@@ -9,6 +9,9 @@ import pandas as pd
 
 from arena.ids import shown_ids
 from arena.schema import CLASSES, A, B
+from common.errors import UserError
+from common.files import check_writable
+from common.run_dir import RunDir
 from meta.metrics.pairs import oriented
 
 LAYOUTS = ("lmsys", "wsdm")
@@ -52,6 +55,15 @@ def chosen_table(battles: pd.DataFrame, probabilities: np.ndarray) -> pd.DataFra
     )
     table.insert(0, "id", shown_ids(battles).to_numpy())
     return table
+
+
+def explanations_path(run: RunDir, out: Path) -> Path:
+    """Where reasons are written: in the run, or beside ``out`` where the run cannot be written."""
+    try:
+        check_writable(run.explanations, "")
+    except UserError:
+        return out.with_name(f"{out.stem}.explanations.parquet")
+    return run.explanations
 
 
 def chosen_path(out: Path) -> Path:

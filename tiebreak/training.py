@@ -42,6 +42,7 @@ from meta.stack.stacker import sets_of_views
 from meta.stack.trained_model import TrainedModel
 from meta.stack.tuning import set_aside_damaged
 from meta.votes import labels_of, scored_votes, shares_of
+from tiebreak.next_step import evidence_hash
 
 
 def train_run(
@@ -108,6 +109,7 @@ def train_run(
         ids, labels = battles["id"].iloc[scored.rows].tolist(), labels_of(battles)[scored.rows]
         Predictions(ids, groups, labels, probabilities).write(run.predictions)
         write_json(run.metrics, metrics)
+        run.update_record(trained=evidence_hash(run))
         write_report(run)
         return metrics
 

@@ -125,7 +125,7 @@ def test_a_folder_that_may_only_be_read(tmp_path, locked_before):
     os.seteuid(65534)
     try:
         assert get(folder, shared=True)
-        with pytest.raises(PermissionError):
+        with raises(Code.RUN_READ_ONLY):
             get(folder)
     finally:
         os.seteuid(0)
