@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from arena.keyed_rows import KeyedRows, number_in
 from arena.schema import CLASSES
-from arena.votes import WINNER_COLUMNS
+from arena.votes import VOTE_COLUMNS, WINNER_COLUMNS
 from common.errors import Code, UserError
 
 PROBABILITIES = (
@@ -20,11 +20,18 @@ PROBABILITIES = (
     ("prob_a", "prob_b", "prob_tie"),
     ("p_a", "p_b", "p_tie"),
     ("a", "b", "tie"),
+    ("prob_model_a", "prob_model_b", "prob_tie"),
+    ("p_model_a", "p_model_b", "p_tie"),
+    ("logit_a", "logit_b", "logit_tie"),
+    ("logits_a", "logits_b", "logits_tie"),
 )
 """Names of the three probabilities beside ``CLASSES``, in class order."""
 
 LABELS = ("label", "winner_model", "winner")
 """Columns that hold the label in one cell."""
+
+MODELS = ("model_a", "model_b")
+"""Columns of the models' names, by which a label may name the winner."""
 
 WHOLE = ("meta_uncalibrated", "meta")
 """Views of a run's predictions that are taken unless another is named, the first one present.
@@ -60,21 +67,20 @@ def wanted_columns(view: str | None) -> list[str]:
     """
     views = [*WHOLE, view] if view else WHOLE
     triples = (CLASSES, *PROBABILITIES, *map(view_columns, views))
-    return [*LABELS, *(name for triple in triples for name in triple)]
+    return [*VOTE_COLUMNS, *MODELS, *(name for triple in triples for name in triple)]
 
 
 def label_columns(file: KeyedRows) -> list[Sequence[str]]:
-    """The columns that hold the label in one cell."""
-    return [(name,) for name in LABELS if name in file.columns]
+    """The columns that hold the label in one cell: of other names than ``LABELS``, the first."""
+    columns: list[Sequence[str]] = [(name,) for name in LABELS if name in file.columns]
+    others = (n for n in WINNER_COLUMNS if len(n) == 1 and file.columns.issuperset(n))
+    return columns or list(itertools.islice(others, 1))
 
 
 def vote_columns(file: KeyedRows) -> list[Sequence[str]]:
     """The sets of columns that hold the votes of a file without probabilities."""
-    columns = label_columns(file)
-    if file.columns.issuperset(CLASSES):
-        columns.append(CLASSES)
-    others = (names for names in WINNER_COLUMNS if file.columns.issuperset(names))
-    return columns or list(itertools.islice(others, 1))
+    triples = (names for names in WINNER_COLUMNS if len(names) > 1)
+    return [*label_columns(file), *(n for n in triples if file.columns.issuperset(n))]
 
 
 def has_triple(columns: Collection[str]) -> bool:

@@ -35,7 +35,7 @@ from arena.prediction_columns import (
 from arena.reader import read_battles
 from arena.schema import CLASSES, UNKNOWN, digest
 from arena.structures import Structures
-from arena.votes import CLASS_NUMBERS, VOTE_COLUMNS
+from arena.votes import CLASS_NUMBERS
 from common.errors import Code, UserError
 
 LOG_ODDS = ("side", "tie")
@@ -159,7 +159,7 @@ def read_votes(source: str, ids: Sequence[str]) -> Votes:
         UserError: no column has votes, a row is damaged, two votes on a battle disagree, or a vote
             is invalid.
     """
-    file = KeyedRows(source, [*VOTE_COLUMNS, "model_a", "model_b"])
+    file = KeyedRows(source, wanted_columns(None))
     columns = vote_columns(file)
     names = list(map(id_text, ids))
     if columns:

@@ -9,12 +9,13 @@ or lower case, blanks and hyphens in names make no difference:
 
   probabilities   winner_model_a, winner_model_b, winner_tie; or the same with p_ before each;
                   or prob_a, prob_b, prob_tie; or p_a, p_b, p_tie; or a, b, tie; or logits of these
-                  names with --logits; or the predictions of a run, of which meta_uncalibrated is
-                  taken, which no calibration has changed yet, or what --view names
-  label           label, winner_model or winner: 0 / 1 / 2, or a / b / tie; or the columns
-                  winner_model_a, winner_model_b, winner_tie with a single 1, where the
-                  probabilities have another name; blank or -1 where it is unknown. Numbers that
-                  are never 0 need --labels-from: is 1 the answer A, or is it B?
+                  names, or logit_a, logit_b, logit_tie, with --logits; or the predictions of a run,
+                  of which meta_uncalibrated is taken, which no calibration has changed yet, or what
+                  --view names
+  label           label, winner_model or winner: 0 / 1 / 2, or a / b / tie under any name that
+                  extract.py knows; or the columns winner_model_a, winner_model_b, winner_tie with a
+                  single 1, where the probabilities have another name; blank or -1 where it is
+                  unknown. Numbers that are never 0 need --labels-from: is 1 the answer A, or B?
   group, prompt   optional: rows of one group, or of one prompt, share a fold
 
 Rows without a label are calibrated, and not fitted on: append test rows to the out-of-fold rows of

@@ -76,6 +76,11 @@ FORMS = {
         .join(one_hot(y).astype(bool))
     ),
     "submission + label": lambda f, y: f.rename(columns=dict(zip(P, CLASSES, strict=True))),
+    "p + the winner's name": lambda f, y: (
+        f.rename(columns=dict(zip(P, ["p_model_a", "p_model_b", "p_tie"], strict=True)))
+        .drop(columns="label")
+        .assign(model_a="x", model_b="y", preference=np.array(["x", "y", "tie"])[y])
+    ),
     "capitals": lambda f, y: f.rename(columns=dict(zip(P, ["A", "B", "Tie"], strict=True))),
     "blanks and hyphens": lambda f, y: f.rename(
         columns=dict(zip(P, ["Prob A", "prob-b", "PROB_TIE"], strict=True)) | {"label": "Label"}
@@ -176,7 +181,9 @@ def test_whole_floats_in_ids_are_whole_numbers(tmp_path):
 def test_logits_say_the_same_as_their_softmax(tmp_path, plain):
     p, y, calibrated = plain
     logits = np.log(p) + np.random.default_rng(0).normal(size=(len(p), 1))
-    assert run(tmp_path, table(logits, y), "--logits") == pytest.approx(calibrated)
+    for names in (P, ("logit_a", "logit_b", "logit_tie")):
+        frame = table(logits, y, names)
+        assert run(tmp_path, frame, "--logits") == pytest.approx(calibrated)
 
 
 def test_labels_may_be_said_to_begin_at_1(tmp_path, plain):
