@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -14,6 +15,7 @@ import pandas as pd
 from arena.feature_table import FeatureTable
 from arena.view import View
 from common.errors import Code, UserError
+from common.files import check_writable
 from common.run_dir import RunDir
 from embeddings.backbone.config import BackboneConfig
 from embeddings.backbone.load import load_tokenizer
@@ -61,7 +63,8 @@ class ZeroShotVerdict(View):
         """The model that ``verdict.py`` used for a view.
 
         A local backbone's answers stay in memory. An endpoint is queried only where the run's
-        record has one, which a line on stderr says; what it answers is kept in the run.
+        record has one, which a line on stderr says; what it answers is kept in the run, or as long
+        as the process runs where the run cannot be written.
 
         Raises:
             UserError: the run does not say which model it was, or its endpoint is not valid, or a
@@ -95,7 +98,7 @@ class ZeroShotVerdict(View):
             recorded_config(backbone) if backbone["asked"] else None,
             where,
             recorded["max_tokens"],
-            run.folder / "verdict" if endpoint else None,
+            _responses_folder(run, shared) if endpoint else None,
             shared,
         )
 
@@ -138,3 +141,15 @@ class ZeroShotVerdict(View):
             return query_endpoint(tables, self.endpoint, self.tokenizer(), self.folder)
         assert self.config is not None
         return query_backbone(tables, self.config, self.folder, self.shared)
+
+
+def _responses_folder(run: RunDir, shared: dict[Any, Any]) -> Path:
+    """Where an endpoint's answers are kept: in the run, else in a folder of this process."""
+    folder = run.folder / "verdict"
+    try:
+        check_writable(folder / "responses", "")
+    except UserError:
+        key = "responses", run.folder
+        own = kept(shared, key, lambda: tempfile.TemporaryDirectory(prefix="tiebreak-"))
+        return Path(own.name)
+    return folder

@@ -6,7 +6,7 @@ import pytest
 from arena.battle_table import read_battles_table
 from arena.feature_table import FeatureTable
 from arena.swap import swap_battles
-from common.errors import Code
+from common.errors import Code, UserError
 from common.parquet import read_notes
 from common.run_dir import RunDir
 from embeddings.zero_shot import judge
@@ -86,6 +86,25 @@ def test_an_endpoint_of_the_record_is_queried_for_new_battles_only(run, monkeypa
         with raises(Code.API_KEY_WITHHELD):
             ZeroShotVerdict.of_run(run, "verdict-far", {})
         assert server.keys == set()
+
+
+def test_answers_of_an_endpoint_need_no_place_in_a_run_that_cannot_be_written(run, monkeypatch):
+    def refuse(path, advice):
+        raise UserError(Code.OUTPUT_INVALID, f"{path} cannot be written. {advice}")
+
+    with serve(models=("near",)) as server:
+        argv = ["--run", str(run.folder), "--endpoint", server.url, "--model", "near"]
+        assert verdict.command(argv) == 0
+        kept = {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
+        monkeypatch.setattr("embeddings.zero_shot.view.check_writable", refuse)
+        other, shared = battles(run)[:1], {}
+        other["prompt"] = [["One more prompt"]]
+        first = ZeroShotVerdict.of_run(run, "verdict-near", shared).transform(other)
+        asked = len(server.prompts)
+        again = ZeroShotVerdict.of_run(run, "verdict-near", shared).transform(other)
+    assert len(server.prompts) == asked
+    assert np.array_equal(first.values, again.values)
+    assert kept == {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
 
 
 def test_a_view_that_the_record_does_not_have_names_the_command(run):
