@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from arena.cells import DamagedRowError
-from arena.files import Row, Stream, is_encodable
 from arena.formats import (
     GROUP_COLUMN,
     INPUT,
@@ -24,6 +23,7 @@ from arena.formats import (
 )
 from arena.ids import ID_COLUMNS, id_text, is_plain
 from arena.messages import unread_parts
+from arena.rows import Row, Stream, is_encodable
 from arena.schema import UNKNOWN, Turns
 from arena.structures import Structures
 from arena.votes import UNVOTED, Vote, Votes, shortened, winner_columns

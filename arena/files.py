@@ -18,29 +18,9 @@ from arena.excel import read_excel
 from arena.file_kinds import HEAD, encoding_of, refuse_other_kinds
 from arena.json_values import first_character, is_json, read_json
 from arena.local_copy import local_copy
-from arena.rows import (
-    Row,
-    Rows,
-    Source,
-    Stream,
-    is_encodable,
-    is_foreign,
-    refuse_wrong_encoding,
-)
+from arena.rows import Source, Stream, is_foreign, refuse_wrong_encoding
 from arena.unpack import packing_of, read_chunks
 from common.errors import Code, UserError
-
-__all__ = [
-    "Row",
-    "Rows",
-    "Source",
-    "Stream",
-    "is_encodable",
-    "is_foreign",
-    "open_source",
-    "read_source",
-    "refuse_wrong_encoding",
-]
 
 
 def read_source(source: str, wanted: Collection[str]) -> Source:

@@ -12,11 +12,11 @@ from arena.battle_rows import ReadOptions, battle_of_row
 from arena.battle_table import SCHEMA
 from arena.cells import DamagedRowError
 from arena.column_names import match_columns
-from arena.files import Row, Stream
 from arena.folds import assign_groups, prompt_hash
 from arena.formats import COLUMNS as READ_COLUMNS
 from arena.formats import LMSYS
 from arena.reader import BattleFile
+from arena.rows import Row, Stream
 from arena.schema import COLUMNS, UNKNOWN, Turns, digest
 from common.errors import Code, UserError
 

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from arena.cells import Cells, DamagedRowError
-from arena.files import Row, is_encodable, read_source
+from arena.files import read_source
 from arena.ids import ID_COLUMNS, id_text, is_plain
+from arena.rows import Row, is_encodable
 from arena.schema import UNKNOWN
 from arena.votes import CLASS_NUMBERS, STRENGTHS, Votes, vote_of_three
 from common.errors import Code, UserError

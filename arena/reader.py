@@ -12,11 +12,12 @@ import numpy as np
 import pandas as pd
 
 from arena.battle_rows import BattleRows, ReadOptions, set_aside_long_cells
-from arena.files import Row, Stream, is_foreign, open_source, refuse_wrong_encoding
+from arena.files import open_source
 from arena.folds import assign_groups
 from arena.formats import COLUMNS as READ_COLUMNS
 from arena.ids import Names
 from arena.intake import Intake
+from arena.rows import Row, Stream, is_foreign, refuse_wrong_encoding
 from arena.schema import COLUMNS, UNKNOWN, digest
 from arena.sources import expand
 from arena.votes import shortened
