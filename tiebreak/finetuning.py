@@ -147,6 +147,10 @@ def plan_lines(run: RunDir, options: FinetuneOptions) -> list[str]:
     notes = check_device(options.config)
     tokenizer, note = counting_tokenizer(options.config)
     packed = PackedSplits.of(battles, tokenizer, options.training)
+    # Files of soft labels and of a teacher are checked.
+    _dataset(
+        packed.train, training_votes(battles["train"]), battles["train"]["group"].tolist(), options
+    )
     lines = estimate_finetuning(
         packed.train,
         packed.predict,
@@ -155,6 +159,7 @@ def plan_lines(run: RunDir, options: FinetuneOptions) -> list[str]:
         options.config,
         options.training,
         average=options.average_adapters,
+        folder=run.judges,
     )
     return [*notes, *([note] if note else []), *lines]
 

@@ -42,11 +42,23 @@ class LowerLayers:
 
     def check_room(self, folder: Path, sequences: Sequence[PackedPair]) -> None:
         """Raise ``UserError`` where the disk of a folder has no room for the output."""
-        needed = sum(len(s.ids) for s in sequences) * self._bytes_per_token
-        free = free_bytes(folder)
-        if needed > free:
-            raise UserError(
-                Code.DISK_TOO_SMALL,
-                f"{folder}: the lower layers' output takes {needed / 2**30:,.1f} GiB, and "
-                f"{free / 2**30:,.1f} are free. Make room, lower max_tokens, or set top_layers 0.",
-            )
+        check_room(folder, sum(len(s.ids) for s in sequences) * self._bytes_per_token)
+
+
+def check_room(folder: Path, needed: int) -> None:
+    """Check that the disk of a folder, which may still have to be made, has room for the output.
+
+    Args:
+        folder: where it will be written.
+        needed: bytes that it takes, less those that are there.
+
+    Raises:
+        UserError: it has not.
+    """
+    free = free_bytes(folder)
+    if needed > free:
+        raise UserError(
+            Code.DISK_TOO_SMALL,
+            f"{folder}: the lower layers' output takes {needed / 2**30:,.1f} GiB, and "
+            f"{free / 2**30:,.1f} are free. Make room, lower max_tokens, or set top_layers 0.",
+        )

@@ -21,12 +21,14 @@ from pathlib import Path
 
 import numpy as np
 
+from common.files import bytes_below
 from embeddings.backbone.config import BackboneConfig
 from embeddings.backbone.layers import LayerRange
 from embeddings.backbone.load import load_backbone
 from embeddings.backbone.quantization import bytes_per_weight
 from embeddings.backbone.shape import Shape, parameters_of, shape_of
 from embeddings.frozen.costs import ENOUGH_SECONDS, duration, unmeasurable
+from embeddings.frozen.layer_cache import check_room
 from embeddings.frozen.pair_states import PairStates, with_room
 from embeddings.judge.config import JudgeConfig
 from embeddings.judge.dataset import JudgeDataset
@@ -131,6 +133,7 @@ def estimate_finetuning(
     training: JudgeConfig,
     *,
     average: bool,
+    folder: Path | None = None,
 ) -> list[str]:
     """Steps, tokens, memory and time of a fine-tuning, for people.
 
@@ -142,9 +145,11 @@ def estimate_finetuning(
         config: the backbone.
         training: how it is trained.
         average: whether one mean judge reads the test battles, and not every judge.
+        folder: where the lower layers' output will be written, if its disk is to be asked.
 
     Raises:
-        UserError: neither the backbone's sizes nor its number of parameters are known.
+        UserError: neither the backbone's sizes nor its number of parameters are known, or the disk
+            has too little room.
     """
     shape = shape_of(config)
     tokens = Tokens.of(train, predict, test, val_masks, training, average=average)
@@ -175,6 +180,9 @@ def estimate_finetuning(
     ]
     if tokens.lower:
         width = shape.width * (4 if config.dtype == "float32" else 2)
+        if folder is not None:
+            stored = sum(map(bytes_below, folder.glob("lower-*")))
+            check_room(folder, tokens.lower * width - stored)
         lines.append(
             f"  disk for the lower layers' output: {tokens.lower:,} tokens x {width:,} bytes = "
             f"{tokens.lower * width / 2**30:,.1f} GiB"

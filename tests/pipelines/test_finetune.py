@@ -231,8 +231,9 @@ def test_where_nothing_is_trained_an_option_of_training_is_refused(tuned, capsys
         (["--backbone", "gpt-9"], Code.BACKBONE_UNKNOWN, "gpt-9"),
     ],
 )
-def test_a_mistake_is_one_line(tuned, argv, code, value, capsys):
-    assert finetune.command(["--run", str(tuned), *argv]) == 2
+@pytest.mark.parametrize("plan", [[], ["--dry-run"]])
+def test_a_mistake_is_one_line(tuned, argv, code, value, plan, capsys):
+    assert finetune.command(["--run", str(tuned), *argv, *plan]) == 2
     assert value in error_line(capsys, code)
 
 

@@ -70,8 +70,8 @@ def test_the_plan_counts_what_a_run_reads(tuned, extra, tmp_path, monkeypatch):
         read["learned"] += sum(len(s.sequence.ids) for s in samples)
         return step(self, samples)
 
-    def counting(*tables, **how):
-        planned.append(asdict(Tokens.of(*tables[:4], tables[5], **how)))
+    def counting(*tables, average, folder):
+        planned.append(asdict(Tokens.of(*tables[:4], tables[5], average=average)))
         return []
 
     run = shutil.copytree(tuned, tmp_path / "run", ignore=shutil.ignore_patterns("finetune"))

@@ -2,11 +2,13 @@
 
 import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from transformers import GPT2Config
 
+from common import files
 from common.errors import Code
 from embeddings.backbone.config import BackboneConfig
 from embeddings.backbone.layers import LayerRange
@@ -120,6 +122,28 @@ def test_the_plan_says_what_it_counts(configs):
     assert re.search(r"time on this machine: .*, training .* and reading .* \(measured", lines)
     # bfloat16 states of 64 numbers.
     assert f"{pairs.tokens:,} tokens x 128 bytes" in lines
+
+
+def test_a_plan_asks_the_disk_for_what_is_not_there_yet(configs, monkeypatch, tmp_path):
+    config = configs["llama"]
+    pairs = pack_pairs(planted(10), load_tokenizer(config), 256)
+    recipe = replace(RECIPE, max_tokens=256, top_layers=1)
+    needed = pairs.tokens * 128
+    monkeypatch.setattr(costs, "time_line", lambda *_: "")
+
+    def plan(free):
+        monkeypatch.setattr(files.shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+        out = [np.arange(10) < 4]
+        folder = tmp_path / "finetune"
+        estimate_finetuning(pairs, pairs, None, out, config, recipe, average=False, folder=folder)
+
+    plan(needed)
+    with raises(Code.DISK_TOO_SMALL):
+        plan(needed - 1)
+    stored = tmp_path / "finetune" / "lower-1" / "a.safetensors"
+    stored.parent.mkdir(parents=True)
+    stored.write_bytes(b"x" * 100)
+    plan(needed - 100)
 
 
 def test_time_is_measured_on_some_battles_and_grows_with_the_tokens(configs, monkeypatch):
