@@ -105,3 +105,18 @@ def examples(votes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray | No
         return np.arange(len(votes)), votes, None
     rows, labels = np.nonzero(votes)
     return rows, labels, votes[rows, labels]
+
+
+def describe(battles: pd.DataFrame) -> str:
+    """How the votes of training battles fall, how many are shared, and how they weigh: a line."""
+    a, b, tie = 100 * shares_of(scored_votes(battles)).mean(axis=0)
+    line = f"votes: A {a:.1f}%, B {b:.1f}%, tie {tie:.1f}%"
+    if shared := int(battles["soft_label"].notna().sum()):
+        line += f"; {shared:,} of them are shared among the classes (soft labels)"
+    weights = battles["weight"]
+    if weights.nunique() > 1:
+        line += (
+            f"; weights from {weights.min():g} to {weights.max():g}, which count in all that "
+            "learns, not in the figures"
+        )
+    return line

@@ -36,7 +36,7 @@ from embeddings.judge.trainer import seconds_of
 from embeddings.judge.view import JudgeLogits
 from embeddings.prompts.pairs import Pairs, pack_pairs
 from embeddings.view_kinds import LOGITS
-from meta.votes import scored_votes, shares_of, training_votes, weights_of
+from meta.votes import describe, scored_votes, shares_of, training_votes, weights_of
 from tiebreak.last_options import backbone_entry, log_loss_of, resolved, valid_battles
 from tiebreak.run_record import chosen_backbone, record_costs
 
@@ -189,6 +189,7 @@ def _finetune(run: RunDir, options: FinetuneOptions, checkpoint_steps: int) -> N
     battles = valid_battles(run)
     texts = {split: texts_hash(table) for split, table in battles.items()}
     groups, votes = battles["train"]["group"], training_votes(battles["train"])
+    print(describe(battles["train"]), flush=True)
     start = time.monotonic()
     packed = PackedSplits.of(battles, load_tokenizer(options.config), options.training)
     dataset = _dataset(packed.train, votes, groups.tolist(), options)

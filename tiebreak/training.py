@@ -14,7 +14,6 @@ import pandas as pd
 from arena import sample
 from arena.feature_table import FeatureTable
 from arena.ids import shown_ids
-from arena.schema import TIE
 from arena.source_column import read_sources
 from common.errors import UserError
 from common.files import atomic, write_json
@@ -41,7 +40,7 @@ from meta.stack.predictions import Predictions
 from meta.stack.stacker import sets_of_views
 from meta.stack.trained_model import TrainedModel
 from meta.stack.tuning import set_aside_damaged
-from meta.votes import labels_of, scored_votes, shares_of
+from meta.votes import describe, labels_of, scored_votes
 from tiebreak.next_step import evidence_hash
 
 
@@ -79,7 +78,7 @@ def train_run(
         folds = folds_for(dataset, settings.folds)
         print(
             f"{len(battles):,} battles of {battles['group'].nunique():,} prompt groups; "
-            f"views: {', '.join(dataset.names)}\n{_votes_line(battles)}"
+            f"views: {', '.join(dataset.names)}\n{describe(battles)}"
         )
         seconds = {"read": time.monotonic() - start}
         scored, model = _fit(run, dataset, folds, settings, seconds)
@@ -107,7 +106,8 @@ def train_run(
         metrics |= _audit(run, dataset, folds, scored, model, source)
         metrics |= _explain(run, dataset, folds, scored)
         ids, labels = battles["id"].iloc[scored.rows].tolist(), labels_of(battles)[scored.rows]
-        Predictions(ids, groups, labels, probabilities).write(run.predictions)
+        shares = votes[scored.rows] if votes.ndim == 2 else None
+        Predictions(ids, groups, labels, probabilities, shares).write(run.predictions)
         write_json(run.metrics, metrics)
         run.update_record(trained=evidence_hash(run))
         write_report(run)
@@ -127,22 +127,6 @@ def _read_training(run: RunDir, views: Collection[str] | None) -> Dataset:
             f"{taught:,} battles taught the language model: the second stage learns from the others"
         )
     return dataset
-
-
-def _votes_line(battles: pd.DataFrame) -> str:
-    """How the votes fall, how many are shared, and how they weigh."""
-    shares = shares_of(scored_votes(battles)).mean(axis=0)
-    parts = [f"{name} {100 * share:.1f}%" for name, share in zip("AB", shares, strict=False)]
-    line = f"votes: {', '.join(parts)}, tie {100 * shares[TIE]:.1f}%"
-    if shared := int(battles["soft_label"].notna().sum()):
-        line += f"; {shared:,} of them are shared among the classes (soft labels)"
-    weights = battles["weight"]
-    if weights.nunique() > 1:
-        line += (
-            f"; weights from {weights.min():g} to {weights.max():g}, which count in training, "
-            "tuning and calibration, not in the figures"
-        )
-    return line
 
 
 def _fit(

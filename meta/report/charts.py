@@ -145,7 +145,8 @@ def reliability(predictions: Predictions, c: int) -> Markup:
     """Forecast against share of votes of one class, in the ten bins of ``bins_of``."""
     forecast = predictions.probabilities["meta"]
     bins = bins_of(forecast)[:, c]
-    won = (predictions.labels == c).astype(np.float64)
+    shares = predictions.shares
+    won = (predictions.labels == c).astype(np.float64) if shares is None else shares[:, c]
     points = []
     for i in np.unique(bins):
         rows = bins == i

@@ -1,7 +1,8 @@
 """The predictions of the scored rows on disk, for the report and for blending or comparing.
 
 One row per battle, in the training file's order: ``id``, ``group``, ``label`` (0 A, 1 B, 2 tie)
-and three columns per forecast, ``meta.winner_model_a`` and so on.
+and three columns per forecast, ``meta.winner_model_a`` and so on. Where votes are shared (soft
+labels) also ``share_a``, ``share_b`` and ``share_tie``; the label is the largest of them.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from arena.schema import CLASSES
 from common.errors import Code, UserError
 from common.files import atomic
 
+SHARES = ["share_a", "share_b", "share_tie"]
+
 
 @dataclass(frozen=True)
 class Predictions:
@@ -29,12 +32,16 @@ class Predictions:
     """int (n,): 0 A, 1 B, 2 tie."""
     probabilities: Mapping[str, np.ndarray]
     """By forecast, float64 (n, 3)."""
+    shares: np.ndarray | None = None
+    """Shares of the votes, float64 (n, 3), where some are shared."""
 
     def write(self, path: Path) -> None:
         """Write parquet, atomically."""
         columns: dict[str, object] = {"id": self.ids, "group": self.groups, "label": self.labels}
         for name, p in self.probabilities.items():
             columns |= {f"{name}.{c}": p[:, i] for i, c in enumerate(CLASSES)}
+        if self.shares is not None:
+            columns |= dict(zip(SHARES, self.shares.T, strict=True))
         with atomic(path) as temporary:
             pd.DataFrame(columns).to_parquet(temporary, index=False)
 
@@ -59,6 +66,7 @@ class Predictions:
                 table["group"].to_numpy(dtype=np.str_),
                 table["label"].to_numpy(dtype=np.int64),
                 {n: table[[f"{n}.{c}" for c in CLASSES]].to_numpy() for n in names},
+                table[SHARES].to_numpy(np.float64) if SHARES[0] in table else None,
             )
         except (KeyError, ValueError, OSError):
             raise UserError(

@@ -10,6 +10,7 @@ import pytest
 from arena.battle_table import read_battles_table, write_battles
 from arena.schema import A, B
 from common.run_dir import RunDir
+from meta.stack.predictions import Predictions
 from pipelines import evaluate, finetune, train_meta
 from tests.helpers.tuned_runs import QUICK
 
@@ -70,6 +71,8 @@ def test_shared_votes_and_weights_train_and_are_told(trained, plain, tmp_path, c
     entropy = -(0.8 * np.log(0.8) + 0.2 * np.log(0.1))
     assert min(found[-1].values()) > entropy
     assert sum(metrics["class_share"]) == pytest.approx(1)
+    kept = Predictions.read(run.predictions)
+    assert kept.shares == pytest.approx(np.array(soft(kept.labels).tolist()))
     prior = json.loads((run.model / "bundle.json").read_text())["prior"]
     kept = np.arange(60) != 7
     shares = np.array(soft(labels).tolist())[kept] * (weight / weight[kept].mean())[kept, None]

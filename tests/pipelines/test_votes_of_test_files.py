@@ -91,6 +91,9 @@ def test_pairs_are_scored_as_rewardbench_scores_them(with_pairs, tmp_path, capsy
     assert found["pairs"]["mean_of_sources"] == pytest.approx(np.mean(means))
     assert f"chosen preferred over rejected      {right.mean():.3f} of 29 pairs" in out
     assert f"  mean of 2 sources                 {np.mean(means):.3f}" in out
+    page = (with_pairs.folder / "report.html").read_text()
+    assert f"preferred over the rejected one in {right.mean():.3f}" in page
+    assert "of 29 pairs" in page
 
 
 def test_votes_in_the_test_file_need_no_labels(trained, tmp_path, capsys):
