@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from arena.keyed_rows import KeyedRows, number_in
 from arena.schema import CLASSES
-from arena.votes import VOTE_COLUMNS, WINNER_COLUMNS
+from arena.votes import VOTE_COLUMNS, WINNER_COLUMNS, shortened
 from common.errors import Code, UserError
 
 PROBABILITIES = (
@@ -153,5 +153,5 @@ def _no_probabilities(file: KeyedRows) -> UserError:
     return UserError(
         Code.COLUMN_MISSING,
         f"{file.source} has no {absent}. Name the probabilities {NAMED}. "
-        f"Its columns are {', '.join(sorted(columns))[:200]}.",
+        f"Its columns are {shortened(sorted(columns))}.",
     )

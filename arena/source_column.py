@@ -10,6 +10,7 @@ import numpy as np
 from arena.files import open_source
 from arena.ids import ID_COLUMNS, id_text
 from arena.keyed_rows import KeyedRows
+from arena.votes import shortened
 from common.errors import Code, UserError
 
 
@@ -54,7 +55,7 @@ def _file_and_column(source: str) -> tuple[str, str]:
 def _source_column(path: str, columns: list[str], named: str) -> str:
     """The column to read: the one named, or the only one beside the id."""
     others = [name for name in columns if name not in ID_COLUMNS]
-    listed = ", ".join(columns)
+    listed = shortened(columns)
     if named and named not in columns:
         raise UserError(
             Code.COLUMN_MISSING, f"{path} has no column {named}. Its columns are {listed}."
