@@ -22,6 +22,7 @@ from arena.formats import (
     prompt_columns,
 )
 from arena.ids import ID_COLUMNS, id_text, is_plain
+from arena.keyed_rows import BLANK
 from arena.messages import unread_parts
 from arena.rows import Row, Stream, is_encodable
 from arena.schema import UNKNOWN, Turns
@@ -63,6 +64,8 @@ class ReadRow(NamedTuple):
     group: str
     reason: str
     unread_parts: frozenset[str] = frozenset()
+    unread_vote: str = ""
+    """In a test file: why its vote is not known, "" where it has none."""
 
 
 class BattleRows:
@@ -132,7 +135,9 @@ class BattleRows:
         except DamagedRowError as damage:
             return ReadRow(NO_BATTLE, self._known_vote(row), 1.0, models, group, str(damage))
         unread = [unread_parts(row.cells.get(name)) for name in self.texts]
-        return ReadRow(battle, vote, weight, models, group, "", frozenset().union(*unread))
+        unread_vote = self._unread_vote(row) if vote.label == UNKNOWN else ""
+        parts = frozenset().union(*unread)
+        return ReadRow(battle, vote, weight, models, group, "", parts, unread_vote)
 
     def _vote(self, row: Row, battle: Battle) -> Vote:
         """The vote of a row; ``DamagedRowError`` where it is needed and there is none."""
@@ -152,6 +157,17 @@ class BattleRows:
             return self.votes.read(row.cells) if self.votes.names else UNVOTED
         except DamagedRowError:
             return UNVOTED
+
+    def _unread_vote(self, row: Row) -> str:
+        """Why the vote of a row cannot be read; "" where its winner columns are empty or 0."""
+        cells = {_text(row.cells.get(name)).strip().lower() for name in self.votes.names}
+        if cells <= set(BLANK if len(self.votes.names) == 1 else (*BLANK, "0", "0.0", "false")):
+            return ""
+        try:
+            self.votes.read(row.cells)
+        except DamagedRowError as damage:
+            return str(damage)
+        return ""
 
     def notes(self) -> list[str]:
         """What people should know of the columns."""

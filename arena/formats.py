@@ -12,7 +12,7 @@ from itertools import product
 from typing import Any, NamedTuple
 
 from arena.cells import Cells, DamagedRowError, cell_of
-from arena.ids import ID_COLUMNS
+from arena.ids import ID_COLUMNS, id_text
 from arena.messages import (
     Message,
     hh_messages,
@@ -143,8 +143,8 @@ def _context(cells: Cells) -> list[Message]:
     """The system's text and what was said before the question."""
     before: list[Message] = []
     for name in SYSTEMS:
-        if isinstance(cells.get(name), str) and cells[name]:
-            before.append(Message("system", cells[name]))
+        if cells.get(name):
+            before += [Message("system", of.text) for of in _dialogue(name, "system", cells)]
             break
     for name in HISTORIES if _question(cells) else (*HISTORIES, *DIALOGUES):
         if cells.get(name) is not None:
@@ -158,9 +158,9 @@ def read_conversations(cells: Cells, names: AnswerNames) -> Battle:
     (prompt, a), (other, b) = (_side(name, cells) for name in names)
     if prompt != other:
         raise DamagedRowError(f"{names[0]} and {names[1]} have different user turns")
-    last = cells.get(TURN)
-    if isinstance(last, int) and 0 < last < len(prompt):
-        return Battle(prompt[:last], a[:last], b[:last])
+    last = id_text(cells.get(TURN))
+    if last.isdecimal() and 0 < int(last) < len(prompt):
+        return Battle(prompt[: int(last)], a[: int(last)], b[: int(last)])
     return Battle(prompt, a, b)
 
 

@@ -28,6 +28,10 @@ Record = tuple[Any, ...]
 """The values of a row in the order of ``arena.schema.COLUMNS``."""
 
 
+MOST_SHOWN = 3
+"""Reasons that a line lists."""
+
+
 class BattleFile:
     """Open files of battles, as one table, whose rows have been scanned once.
 
@@ -88,7 +92,7 @@ class BattleFile:
         for source in self._sources:
             source.settle()
         self._names.settle()
-        self.intake, self._unread_parts = Intake(), Counter[str]()
+        self._begin()
 
     def parts(self) -> Iterator[pd.DataFrame]:
         """The canonical table in parts of ``GROUP`` rows.
@@ -99,7 +103,7 @@ class BattleFile:
             UserError: after the last part, where none of the rows of a training file can be used,
                 or so many are set aside that it is no accident (``arena.intake``).
         """
-        self.intake, self._unread_parts = Intake(), Counter[str]()
+        self._begin()
         records = (
             record
             for number, source, row in self._rows()
@@ -121,6 +125,11 @@ class BattleFile:
             )
         self.intake.check(self.source, columns, self._labelled, self.options.allow_rejects)
 
+    def _begin(self) -> None:
+        self.intake = Intake()
+        self._unread_parts: Counter[str] = Counter()
+        self._unread_votes: Counter[str] = Counter()
+
     def notes(self) -> list[str]:
         """What people should know of the files; after the last part."""
         lines = list(dict.fromkeys(note for source in self._sources for note in source.notes()))
@@ -131,6 +140,13 @@ class BattleFile:
                 "none; in the run they have names of their own"
             )
         lines += [f"{part} in {n:,} rows are not read" for part, n in self._unread_parts.items()]
+        votes = self._unread_votes.most_common(MOST_SHOWN)
+        if votes:
+            shown = "; ".join(f"{reason} ({n:,})" for reason, n in votes)
+            lines.append(
+                f"votes: {self._unread_votes.total():,} cannot be read and count as unknown: "
+                f"{shown}. --vote-values says what votes are called"
+            )
         return lines
 
     def _rows(self) -> Iterator[tuple[int, BattleRows, Row]]:
@@ -144,10 +160,12 @@ class BattleFile:
         """What a row is in the canonical table, and its vote even where it is rejected."""
         name = rows.id_of(row)
         for part, read in enumerate(rows.read(row)):
-            unique = self._names.unique(number, name, part) if self._has_ids else str(number)
+            unique = self._names.unique(number, name, part)
             texts = read.battle[:3]
             label, soft_label = (UNKNOWN, None) if read.reason else read.vote
             self._unread_parts.update(read.unread_parts)
+            if read.unread_vote:
+                self._unread_votes[read.unread_vote] += 1
             record = (unique, number, *texts, label, soft_label, read.weight, *read.models)
             record = (*record, name, read.reason, digest(texts), read.group)
             yield record, read.vote.label

@@ -43,6 +43,9 @@ WINNERS = {
 }
 """Winners by name, in lower case and letters alone: "Tie (both bad)" and both_bad are ties."""
 
+FROM_ZERO = {f"{noun}{side}": side for noun in SIDES for side in (A, B)}
+"""The names of the sides in a file that counts them from 0: response_0, response_1."""
+
 THIRD = "c"
 """A tie beside A and B, as judges' prompts have it ([[A]], [[B]], [[C]])."""
 
@@ -118,7 +121,7 @@ class Votes:
         self.names = names
         self._told = {text.strip().lower(): label for label, text in enumerate(values or ())}
         self._values: Counter[str] = Counter()
-        self._third_is_tie = False
+        self._third_is_tie = self._from_zero = False
         self._numbers: dict[int, int] = {}
         """Labels of numbers."""
 
@@ -137,6 +140,7 @@ class Votes:
             return ""
         letters = {_letters(value) for value in self._values}
         self._third_is_tie = {"a", "b", THIRD} <= letters
+        self._from_zero = any(FROM_ZERO.get(name) == 0 for name in letters)
         numbers = {number for value in self._values if (number := _number(value)) is not None}
         if not numbers or not numbers <= {-1, 0, 1, 2}:
             return ""
@@ -168,15 +172,20 @@ class Votes:
         return Vote(label)
 
     def _called(self, text: str, cells: Cells) -> int | None:
-        number, label = _number(text), winner_called(text)
+        number, letters = _number(text), _letters(text)
         if number is not None:
-            return self._numbers.get(number)
-        if label is None and self._third_is_tie and _letters(text) == THIRD:
-            return TIE
-        if label is None:
-            models = [_text(cells.get(name)) for name in ("model_a", "model_b")]
-            return models.index(text) if models.count(text) == 1 else None
-        return label
+            label = self._numbers.get(number)
+        elif self._from_zero and letters in FROM_ZERO:
+            label = FROM_ZERO[letters]
+        else:
+            label = TIE if self._third_is_tie and letters == THIRD else winner_called(text)
+        models = [_text(cells.get(name)) for name in ("model_a", "model_b")]
+        model = models.index(text) if models.count(text) == 1 else None
+        if model is not None and label not in (None, model):
+            raise DamagedRowError(
+                f"{self.names[0]} is {text[:40]!r}, which is one side and the other side's model"
+            )
+        return model if label is None else label
 
 
 def _text(cell: Any) -> str:

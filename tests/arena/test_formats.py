@@ -241,12 +241,27 @@ def test_lists_of_answers_are_pairs_that_share_a_group(tmp_path):
     assert battles["group"].nunique() == 2
 
 
-@pytest.mark.parametrize(("turn", "turns"), [(1, 1), (2, 2), (5, 2), (0, 2), (None, 2)])
+@pytest.mark.parametrize(
+    ("turn", "turns"), [(1, 1), ("1", 1), (1.0, 1), (2, 2), (5, 2), (0, 2), (None, 2)]
+)
 def test_a_vote_on_the_first_turn_is_on_that_part_of_the_conversation(tmp_path, turn, turns):
     row = arena(said("Hi", "x", "Go", "y"), said("Hi", "v", "Go", "w"), turn=turn)
     battles = read(tmp_path, [row])
     assert battles["prompt"].tolist() == [["Hi", "Go"][:turns]]
     assert battles["response_b"].tolist() == [["v", "w"][:turns]]
+
+
+def test_pairs_of_one_row_have_names_of_their_own_without_ids(tmp_path):
+    row = {"prompt": "Hi", "chosen": ["x"], "rejected": ["u", "v"]}
+    battles = read(tmp_path, [row, row | {"prompt": "Go"}])
+    assert battles["id"].tolist() == ["0", "0.2", "1", "1.2"]
+
+
+def test_a_system_prompt_may_be_a_message(tmp_path):
+    system = {"role": "system", "content": "Be kind."}
+    row = {"id": 1, "prompt": "Hi", "response_a": "x", "response_b": "y", "winner": "a"}
+    battles = read(tmp_path, [row | {"system": system}, row | {"system": [system]}])
+    assert battles["prompt"].tolist() == [["Be kind.\n\nHi"]] * 2
 
 
 def test_what_tools_said_is_left_out_and_counted(tmp_path):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from arena.reader import read_battles
+from arena.reader import open_battles, read_battles
 from arena.schema import TIE, A, B
 from common.errors import Code
 from tests.helpers.battle_files import NAMES, VOTES, as_csv, save
@@ -29,6 +29,7 @@ NAMES_OF_SIDES = [
     ("response_a", "response_b", "both_bad"),
     ("Response 1", "Response 2", "Tie (both bad)"),
     ("assistant_a", "assistant_b", "draw"),
+    ("response_0", "response_1", "tie"),
     ("1", "2", "tie"),
     ("1.0", "2.0", "Tie"),
     ("0", "1", "both bad"),
@@ -118,3 +119,19 @@ def test_votes_are_read_from_the_first_set_of_columns(tmp_path):
     row = ["1", "Why?", "so", "thus", "0", "1", "0", "a"]
     battles = read_battles(save(tmp_path, as_csv([row], [*NAMES, *VOTES, "winner"])), labelled=True)
     assert battles["label"].tolist() == [B]
+
+
+@pytest.mark.parametrize("arms", [("A", "B"), ("model_1", "model_2")])
+def test_a_name_of_one_side_and_of_the_other_sides_model_is_no_vote(tmp_path, arms):
+    battles = labels(tmp_path, [*arms, "tie"], models=arms)
+    assert battles["label"].tolist() == [A, B, TIE]
+    battles = labels(tmp_path, [arms[0], "tie"], models=arms[::-1])
+    assert battles["label"].tolist() == [-1, TIE]
+
+
+def test_votes_of_a_test_file_that_cannot_be_read_are_told(tmp_path):
+    rows = [[i, "Why?", "so", f"thus {i}", vote] for i, vote in enumerate(["A", "=", "", "="])]
+    path = save(tmp_path, as_csv(rows, [*NAMES, "winner"]))
+    with open_battles(path, labelled=False) as file:
+        list(file.parts())
+    assert any("votes: 2 cannot be read" in note and "'=', not" in note for note in file.notes())
