@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from arena.cells import DamagedRowError
 from arena.formats import (
+    CONVERSATIONS,
     GROUP_COLUMN,
     INPUT,
     TURN,
@@ -32,6 +33,9 @@ from common.errors import Code, UserError
 
 LONGEST = 2_000_000
 """Most characters of one cell; the longest answer of LMSYS train.csv has 53 thousand."""
+
+NOT_GIVEN = ("", "na", "n/a", "nan", "none", "null", "\\n", "<na>")
+"""Cells of groups and weights that hold nothing, in lower case: of R, pandas and Hive."""
 
 SURROGATE = re.compile("[\ud800-\udfff]")
 NO_BATTLE = Battle([], [], [])
@@ -86,7 +90,7 @@ class BattleRows:
         self.texts = [*self.answers, *prompt_columns(columns)]
         self.structures = Structures(column for column in self.texts if column != INPUT)
         used = {*self.texts, *winners, self.id, *MODELS, GROUP_COLUMN, WEIGHT, TURN}
-        self.unread = [column for column in columns if column not in used]
+        self.unread = [name for name in columns if name not in used and name.strip()]
 
     def see(self, row: Row) -> None:
         """Count the cells of one more row."""
@@ -118,6 +122,10 @@ class BattleRows:
 
     def read(self, row: Row) -> Iterator[ReadRow]:
         """What a row says: one battle, or one for each pair of its answers."""
+        for name in self.texts:
+            number = isinstance(row.cells.get(name), int | float)
+            if number and self.answers not in CONVERSATIONS:
+                row.cells[name] = id_text(row.cells[name])
         self.structures.decode(row.cells)
         cells = each_pair(row.cells, self.answers) if self.layout.several else [row.cells]
         for of_pair in cells:
@@ -126,6 +134,7 @@ class BattleRows:
     def _read(self, row: Row) -> ReadRow:
         models = tuple(_text(row.cells.get(name)) for name in MODELS)
         group = id_text(_text(row.cells.get(GROUP_COLUMN)))
+        group = "" if group.strip().lower() in NOT_GIVEN else group
         try:
             if not row.damage and not is_plain(self._id_text(row)):
                 raise DamagedRowError(f"{self.id} is too long, a formula or not one line")
@@ -218,7 +227,7 @@ def battle_of_row(layout: Layout, names: AnswerNames, row: Row) -> Battle:
 
 def _weight(cell: Any) -> float:
     """The weight of a vote; 1 where the cell is empty."""
-    if cell is None or cell == "":
+    if str(cell).strip().lower() in NOT_GIVEN:
         return 1.0
     try:
         weight = float(cell)

@@ -123,18 +123,28 @@ def _rows(batch: pa.RecordBatch, names: list[str]) -> list[Row]:
     if not names:
         return [Row() for _ in range(batch.num_rows)]
     batch = pa.RecordBatch.from_arrays(batch.columns, names=names)
+    if any(map(_is_binary, batch.schema.types)):
+        return [_slow_row(batch, i) for i in range(batch.num_rows)]
     try:
         return [Row(cells) for cells in batch.to_pylist()]
     except UnicodeDecodeError:
         return [_slow_row(batch, i) for i in range(batch.num_rows)]
 
 
+def _is_binary(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
 def _slow_row(batch: pa.RecordBatch, i: int) -> Row:
-    """A row read cell by cell, because a string of its batch is not UTF-8."""
+    """A row read cell by cell: its batch has strings that are not UTF-8, or not marked as such.
+
+    Old writers of parquet do not mark them.
+    """
     row = Row()
     for name in batch.schema.names:
         try:
-            row.cells[name] = batch.column(name)[i].as_py()
+            cell = batch.column(name)[i].as_py()
+            row.cells[name] = cell.decode() if isinstance(cell, bytes) else cell
         except UnicodeDecodeError:
             row.damage = f"{name} {NOT_UTF8}"
     return row

@@ -19,6 +19,9 @@ SEPARATORS = (",", "\t", ";", "|")
 NAMED_SEPARATOR = re.compile(r'"?sep=(.)"?[\r\n]*')
 """A first line that tells Excel the separator."""
 
+BACKSLASH = re.compile(r'\\"')
+"""A quote as Spark writes it; its option escape='"' doubles it."""
+
 BINARY = re.compile(r"[\x00-\x08\x0e-\x1f]")
 """Characters that no name of a column has."""
 
@@ -80,6 +83,8 @@ def _records(lines: _Lines, width: int, separator: str) -> Iterator[tuple[list[s
             cells = next(reader, None)
         except csv.Error as error:
             damage = f"a quote is neither closed nor doubled ({error})"
+            if BACKSLASH.search(lines.record[0]):
+                damage = "a quote is escaped by a backslash, not doubled"
             cells = next(csv.reader(lines.record[:1], delimiter=separator))
         if cells is None:
             return

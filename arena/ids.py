@@ -10,7 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-ID_COLUMNS = ("id", "question_id", "battle_id", "example_id", "prompt_id", "uid", "uuid")
+ID_COLUMNS = (
+    *("id", "question_id", "battle_id", "example_id", "prompt_id", "uid", "uuid", "pair_id"),
+    *("conversation_id", "sample_id", "row_id", "idx"),
+)
 """Columns that may hold the id; a file's is the first one that it has."""
 
 LONGEST_ID = 200

@@ -136,7 +136,13 @@ def _row_of(item: Any, spelled: Mapping[Any, str]) -> Row:
 
 
 def _row(cells: Iterator[tuple[str, Any]]) -> Row:
-    return Row({name: plain(cell) for name, cell in cells})
+    return Row(
+        {
+            # Tables that were read from old parquet files hold text as bytes.
+            name: cell.decode(errors="replace") if isinstance(cell, bytes) else plain(cell)
+            for name, cell in cells
+        }
+    )
 
 
 def plain(cell: Any) -> Any:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from arena.schema import CLASSES, UNKNOWN
+from arena.schema import CLASSES, TIE, UNKNOWN
 from common.errors import Code, UserError
 
 MOST_REJECTED = 0.1
@@ -29,12 +29,29 @@ MOST_REASONS = 10_000
 OF_ONE_VALUE = re.compile(r" is ('.+'|\".+\"), not ")
 """Reasons that are about one value of the votes."""
 
+NO_WINNER = re.compile(r" is empty: no winner$|^no winner in ")
+"""Rules of rows whose winner columns are empty or 0."""
+
 NAMES = ("A", "B", "tie")
+NAMING = "Say what votes are called, in this order: --vote-values A,B,TIE"
+
+UNKNOWN_VALUE = re.compile(" is ('.+'|\".+\"), not a, b or tie")
+
+TEXTS = ("prompt", "response_a", "response_b")
 
 
 def rule_of(reason: str) -> str:
     """A reason without its values: rows that one rule sets aside have it in common."""
     return re.sub(r"'[^']*'|\"[^\"]*\"|\d[\d,.]*", "…", reason)
+
+
+def is_unknown_vote(problem: str) -> bool:
+    """Whether a problem is a vote under a name that is not known."""
+    return UNKNOWN_VALUE.search(problem) is not None
+
+
+def _has_text(turn: str | None) -> bool:
+    return bool(turn) and not str(turn).isspace()
 
 
 class Intake:
@@ -55,8 +72,8 @@ class Intake:
         self._reasons: Counter[str] = Counter()
         self._examples: dict[str, str] = {}
         """By rule and by reason: where the first such row is."""
-        self._prompts = 0
-        """Number of valid rows that have a prompt."""
+        self._prompts = self._answers = 0
+        """Number of valid rows that have a prompt, and of those that have both answers."""
 
     @property
     def rejected(self) -> int:
@@ -65,13 +82,14 @@ class Intake:
 
     def add(self, part: pd.DataFrame, votes: Sequence[int]) -> None:
         """Count the next rows of the canonical table; ``votes`` also where a row is rejected."""
-        columns = (part[name].tolist() for name in ("row", "id", "prompt", "reason"))
-        for row, name, prompt, reason, vote in zip(*columns, votes, strict=True):
+        columns = (part[name].tolist() for name in ("row", "id", *TEXTS, "reason"))
+        for row, name, prompt, a, b, reason, vote in zip(*columns, votes, strict=True):
             self.rows += 1
             if vote != UNKNOWN:
                 (self._lost if reason else self.votes)[vote] += 1
             if not reason:
-                self._prompts += any(prompt)
+                self._prompts += any(map(_has_text, prompt))
+                self._answers += any(map(_has_text, a)) and any(map(_has_text, b))
                 continue
             rule, place = rule_of(reason), f"row {row + 1} (id {name[:40]})"
             self._rules[rule] += 1
@@ -86,9 +104,11 @@ class Intake:
         if any(self.votes):
             counts = ", ".join(f"{n} {v:,}" for n, v in zip(NAMES, self.votes, strict=True))
             lines.append(f"votes: {counts}")
-        without = self.rows - self.rejected - self._prompts
-        if without:
+        valid = self.rows - self.rejected
+        if without := valid - self._prompts:
             lines.append(f"prompts: {without:,} are empty")
+        if without := valid - self._answers:
+            lines.append(f"answers: {without:,} rows have an empty one")
         for rule, count in self._rules.most_common(3):
             lines.append(f"set aside: {count:,} rows, the first: {self._examples[rule]}")
         return lines
@@ -108,14 +128,15 @@ class Intake:
         """
         problem = self._too_many() if most is None else ""
         if most is None and not problem and labelled:
-            problem = self._lost_value() or self._lost_vote()
+            problem = self._lost_value() or self._lost_ties() or self._lost_vote()
         if most is not None and self.rejected > most * self.rows:
             problem = f"{self.rejected:,} rows are set aside"
         if problem:
+            advice = f"{NAMING}, mend the file" if is_unknown_vote(problem) else "Mend the file"
             share = -(-100 * self.rejected // self.rows)
             raise UserError(
                 Code.TOO_MANY_REJECTED,
-                f"{source}: {problem}. Mend the file, or go on without these rows by "
+                f"{source}: {problem}. {advice}, or go on without these rows by "
                 f"--allow-rejects {share}%.",
             )
         valid = self.rows - self.rejected
@@ -142,6 +163,20 @@ class Intake:
                 return (
                     f"all {count:,} rows of one value are set aside, since {reason} "
                     f"(the first: {self._examples[reason]})"
+                )
+        return ""
+
+    def _lost_ties(self) -> str:
+        """Rows without a winner in a file without ties, which may be its ties."""
+        for rule, count in self._rules.most_common():
+            if (
+                not self.votes[TIE]
+                and NO_WINNER.search(rule)
+                and count > max(STRAYS, MOST_OF_ONE_VALUE * self.rows)
+            ):
+                return (
+                    f"no vote is a tie, and {count:,} rows have no winner "
+                    f"({self._examples[rule]}). If they are the ties, write tie"
                 )
         return ""
 

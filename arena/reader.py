@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -16,11 +17,11 @@ from arena.files import open_source
 from arena.folds import assign_groups
 from arena.formats import COLUMNS as READ_COLUMNS
 from arena.ids import Names
-from arena.intake import Intake
+from arena.intake import NAMING, Intake, is_unknown_vote
 from arena.rows import Row, Stream, is_foreign, refuse_wrong_encoding
 from arena.schema import COLUMNS, UNKNOWN, digest
 from arena.sources import expand
-from arena.votes import shortened
+from arena.votes import Votes, shortened
 from common.errors import Code, UserError
 from common.parquet import GROUP
 
@@ -66,13 +67,18 @@ class BattleFile:
         self.options = options or ReadOptions()
         self._labelled = labelled
         self._sources = [BattleRows(*named, labelled, self.options) for named in streams]
+        # One shard may have no tie that tells what the numbers of the others are.
+        votes: dict[tuple[str, ...], Votes] = {}
+        for source in self._sources:
+            source.votes = votes.setdefault(source.votes.names, source.votes)
         self.source = title or " ".join(name for name, _ in streams)
         self.layout = " ".join(dict.fromkeys(source.layout.name for source in self._sources))
         for source in self._sources:
             if needs_id and source.layout.needs_prompt and source.id is None and not labelled:
                 raise UserError(
                     Code.COLUMN_MISSING,
-                    f"{source.name} has no column id. Add one: a submission needs it.",
+                    f"{source.name} has no column id. Add one: a submission needs it. Its columns "
+                    f"are: {shortened(source.stream.columns)}.",
                 )
         self._has_ids = any(source.id for source in self._sources)
         self._names = Names()
@@ -118,10 +124,11 @@ class BattleFile:
         names = dict.fromkeys(name for rows in self._sources for name in rows.stream.columns)
         columns = shortened(list(names))
         if self._labelled and self.intake.rejected == self.intake.rows:
+            advice = f" {NAMING}." if is_unknown_vote(first_reason) else ""
             raise UserError(
                 Code.ALL_ROWS_DAMAGED,
-                f"Every row of {self.source} is damaged; the first one: {first_reason}. The "
-                f"columns are: {columns}.",
+                f"Every row of {self.source} is damaged; the first one: {first_reason}.{advice} "
+                f"The columns are: {columns}.",
             )
         self.intake.check(self.source, columns, self._labelled, self.options.allow_rejects)
 
@@ -199,10 +206,16 @@ def open_battles(
     options = options or ReadOptions()
     named = [sources] if isinstance(sources, str) else sources
     with ExitStack() as stack:
-        streams = [
-            (name, stack.enter_context(open_source(name, READ_COLUMNS, options.limit)))
-            for name in expand(named)
-        ]
+        streams, names = [], expand(named)
+        for name in names:
+            try:
+                stream = stack.enter_context(open_source(name, READ_COLUMNS, options.limit))
+                streams.append((name, stream))
+            except UserError as error:
+                # Spark writes a file for each part of a table, be it empty.
+                if error.code != Code.INPUT_EMPTY or (name == names[-1] and not streams):
+                    raise
+                print(f"{name} is empty: not read", file=sys.stderr)
         yield BattleFile(streams, labelled, options, title=" ".join(named))
 
 

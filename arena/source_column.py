@@ -29,7 +29,7 @@ def read_sources(source: str, ids: Iterable[str]) -> np.ndarray:
         UserError: the file cannot be read, has no such column, or gives a battle two sources.
     """
     path, column = _file_and_column(source)
-    with open_source(path, ()) as stream:
+    with open_source(path, ID_COLUMNS) as stream:
         column = _source_column(path, stream.columns, column)
     file = KeyedRows(path, [column])
     sources: dict[str, str] = {}

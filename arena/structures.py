@@ -21,11 +21,18 @@ DEEPEST = 20
 """Levels of brackets of a Python literal; a message with parts has four."""
 
 OPENING = re.compile(r"\s*(?:[\[{]|array\()")
+TUPLE = re.compile(r"\s*\(\s*['\"\[{]")
+TWICE = re.compile(r'\s*"[\s\[{]+\\"')
+"""The start of a list that was written as JSON twice."""
+
+BROKEN = re.compile(r"\s*\[\s*(?:['\"\[{]|None|null|nan|\w+\()")
+"""The start of what can hardly be anything but a list of texts, even if it cannot be read."""
+
 TOKEN = re.compile(
     r"""(?P<space>\s++)
     |(?P<text>'(?:[^'\\\n]|\\.)*+'|"(?:[^"\\\n]|\\.)*+")
     |(?P<dtype>,\s*dtype\s*=\s*object)
-    |(?P<array>array(?=\())
+    |(?P<array>(?:array|list)(?=\())
     |(?P<word>None|True|False|nan|-?\d+(?:\.\d*)?(?:e[+-]?\d+)?)
     |(?P<open>[\[{(])
     |(?P<close>[\]})])
@@ -44,9 +51,9 @@ def structure(cell: str) -> list[Any] | dict[str, Any] | Damaged | None:
         for what begins as a list and is none; ``None`` for any other text.
     """
     if not OPENING.match(cell):
-        return None
+        return _unusual(cell)
     try:
-        value = json.loads(cell)
+        value = json.loads(cell, parse_constant=lambda _: None)
     except (ValueError, RecursionError):
         value = python_literal(cell)
         if value is None:
@@ -58,6 +65,21 @@ def structure(cell: str) -> list[Any] | dict[str, Any] | Damaged | None:
     if not all(item is None or isinstance(item, str | dict | list) for item in value):
         return Damaged("is not a list of texts")
     return value
+
+
+def _unusual(cell: str) -> list[Any] | dict[str, Any] | None:
+    """The list in a tuple of Python, or in JSON that is a text of JSON; ``None`` in other texts."""
+    value: Any = None
+    if TUPLE.match(cell):
+        value = python_literal(cell)
+        value = json.dumps(value) if isinstance(value, tuple) else None
+    elif TWICE.match(cell):
+        try:
+            value = json.loads(cell)
+        except (ValueError, RecursionError):
+            return None
+    found = structure(value) if isinstance(value, str) and OPENING.match(value) else None
+    return found if isinstance(found, list | dict) else None
 
 
 def python_literal(cell: str) -> Any:
@@ -88,10 +110,11 @@ def python_literal(cell: str) -> Any:
 class Structures:
     """Reads the cells of a file's text columns as what they are: lists, or plain text.
 
-    Where at least half of a column's cells are lists, every list is read as one; a cell that begins
-    as a list and is none is damaged, and an empty one is missing. Where fewer are, a list is read
-    as one if the row's other texts have as many turns: in a column of both kinds, or in a row in
-    which every text is a list. All other cells are one literal turn, whatever they look like.
+    Where at least half of a column's cells are lists, be they broken ones, every list is read as
+    one; a cell that begins as a list and is none is damaged, and an empty one is missing. Where
+    fewer are, a list is read as one if the row's other texts have as many turns: in a column of
+    both kinds, or in a row in which every text is a list. All other cells are one literal turn,
+    whatever they look like.
 
     Attributes:
         mixed: after ``settle``: by column of both kinds, number of lists and of other cells.
@@ -101,6 +124,8 @@ class Structures:
         """Start with no rows; ``columns`` are the candidates."""
         self._counts = {name: [0, 0] for name in columns}
         """Number of cells that are no list, and of those that are, by column."""
+        self._broken = dict.fromkeys(self._counts, 0)
+        """Number of those cells that are plainly meant to be a list."""
         self._always: set[str] = set()
         self.mixed: dict[str, tuple[int, int]] = {}
 
@@ -109,12 +134,15 @@ class Structures:
         for name, counts in self._counts.items():
             cell = cells.get(name)
             if isinstance(cell, str) and cell:
-                counts[isinstance(structure(cell), list | dict)] += 1
+                value = structure(cell)
+                counts[isinstance(value, list | dict)] += 1
+                self._broken[name] += isinstance(value, Damaged) and bool(BROKEN.match(cell))
 
     def settle(self) -> None:
         """Decide about each column, after all rows were counted."""
         for name, (texts, lists) in self._counts.items():
-            if lists and lists >= texts:
+            meant = lists + self._broken[name]
+            if meant and 2 * meant >= lists + texts:
                 self._always.add(name)
             if lists and texts and lists >= LEAST_SHARE * (lists + texts):
                 self.mixed[name] = lists, texts

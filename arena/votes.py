@@ -39,9 +39,16 @@ WINNERS = {
     **dict.fromkeys(("tie", "tied", "tievote", "draw", "equal", "same", "neither", "both"), TIE),
     **dict.fromkeys(("bothbad", "bothbadvote", "bothgood", "bothequal", "nopreference"), TIE),
     **dict.fromkeys(("tiebothbad", "tiebothgood", "tieinconsistent", "equallygood"), TIE),
+    **dict.fromkeys(("botharebad", "botharegood", "botharethesame", "botharetied"), TIE),
     **dict.fromkeys(("equallybad", "bothareequal", "aboutthesame"), TIE),
 }
 """Winners by name, in lower case and letters alone: "Tie (both bad)" and both_bad are ties."""
+
+BETTER = re.compile(
+    r"(?:(?:is|are|was)?(?:slightly|somewhat|much|far|significantly|the)?"
+    r"(?:better|best|winner|preferred)|wins?|won)$"
+)
+"""What may follow the name of a side: response_a_wins, "A is slightly better"."""
 
 FROM_ZERO = {f"{noun}{side}": side for noun in SIDES for side in (A, B)}
 """The names of the sides in a file that counts them from 0: response_0, response_1."""
@@ -80,7 +87,7 @@ def winner_called(text: str) -> int | None:
 
 
 def _letters(text: str) -> str:
-    return re.sub(r"[\W_]", "", text.lower())
+    return BETTER.sub("", re.sub(r"[\W_]", "", text.lower()))
 
 
 def winner_columns(source: str, columns: Sequence[str], labelled: bool) -> tuple[str, ...]:

@@ -50,3 +50,12 @@ def test_a_table_that_is_cut_short_is_refused(tmp_path, writer):
     path.write_bytes(path.read_bytes()[:-500])
     with raises(Code.INPUT_DAMAGED, match=str(path)):
         read_battles(str(path), labelled=True)
+
+
+def test_strings_that_are_not_marked_as_text_are_text(tmp_path):
+    texts = {name: [b"so", "\u00e4".encode(), b"\xff"] for name in NAMES}
+    table = pa.table(texts | {"winner": [b"a", b"b", b"a"]})
+    pq.write_table(table, tmp_path / "x.parquet")
+    battles = read_battles(str(tmp_path / "x.parquet"), labelled=True)
+    assert battles["prompt"].tolist() == [["so"], ["\u00e4"], []]
+    assert battles["label"].tolist() == [0, 1, -1]

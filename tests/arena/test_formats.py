@@ -317,3 +317,31 @@ def test_files_of_different_layouts_are_one_table(tmp_path):
         assert file.layout == "Arena pairs"
     assert table["prompt"].tolist() == [["Hi"], ["Hi"]]
     assert table["id"].tolist() == ["q", "1"]
+
+
+def test_missing_groups_and_weights_of_r_and_pandas_are_missing(tmp_path):
+    pair = {"chosen": "x", "rejected": "y"}
+    rows = [
+        {"prompt": f"p{i}", **pair, "group": name, "weight": name}
+        for i, name in enumerate(["NA", "nan", "None", "NA"])
+    ]
+    battles = read(tmp_path, rows)
+    assert battles["group"].nunique() == 4
+    assert battles["weight"].tolist() == [1.0] * 4
+
+
+def test_numbers_are_answers(tmp_path):
+    row = {"id": 1, "prompt": "2 + 2?", "response_a": 4, "response_b": 4.5, "winner": "a"}
+    battles = read(tmp_path, [row])
+    assert battles.loc[0, ["response_a", "response_b"]].tolist() == [["4"], ["4.5"]]
+
+
+def test_shards_are_read_as_one_table_and_empty_ones_left_out(tmp_path, capsys):
+    row = {"prompt": "p", "response_a": "x", "response_b": "y"}
+    votes = [["1", "2", "tie"], ["2", "1"], []]
+    for i, shard in enumerate(votes):
+        lines = (json.dumps({"id": f"{i}-{k}", **row, "winner": v}) for k, v in enumerate(shard))
+        (tmp_path / f"part-{i}.jsonl").write_text("\n".join(lines))
+    battles = read_battles(str(tmp_path), labelled=True)
+    assert battles["label"].tolist() == [0, 1, 2, 1, 0]
+    assert capsys.readouterr().err == f"{tmp_path}/part-2.jsonl is empty: not read\n"

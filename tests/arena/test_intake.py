@@ -4,7 +4,7 @@ import pytest
 
 from arena.battle_rows import ReadOptions
 from arena.reader import open_battles
-from common.errors import Code
+from common.errors import Code, UserError
 from tests.helpers.battle_files import NAMES, as_csv, cells, save
 from tests.helpers.errors import raises
 
@@ -88,3 +88,26 @@ def test_some_empty_prompts_are_counted(tmp_path):
     rows = [cells(i) for i in range(6)]
     rows[2][1] = rows[3][1] = '[""]'
     assert "prompts: 2 are empty" in intake(tmp_path, as_csv(rows)).lines()
+
+
+def test_rows_without_a_winner_in_a_file_without_ties_may_be_its_ties(tmp_path):
+    content = winners([*"ab" * 95, *[""] * 10])
+    with raises(Code.TOO_MANY_REJECTED, match="10 rows have no winner"):
+        intake(tmp_path, content)
+    assert intake(tmp_path, content, allow_rejects=0.05).votes == [95, 95, 0]
+    assert intake(tmp_path, winners([*"ab" * 95, "tie", *[""] * 10])).rejected == 10
+
+
+def test_a_vote_of_an_unknown_name_names_the_option(tmp_path):
+    for votes in ("xyz" * 20, "abx" * 20):
+        with pytest.raises(UserError, match="--vote-values"):
+            intake(tmp_path, winners([*votes]))
+
+
+def test_blank_prompts_and_empty_answers_are_counted(tmp_path):
+    rows = [[i, "\n" if i else "Why?", "" if i > 6 else "so", "thus", "a"] for i in range(9)]
+    assert intake(tmp_path, as_csv(rows, [*NAMES, "winner"])).lines() == [
+        "votes: A 9, B 0, tie 0",
+        "prompts: 8 are empty",
+        "answers: 2 rows have an empty one",
+    ]

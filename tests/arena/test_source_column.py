@@ -16,7 +16,7 @@ def save(tmp_path, content):
 
 
 def test_sources_come_in_the_order_of_the_ids_and_a_battle_may_be_missing(tmp_path):
-    path = save(tmp_path, "id,site\n2,web\n1,app\n4,web\n")
+    path = save(tmp_path, "ID,site\n2,web\n1,app\n4,web\n")
     assert read_sources(path, ["1", "2", "3"]).tolist() == ["app", "web", ""]
 
 

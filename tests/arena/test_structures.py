@@ -105,3 +105,29 @@ def test_an_empty_cell_among_lists_is_missing_and_among_texts_empty(tmp_path):
     assert lists["reason"].tolist() == ["", "response_a is missing"]
     texts = battles(tmp_path, [["p", "a", "b"], ["p", "", "b"]])
     assert texts["reason"].tolist() == ["", ""]
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["('Why?', 'it\\'s')", '"[\\"Why?\\", \\"it\'s\\"]"', "list(['Why?', \"it's\"])"],
+)
+def test_lists_in_unusual_writing(written):
+    inside = structure(f"[{written}]") if written.startswith("list") else structure(written)
+    assert inside in (["Why?", "it's"], [["Why?", "it's"]])
+
+
+def test_what_is_not_a_number_in_a_list_is_a_missing_turn():
+    assert structure('["a", NaN]') == ["a", None]
+
+
+@pytest.mark.parametrize("text", ['("Hello")', '("a", b)', '"[1]" is it?', '"[\\"a"'])
+def test_quotes_and_brackets_at_the_start_of_a_text_are_text(text):
+    assert structure(text) is None
+
+
+def test_a_column_of_lists_that_cannot_be_read_is_no_column_of_texts(tmp_path):
+    prompt = "[{'role': 'user', 'content': 'Hi', 'at': datetime.date(2024, 1, 1)}]"
+    rows = [[prompt, f"a {i}", "b"] for i in range(4)]
+    assert set(battles(tmp_path, rows)["reason"]) == {"prompt is not JSON"}
+    # One such text among others is a text.
+    assert battles(tmp_path, [rows[0], *[["p", "a", "b"]] * 9])["reason"].tolist() == [""] * 10

@@ -30,6 +30,8 @@ NAMES_OF_SIDES = [
     ("Response 1", "Response 2", "Tie (both bad)"),
     ("assistant_a", "assistant_b", "draw"),
     ("response_0", "response_1", "tie"),
+    ("a_win", "b_win", "tie"),
+    ("Response A is slightly better", "Assistant B wins", "Both are bad"),
     ("1", "2", "tie"),
     ("1.0", "2.0", "Tie"),
     ("0", "1", "both bad"),
