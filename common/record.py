@@ -20,6 +20,7 @@ class BackboneEntry(Entry):
 
     asked: str
     quantization: str
+    dtype: str | None = None
     engine: str = ""
     config: dict[str, Any] = {}
 

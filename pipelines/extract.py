@@ -32,7 +32,7 @@ from arena.local_copy import STDIN
 from arena.reader import BattleFile, open_battles
 from common.errors import Code, UserError
 from common.run_dir import SPLITS, RunDir
-from embeddings.backbone.quantization import QUANTIZATIONS
+from embeddings.backbone.quantization import DTYPE_BYTES, QUANTIZATIONS
 from embeddings.backbone.runtime import AUTO, ENGINES, TORCH
 from pipelines import cli
 from tiebreak.extraction import extract_run, plan_run
@@ -80,6 +80,7 @@ def main(arguments: argparse.Namespace) -> None:
     options = ExtractionOptions(
         arguments.backbone,
         arguments.quantization,
+        arguments.dtype,
         arguments.engine,
         arguments.ray_address or "",
         arguments.actors or 0,
@@ -115,6 +116,7 @@ def command(argv: list[str] | None = None) -> int:
         help=f"name in configs/, YAML file or model folder (the run's own, or {DEFAULT_BACKBONE})",
     )
     p.add_argument("--quantization", choices=tuple(QUANTIZATIONS), help="overrides the YAML")
+    p.add_argument("--dtype", choices=tuple(DTYPE_BYTES), help="overrides the YAML")
     p.add_argument(
         "--engine",
         choices=(*ENGINES, AUTO, RAY),

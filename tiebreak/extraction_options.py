@@ -36,6 +36,8 @@ class ExtractionOptions:
     backbone: str | None = None
     """A name in ``configs/``, a YAML file or a model folder."""
     quantization: str | None = None
+    dtype: str | None = None
+    """``float32``, ``bfloat16`` or ``float16``; overrides the backbone's own."""
     engine: str | None = None
     """``torch``, ``openvino``, ``auto``, or ``ray``: torch in the actors of a cluster."""
     ray_address: str = ""
@@ -48,7 +50,12 @@ class ExtractionOptions:
     @property
     def names_model(self) -> bool:
         """Whether something is said of the language model."""
-        return any((self.backbone, self.quantization, self.engine, self.ray_address, self.actors))
+        return any(
+            (
+                *(self.backbone, self.quantization, self.dtype, self.engine),
+                *(self.ray_address, self.actors),
+            )
+        )
 
 
 @dataclass(frozen=True)
@@ -67,7 +74,9 @@ class Extraction:
         Raises:
             UserError: the backbone's configuration is not valid, or OpenVINO cannot run it here.
         """
-        backbone, config = chosen_backbone(options.backbone, options.quantization, record)
+        backbone, config = chosen_backbone(
+            options.backbone, options.quantization, record, options.dtype
+        )
         own = record.get("backbone", {})
         last = own.get("engine", TORCH) if as_json(config) == own.get("config") else TORCH
         # Ray's actors read with torch, to the same bytes.
@@ -93,6 +102,7 @@ class Extraction:
         return {
             "asked": self.backbone,
             "quantization": self.config.quantization,
+            "dtype": self.config.dtype,
             "engine": self.engine,
             "config": as_json(self.config),
         }

@@ -37,7 +37,10 @@ def code() -> str:
 
 
 def chosen_backbone(
-    name: str | None, quantization: str | None, record: Mapping[str, Any]
+    name: str | None,
+    quantization: str | None,
+    record: Mapping[str, Any],
+    dtype: str | None = None,
 ) -> tuple[str, BackboneConfig]:
     """The backbone of a command: the one that is named, else the run's own, else the default.
 
@@ -46,6 +49,7 @@ def chosen_backbone(
         quantization: overrides the backbone's own; ``None``: the run's where the backbone is the
             same.
         record: the run's record, or an entry of it that holds ``backbone``.
+        dtype: as ``quantization``.
 
     Returns:
         Its name as it was given, and its configuration.
@@ -57,7 +61,9 @@ def chosen_backbone(
     chosen = name or own.get("asked", DEFAULT_BACKBONE)
     if quantization is None and chosen == own.get("asked"):
         quantization = own["quantization"]
-    return chosen, load_config(chosen, quantization)
+    if dtype is None and chosen == own.get("asked"):
+        dtype = own.get("dtype")
+    return chosen, load_config(chosen, quantization, dtype)
 
 
 def record_inputs(

@@ -90,12 +90,15 @@ def valid_config(entries: Mapping[str, Any], where: str) -> BackboneConfig:
         raise UserError(Code.BACKBONE_CONFIG_INVALID, f"{where}: {problems(error)}") from error
 
 
-def load_config(name_or_path: str, quantization: str | None = None) -> BackboneConfig:
+def load_config(
+    name_or_path: str, quantization: str | None = None, dtype: str | None = None
+) -> BackboneConfig:
     """Find a backbone by name in ``configs/``, by YAML file, or by local model folder.
 
     Args:
         name_or_path: which.
         quantization: replaces that of the YAML; ``None``: it does not.
+        dtype: likewise.
 
     Raises:
         UserError: there is no such backbone, or its YAML is not valid.
@@ -103,8 +106,9 @@ def load_config(name_or_path: str, quantization: str | None = None) -> BackboneC
     path = _find(name_or_path)
     entries = {"source": str(path)} if path.is_dir() else _read(path)
     entries.pop(FINETUNE, None)
-    if quantization is not None:
-        entries["quantization"] = quantization
+    for entry, value in (("quantization", quantization), ("dtype", dtype)):
+        if value is not None:
+            entries[entry] = value
     name = path.name if path.is_dir() else path.stem
     return valid_config({"name": name, **entries}, str(path))
 

@@ -18,7 +18,7 @@ from tests.helpers.errors import error_line, raises
 from tests.helpers.tiny import save_tiny_model
 from tiebreak import Tiebreak
 from tiebreak.extraction import extract_run, plan_run
-from tiebreak.extraction_options import ExtractionOptions
+from tiebreak.extraction_options import Extraction, ExtractionOptions
 from tiebreak.finetuning import FinetuneOptions
 
 SIGNALS = ExtractionOptions(language_model=False)
@@ -194,3 +194,13 @@ def test_training_on_signals_alone_reads_with_no_language_model(tmp_path, monkey
     model = Tiebreak.train(table, tmp_path / "run", views=["style"], trials=1, bags=1)
     assert list(model.views) == ["style"]
     assert not (tmp_path / "run" / "views" / "hidden").exists()
+
+
+def test_a_dtype_that_is_named_stays_that_of_the_run(tmp_path, train, model_folder):
+    run = RunDir(tmp_path / "run")
+    extracted(run, ExtractionOptions(str(model_folder), dtype="float32"), path=train)
+    record = run.read_record()
+    assert record["backbone"]["config"]["dtype"] == "float32"
+    assert Extraction.of(ExtractionOptions(), record).config.dtype == "float32"
+    other = Extraction.of(ExtractionOptions(dtype="bfloat16"), record)
+    assert other.config.dtype == "bfloat16"
