@@ -18,7 +18,7 @@ from embeddings.frozen.extract import evidence_settings
 from pipelines import extract, submit
 from tests.helpers.battle_files import lmsys
 from tests.helpers.errors import error_line
-from tiebreak import extraction
+from tiebreak import extraction, extraction_options
 
 
 def test_another_backbone_for_the_test_set_alone_is_refused(trained, tmp_path, capsys):
@@ -79,7 +79,7 @@ def test_another_engine_for_the_test_set_alone_is_refused_and_the_own_one_is_kep
     record = json.loads((run / "run.json").read_text())
     assert record["backbone"].pop("engine") == "torch"
     (run / "run.json").write_text(json.dumps(record))
-    monkeypatch.setattr(extraction, "select_engine", lambda asked, _: (asked, ""))
+    monkeypatch.setattr(extraction_options, "select_engine", lambda asked, _: (asked, ""))
     assert extract.command([*argv, "--engine", "openvino"]) == 2
     error_line(capsys, Code.BACKBONE_DIFFERS)
     record["backbone"]["engine"] = "openvino"
@@ -91,7 +91,7 @@ def test_another_engine_for_the_test_set_alone_is_refused_and_the_own_one_is_kep
     (run / "run.json").write_text(json.dumps(record))
     asked = []
     monkeypatch.setattr(
-        extraction, "select_engine", lambda name, _: (asked.append(name) or name, "")
+        extraction_options, "select_engine", lambda name, _: (asked.append(name) or name, "")
     )
     monkeypatch.setattr(
         extraction,
