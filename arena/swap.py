@@ -24,9 +24,9 @@ def swap_battles(df: pd.DataFrame) -> pd.DataFrame:
         swapped[f"{column}_a"] = df[f"{column}_b"]
         swapped[f"{column}_b"] = df[f"{column}_a"]
     swapped["label"] = df["label"].map(SWAPPED_LABEL).astype(np.int8)
-    swapped["soft_label"] = pd.Series(
-        [s if s is None else [s[B], s[A], s[TIE]] for s in df["soft_label"]], df.index, object
-    )
+    if "soft_label" in df:
+        soft = [s if s is None else [s[B], s[A], s[TIE]] for s in df["soft_label"]]
+        swapped["soft_label"] = pd.Series(soft, df.index, object)
     texts = zip(swapped["prompt"], swapped["response_a"], swapped["response_b"], strict=True)
     swapped["key"] = pd.Series([digest(turns) for turns in texts], index=df.index, dtype="str")
     return swapped
