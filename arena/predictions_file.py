@@ -35,6 +35,7 @@ from arena.prediction_columns import (
 from arena.reader import read_battles
 from arena.schema import CLASSES, UNKNOWN, digest
 from arena.structures import Structures
+from arena.swap import SWAP
 from arena.votes import CLASS_NUMBERS
 from common.errors import Code, UserError
 
@@ -147,13 +148,15 @@ def read_forecasts(
     )
 
 
-def read_votes(source: str, ids: Sequence[str]) -> Votes:
+def read_votes(source: str, ids: Sequence[str], keys: Sequence[str] = ()) -> Votes:
     """Read the votes on these battles.
 
     Args:
         source: local path or any URL that fsspec opens.
         ids: battle ids, n; rows of other battles are counted only. Several rows of one battle must
             agree.
+        keys: hashes of their texts as in the canonical table, n, by which the rows of a file of
+            pairs are matched, too: it does not say which answer is A. () where they are unknown.
 
     Raises:
         UserError: no column has votes, a row is damaged, two votes on a battle disagree, or a vote
@@ -165,9 +168,13 @@ def read_votes(source: str, ids: Sequence[str]) -> Votes:
     if columns:
         file.refuse_unclear_numbers(columns, WORDS, ordered=CLASS_NUMBERS)
         labels = _votes_by_id(file, columns, set(names))
+        found = [labels.get(name, UNKNOWN) for name in names]
     else:
-        labels = _votes_of_battles(file, set(names))
-    votes = np.array([labels.get(name, UNKNOWN) for name in names], dtype=np.int64)
+        by_key = _votes_of_pairs(file)
+        labels = {name: label for (name, _), label in by_key.items()}
+        sought = zip(names, keys or [""] * len(names), strict=True)
+        found = [by_key.get(battle, UNKNOWN) for battle in sought]
+    votes = np.array(found, dtype=np.int64)
     return Votes(
         source,
         votes,
@@ -177,20 +184,27 @@ def read_votes(source: str, ids: Sequence[str]) -> Votes:
     )
 
 
-def _votes_of_battles(file: KeyedRows, ids: Collection[str]) -> dict[str, int]:
-    """The label of each of these battles that a file of battles has, such as one of pairs.
+def _votes_of_pairs(file: KeyedRows) -> dict[tuple[str, str], int]:
+    """The labels of a file of pairs, by id and texts in both orders, and by id alone (text "").
 
     Raises:
-        UserError: it is none, or has no votes.
+        UserError: it is none.
     """
     try:
         battles = read_battles(file.source, labelled=False)
     except UserError as error:
         raise UserError(Code.VOTES_MISSING, f"{file.source} has no votes. Add {VOTES}.") from error
-    labels = dict(zip(shown_ids(battles), battles["label"].tolist(), strict=True))
+    labels: dict[tuple[str, str], int] = {}
+    texts = (battles[name] for name in ("prompt", "response_a", "response_b"))
+    for name, label, *turns in zip(shown_ids(battles), battles["label"], *texts, strict=True):
+        prompt, a, b = turns
+        labels[name, digest([prompt, b, a])] = int(SWAP[label]) if label != UNKNOWN else UNKNOWN
+        labels[name, digest([prompt, a, b])] = int(label)
+        alone = labels.setdefault((name, ""), int(label))
+        labels[name, ""] = alone if alone == label else UNKNOWN
     if set(labels.values()) <= {UNKNOWN}:
         raise UserError(Code.VOTES_MISSING, f"{file.source} has no votes. Add {VOTES}.")
-    return {name: label for name, label in labels.items() if name in ids}
+    return labels
 
 
 def _votes_by_id(

@@ -144,7 +144,7 @@ def command(argv: list[str] | None = None) -> int:
         metavar="N%%",
         help="go on although up to N%% of the rows are set aside (none but strays)",
     )
-    p.add_argument("--limit", type=cli.positive, metavar="N", help="first N rows of each file only")
+    p.add_argument("--limit", type=cli.positive, metavar="N", help="first N rows only")
     p.add_argument("--dry-run", action="store_true", help="print the plan and its cost, do nothing")
     return cli.run(main, p.parse_args(argv))
 

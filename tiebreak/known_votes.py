@@ -40,8 +40,8 @@ def known_votes(run: RunDir, battles: pd.DataFrame, votes_file: str | None) -> K
         run: the run.
         battles: its valid test battles, canonical table, n rows.
         votes_file: a file of votes, see ``arena.predictions_file.read_votes``. They are matched by
-            the ids of the battles' own file; rows that share an id share its vote. What of it is
-            not used is printed.
+            the ids of the battles' own file; rows that share an id share its vote, unless it is a
+            file of pairs, whose texts are compared. What of it is not used is printed.
 
     Returns:
         ``None`` where no file is given and the battles have no vote of their own.
@@ -52,7 +52,7 @@ def known_votes(run: RunDir, battles: pd.DataFrame, votes_file: str | None) -> K
     if votes_file is None:
         own = KnownVotes(scored_votes(battles), "the test file", True)
         return own if own.known.any() else None
-    votes = read_votes(votes_file, shown_ids(battles).tolist())
+    votes = read_votes(votes_file, shown_ids(battles).tolist(), battles["key"].tolist())
     if not (votes.labels >= 0).any():
         raise UserError(
             Code.VOTES_MISSING, f"{votes_file} has no vote of any test battle of {run.folder}."

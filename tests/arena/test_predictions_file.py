@@ -214,6 +214,20 @@ def test_pairs_are_votes_for_what_was_chosen(tmp_path):
     assert labels == [0 if first else 1 for first in chosen]
 
 
+def test_votes_of_pairs_follow_the_side_that_the_battle_shows_the_chosen_answer_on(tmp_path):
+    texts = {"prompt": "Why?", "response_a": "yes", "response_b": ["a", "b", "c"]}
+    battles = read_battles(
+        str(write(tmp_path / "test.jsonl", pd.DataFrame({"id": [1, 1, 2], **texts}))),
+        labelled=False,
+    )
+    frame = pd.DataFrame({"id": [1, 1, 2], "prompt": "Why?", "rejected": "yes"})
+    path = str(write(tmp_path / "pairs.jsonl", frame.assign(chosen=["a", "b", "x"])))
+    votes = read_votes(path, ["1", "1", "2"], battles["key"].tolist())
+    # The third one has other texts.
+    assert votes.labels.tolist() == [1, 1, -1]
+    assert votes.unvoted == ["2"]
+
+
 def test_an_arena_file_of_battles_is_a_file_of_votes(tmp_path):
     talk = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."}]
     columns = {"question_id": ["h0", "h1"], "winner": ["model_b", "tie (bothbad)"]}
