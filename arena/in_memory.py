@@ -14,17 +14,20 @@ from arena.cells import DamagedRowError
 from arena.column_names import match_columns
 from arena.folds import assign_groups, prompt_hash
 from arena.formats import COLUMNS as READ_COLUMNS
-from arena.formats import LMSYS
+from arena.formats import LMSYS, PAIRS
 from arena.reader import BattleFile
 from arena.rows import Row, Stream
-from arena.schema import COLUMNS, UNKNOWN, Turns, digest
+from arena.schema import COLUMNS, UNKNOWN, B, Turns, digest
+from arena.swap import swap_battles
 from common.errors import Code, UserError
 
 SOURCE = "the table of battles"
 """What messages call it, in the place of a path."""
 
 
-def battles_of(table: pd.DataFrame | Iterable[Any], *, labelled: bool) -> pd.DataFrame:
+def battles_of(
+    table: pd.DataFrame | Iterable[Any], *, labelled: bool, chosen_first: bool = False
+) -> pd.DataFrame:
     """The canonical table of battles in memory: what ``arena.reader.read_battles`` makes of a file.
 
     One row out for each row in, in order (for each pair of answers where a row has several). A row
@@ -35,6 +38,8 @@ def battles_of(table: pd.DataFrame | Iterable[Any], *, labelled: bool) -> pd.Dat
             JSON text, a list, a tuple, a numpy array, a dict, or missing (None, NaN). Without a
             column of ids a battle's id is its row number.
         labelled: as for ``arena.reader.open_battles``.
+        chosen_first: whether A is the chosen answer of each pair, for what is told to people; by
+            default a hash decides, so that no model learns the votes from the sides.
 
     Returns:
         The columns of ``arena.schema.COLUMNS``, n rows.
@@ -47,6 +52,9 @@ def battles_of(table: pd.DataFrame | Iterable[Any], *, labelled: bool) -> pd.Dat
         return pd.DataFrame(SCHEMA.empty_table().to_pandas())
     file = BattleFile([(SOURCE, stream)], labelled, ReadOptions(allow_rejects=1.0), needs_id=False)
     battles = pd.concat(file.parts(), ignore_index=True)
+    if chosen_first and file.layout == PAIRS.name:
+        turned = battles["label"] == B
+        battles = pd.concat([battles[~turned], swap_battles(battles[turned])]).sort_index()
     return battles.assign(group=assign_groups(battles))
 
 
@@ -121,7 +129,15 @@ def _stream_of_frame(table: pd.DataFrame) -> Stream:
 
 
 def _stream_of_dicts(table: Iterable[Any]) -> Stream:
-    items = list(table)
+    # Tables of pyarrow and of polars.
+    rows = getattr(table, "to_pylist", getattr(table, "to_dicts", None))
+    no_table = isinstance(table, str | Mapping | pd.Series | np.ndarray)
+    if no_table or not (rows or isinstance(table, Iterable)):
+        raise UserError(
+            Code.USAGE,
+            f"Battles are a DataFrame or a list of dicts, not a {type(table).__name__}.",
+        )
+    items = list(rows() if rows else table)
     columns = dict.fromkeys(n for item in items if isinstance(item, Mapping) for n in item)
     names = match_columns(SOURCE, [str(name) for name in columns], READ_COLUMNS)
     spelled = dict(zip(columns, names, strict=True))

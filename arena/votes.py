@@ -124,7 +124,16 @@ class Votes:
         Args:
             names: one of ``WINNER_COLUMNS``, or () for no votes.
             values: what A, B and perhaps a tie are called in this file; by default public names.
+
+        Raises:
+            UserError: ``values`` are not two or three different ones.
         """
+        if values and not 2 <= len(set(values)) == len(values) <= len(CLASSES):
+            raise UserError(
+                Code.OPTION_INVALID,
+                f"Votes are called {', '.join(values)}. Give two or three different names: those "
+                "of A, B and a tie.",
+            )
         self.names = names
         self._told = {text.strip().lower(): label for label, text in enumerate(values or ())}
         self._values: Counter[str] = Counter()
@@ -165,7 +174,7 @@ class Votes:
         if len(self.names) > 1:
             return vote_of_three(cells, self.names)
         (name,) = self.names
-        text = _text(cell_of(cells, name))
+        text = _text(cells.get(name))
         if not text:
             raise DamagedRowError(f"{name} is empty: no winner")
         if self._told:
@@ -216,6 +225,8 @@ def vote_of_three(cells: Cells, names: Sequence[str]) -> Vote:
     Raises:
         DamagedRowError: there is none.
     """
+    if not any(_text(cells.get(name)) for name in names):
+        raise DamagedRowError(f"no winner in {', '.join(names)}")
     shares = [_share(name, cell_of(cells, name)) for name in names]
     if all(share in (0, 1) for share in shares):
         if sum(shares) != 1:

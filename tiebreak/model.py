@@ -141,7 +141,7 @@ class Tiebreak:
 
         Args:
             battles: a table of n battles; or one prompt, with both answers: a text, or a list with
-                a text for each turn.
+                a text for each turn. In a table of pairs A is the chosen answer.
             response_a: answer A to the one prompt.
             response_b: answer B.
             tie_rate: share of ties where the votes are collected, from 0 to 1; by default that of
@@ -282,4 +282,4 @@ def _as_table(
         raise UserError(
             Code.USAGE, "A prompt needs both answers: predict_proba(prompt, answer_a, answer_b)."
         )
-    return False, battles_of(battles, labelled=False)
+    return False, battles_of(battles, labelled=False, chosen_first=True)

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from pandas.testing import assert_frame_equal
 
@@ -161,3 +162,26 @@ def test_columns_match_as_those_of_a_file_do():
         battles = battles_of(table, labelled=True)
         assert battles.loc[0, ["response_a", "response_b"]].tolist() == [["a"], ["b"]]
         assert battles.loc[0, "label"] == 0
+
+
+def test_the_chosen_answers_of_pairs_may_be_shown_first():
+    pairs = [{"prompt": f"p{i}", "chosen": f"x{i}", "rejected": "y"} for i in range(20)]
+    by_hash = battles_of(pairs, labelled=False)
+    assert set(by_hash["label"]) == {0, 1}
+    first = battles_of(pairs, labelled=False, chosen_first=True)
+    assert first["response_a"].tolist() == [[f"x{i}"] for i in range(20)]
+    assert first["label"].tolist() == [0] * 20
+    assert first["id"].tolist() == by_hash["id"].tolist()
+    assert first["group"].tolist() == by_hash["group"].tolist()
+
+
+@pytest.mark.parametrize("table", [None, "x.csv", {"prompt": ["p"]}, np.zeros((2, 3)), 7])
+def test_what_is_no_table_of_battles_is_named(table):
+    with raises(Code.USAGE, match=type(table).__name__):
+        battles_of(table, labelled=False)
+
+
+def test_a_table_of_pyarrow_is_one_of_battles():
+    rows = [{"prompt": "p", "response_a": "x", "response_b": "y"}] * 2
+    table = battles_of(pa.Table.from_pylist(rows), labelled=False)
+    assert table["response_a"].tolist() == [["x"], ["x"]]

@@ -2,6 +2,7 @@
 
 import pytest
 
+from arena.battle_rows import ReadOptions
 from arena.reader import open_battles, read_battles
 from arena.schema import TIE, A, B
 from common.errors import Code
@@ -137,3 +138,16 @@ def test_votes_of_a_test_file_that_cannot_be_read_are_told(tmp_path):
     with open_battles(path, labelled=False) as file:
         list(file.parts())
     assert any("votes: 2 cannot be read" in note and "'=', not" in note for note in file.notes())
+
+
+@pytest.mark.parametrize("values", [("a",), ("a", "a"), ("a", "b", "c", "d")])
+def test_names_of_votes_are_two_or_three(tmp_path, values):
+    with raises(Code.OPTION_INVALID, match=values[0]):
+        labels(tmp_path, ["a", "b"], options=ReadOptions(vote_values=values))
+
+
+def test_empty_votes_have_no_winner_in_any_form(tmp_path):
+    assert labels(tmp_path, ["a", "", "b"])["reason"].tolist()[1] == "winner is empty: no winner"
+    rows = [["1", "Why?", "so", "thus", *of] for of in (("", "", ""), (0, 0, 0), (1, 0, 0))]
+    battles = read_battles(save(tmp_path, as_csv(rows)), labelled=True)
+    assert battles["reason"].tolist() == [f"no winner in {', '.join(VOTES)}"] * 2 + [""]
