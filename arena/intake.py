@@ -23,6 +23,9 @@ MOST_OF_ONE_VOTE = 0.9
 STRAYS = 4
 """So few rows of a rule, value or vote are strays in a file of any size."""
 
+MOST_OF_ALL, STRAYS_OF_ALL = 0.2, 20
+"""The same of all rules together."""
+
 MOST_REASONS = 10_000
 """Distinct reasons that are counted."""
 
@@ -153,6 +156,11 @@ class Intake:
                 return (
                     f"one rule sets aside {count:,} of {self.rows:,} rows: {self._examples[rule]}"
                 )
+            if self.rejected > max(STRAYS_OF_ALL, MOST_OF_ALL * self.rows):
+                return (
+                    f"{self.rejected:,} of {self.rows:,} rows are set aside by several rules, most "
+                    f"often: {self._examples[rule]}"
+                )
         return ""
 
     def _lost_value(self) -> str:
@@ -183,9 +191,9 @@ class Intake:
     def _lost_vote(self) -> str:
         for name, lost, kept in zip(NAMES, self._lost, self.votes, strict=True):
             if lost > STRAYS and lost > MOST_OF_ONE_VOTE * (lost + kept):
-                reason = self._reasons.most_common(1)[0][0]
+                rule = self._rules.most_common(1)[0][0]
                 return (
                     f"{lost:,} of {lost + kept:,} rows whose vote is {name} are set aside "
-                    f"(most often: {reason}, {self._examples[reason]})"
+                    f"(most often: {self._examples[rule]})"
                 )
         return ""

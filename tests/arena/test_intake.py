@@ -111,3 +111,11 @@ def test_blank_prompts_and_empty_answers_are_counted(tmp_path):
         "prompts: 8 are empty",
         "answers: 2 rows have an empty one",
     ]
+
+
+def test_several_rules_that_hit_a_fifth_together_end_the_command(tmp_path):
+    rows = [[i, f"Why {i}?", "so", "thus", "ab"[i % 2]] for i in range(100)]
+    for i, (cell, text) in enumerate([(4, "x"), (0, "=f()"), (4, "")] * 8):
+        rows[4 * i][cell] = text
+    with raises(Code.TOO_MANY_REJECTED, match="24 of 101"):
+        intake(tmp_path, as_csv([*rows, [100, "Why?", "so", "thus", "tie"]], [*NAMES, "winner"]))
