@@ -39,6 +39,7 @@ NOT_GIVEN = ("", "na", "n/a", "nan", "none", "null", "\\n", "<na>")
 
 SURROGATE = re.compile("[\ud800-\udfff]")
 NO_BATTLE = Battle([], [], [])
+SIDES = ("A", "B", "a tie")
 MODELS = ("model_a", "model_b")
 
 
@@ -109,7 +110,8 @@ class BattleRows:
             raise UserError(
                 Code.VOTES_AMBIGUOUS,
                 f"{self.name} has numbers in the column {self.votes.names[0]}: {unclear}. Which "
-                "are A, B and a tie? Add --vote-values 0,1,2 or --vote-values 1,2,0.",
+                "are A, B and a tie? Add --vote-values 0,1,2 or --vote-values 1,2,0; where there is "
+                "no tie, --vote-values 1,2.",
             )
 
     def id_of(self, row: Row) -> str:
@@ -184,6 +186,9 @@ class BattleRows:
         used = [name for name in (GROUP_COLUMN, WEIGHT) if name in self.stream.columns]
         if used:
             lines.append(f"{' and '.join(used)} of the file: used")
+        if numbers := self.votes.numbers:
+            means = ", ".join(f"{n} is {SIDES[label]}" for n, label in sorted(numbers.items()))
+            lines.append(f"{self.votes.names[0]}: {means}; --vote-values says otherwise")
         if self.unread:
             lines.append(f"columns that are not read: {shortened(self.unread)}")
         for column, (lists, texts) in self.structures.mixed.items():

@@ -138,7 +138,7 @@ class Votes:
         self._told = {text.strip().lower(): label for label, text in enumerate(values or ())}
         self._values: Counter[str] = Counter()
         self._third_is_tie = self._from_zero = False
-        self._numbers: dict[int, int] = {}
+        self.numbers: dict[int, int] = {}
         """Labels of numbers."""
 
     def see(self, cells: Cells) -> None:
@@ -161,10 +161,10 @@ class Votes:
         if not numbers or not numbers <= {-1, 0, 1, 2}:
             return ""
         if self.names[0] in CLASS_NUMBERS and 0 in numbers:
-            self._numbers = {0: A, 1: B, 2: TIE}
+            self.numbers = {0: A, 1: B, 2: TIE}
         elif numbers in ({1, 2}, {0, 1}) and any(WINNERS.get(name) == TIE for name in letters):
             first, second = sorted(numbers)
-            self._numbers = {first: A, second: B}
+            self.numbers = {first: A, second: B}
         else:
             return ", ".join(f"{v or 'nothing'} ({n:,})" for v, n in self._values.most_common(6))
         return ""
@@ -190,7 +190,7 @@ class Votes:
     def _called(self, text: str, cells: Cells) -> int | None:
         number, letters = _number(text), _letters(text)
         if number is not None:
-            label = self._numbers.get(number)
+            label = self.numbers.get(number)
         elif self._from_zero and letters in FROM_ZERO:
             label = FROM_ZERO[letters]
         else:

@@ -151,3 +151,11 @@ def test_empty_votes_have_no_winner_in_any_form(tmp_path):
     rows = [["1", "Why?", "so", "thus", *of] for of in (("", "", ""), (0, 0, 0), (1, 0, 0))]
     battles = read_battles(save(tmp_path, as_csv(rows)), labelled=True)
     assert battles["reason"].tolist() == [f"no winner in {', '.join(VOTES)}"] * 2 + [""]
+
+
+def test_what_numbers_are_read_as_is_told(tmp_path):
+    rows = [[i, "Why?", "so", f"thus {i}", i % 3] for i in range(6)]
+    path = save(tmp_path, as_csv(rows, [*NAMES, "label"]))
+    with open_battles(path, labelled=True) as file:
+        list(file.parts())
+    assert file.notes()[0].startswith("label: 0 is A, 1 is B, 2 is a tie;")
