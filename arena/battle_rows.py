@@ -110,8 +110,8 @@ class BattleRows:
             raise UserError(
                 Code.VOTES_AMBIGUOUS,
                 f"{self.name} has numbers in the column {self.votes.names[0]}: {unclear}. Which "
-                "are A, B and a tie? Add --vote-values 0,1,2 or --vote-values 1,2,0; where there is "
-                "no tie, --vote-values 1,2.",
+                "are A, B and a tie? Add --vote-values 0,1,2 or --vote-values 1,2,0; where "
+                "there is no tie, --vote-values 1,2.",
             )
 
     def id_of(self, row: Row) -> str:
