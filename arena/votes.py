@@ -152,8 +152,13 @@ class Votes:
         Returns:
             The column's values where they are numbers that do not tell which is a tie, else "".
         """
-        if len(self.names) != 1 or self._told or self.names[0] in STRENGTHS:
+        if len(self.names) != 1 or self._told:
             return ""
+        counts = ", ".join(f"{v or 'nothing'} ({n:,})" for v, n in self._values.most_common(6))
+        if self.names[0] in STRENGTHS:
+            signs = [number for value in self._values if (number := _number(value)) is not None]
+            # A strength of the better answer, without telling which that is.
+            return counts if len(signs) > 1 and min(signs) > 0 else ""
         letters = {_letters(value) for value in self._values}
         self._third_is_tie = {"a", "b", THIRD} <= letters
         self._from_zero = any(FROM_ZERO.get(name) == 0 for name in letters)
@@ -166,7 +171,7 @@ class Votes:
             first, second = sorted(numbers)
             self.numbers = {first: A, second: B}
         else:
-            return ", ".join(f"{v or 'nothing'} ({n:,})" for v, n in self._values.most_common(6))
+            return counts
         return ""
 
     def read(self, cells: Cells) -> Vote:

@@ -94,6 +94,11 @@ def test_strengths_of_helpsteer(tmp_path, column):
     assert battles["reason"].tolist()[-1] == f"{column} is '4', not a, b or tie"
 
 
+def test_strengths_that_are_all_above_0_are_asked_about(tmp_path):
+    with raises(Code.VOTES_AMBIGUOUS, match="overall_preference: 3"):
+        labels(tmp_path, ["3", "1", "2", "3"], "overall_preference")
+
+
 def test_fractions_are_soft_labels(tmp_path):
     shares = [(0.2, 0.5, 0.3), (1, 0, 0), (0.5, 0.5, 0), (0.4, 0.2, 0.4), (0.33, 0.33, 0.33)]
     rows = [[i, f"Why {i}?", "so", "thus", *of] for i, of in enumerate(shares)]
