@@ -35,8 +35,8 @@ def run(trained, shared_folder):
     """A run of signals alone, with votes on its test battles, that will be read-only."""
     labelled = lmsys(trained.parent / "labelled.csv", 12, 1)
     assert extract.command(["--test", str(labelled), "--run", str(trained)]) == 0
-    argv = ["--run", str(trained), "--views", "style,lexical", "--trials", "0", "--bags", "1"]
-    assert train_meta.command(argv) == 0
+    argv = ["--run", str(trained), "--views", "style,lexical", "--folds", "3"]
+    assert train_meta.command([*argv, "--trials", "0", "--bags", "1"]) == 0
     folder = shutil.copytree(trained, shared_folder / "run")
     (folder / ".lock").unlink()
     (folder / "submission.csv").unlink()

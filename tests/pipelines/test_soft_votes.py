@@ -14,7 +14,7 @@ from meta.stack.predictions import Predictions
 from pipelines import evaluate, finetune, train_meta
 from tests.helpers.tuned_runs import QUICK
 
-QUICKEST = ["--views", "style,hidden,lexical,davidson", "--trials", "1", "--bags", "1"]
+QUICKEST = ["--views", "style,hidden,davidson", "--trials", "0", "--bags", "1", "--folds", "3"]
 COMPARED = ("predictions.parquet", "model/bundle.json", "model/meta/booster-00.txt")
 
 

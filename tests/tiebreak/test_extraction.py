@@ -22,7 +22,7 @@ from tiebreak.extraction_options import Extraction, ExtractionOptions
 from tiebreak.finetuning import FinetuneOptions
 
 SIGNALS = ExtractionOptions(language_model=False)
-QUICK = ["--trials", "1", "--bags", "1"]
+QUICK = ["--trials", "0", "--bags", "1", "--folds", "3"]
 
 
 @pytest.fixture(scope="module")

@@ -231,7 +231,7 @@ def test_what_votes_are_called_is_an_option_of_training(folder, tmp_path):
     with raises(Code.VOTES_AMBIGUOUS):
         Tiebreak.train(table, tmp_path / "run", views=["style"], trials=0, bags=1)
     reading = ReadOptions(vote_values=("0", "1", "2"))
-    options = {"views": ["style"], "trials": 0, "bags": 1}
+    options = {"views": ["style"], "folds": 3, "trials": 0, "bags": 1}
     trained = Tiebreak.train(table, tmp_path / "run", reading=reading, **options)
     plain = Tiebreak.train(folder / "train.csv", tmp_path / "plain", **options)
     pair = "What is 2+2?", "4", "22"
