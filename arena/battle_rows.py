@@ -23,12 +23,11 @@ from arena.formats import (
     prompt_columns,
 )
 from arena.ids import ID_COLUMNS, id_text, is_plain
-from arena.keyed_rows import BLANK
 from arena.messages import unread_parts
 from arena.rows import Row, Stream, is_encodable
 from arena.schema import UNKNOWN, Turns
 from arena.structures import Structures
-from arena.votes import UNVOTED, Vote, Votes, shortened, winner_columns
+from arena.votes import BLANK, UNVOTED, Vote, Votes, shortened, winner_columns
 from common.errors import Code, UserError
 
 LONGEST = 2_000_000

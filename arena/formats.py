@@ -54,7 +54,7 @@ SIDES = (
     ("accepted", "rejected"),
     ("response_chosen", "response_rejected"),
 )
-"""AnswerNames of the two answers, by layout; the first one of each pair is the better one here."""
+"""Names of the two answers; the first one of each pair is the better one here."""
 
 TURN = "turn"
 """The number of turns that were judged, where a vote is on a part of the conversation."""

@@ -13,11 +13,8 @@ from arena.files import read_source
 from arena.ids import ID_COLUMNS, id_text, is_plain
 from arena.rows import Row, is_encodable
 from arena.schema import UNKNOWN
-from arena.votes import CLASS_NUMBERS, STRENGTHS, Votes, vote_of_three
+from arena.votes import BLANK, CLASS_NUMBERS, STRENGTHS, Votes, vote_of_three, vote_text
 from common.errors import Code, UserError
-
-BLANK = ("", "-1", "-1.0", "nan", "none", "null")
-"""Cells of an unknown label, in lower case."""
 
 
 class KeyedRows:
@@ -136,7 +133,7 @@ class KeyedRows:
             UserError: a single column has such labels.
         """
         for name in (names[0] for names in columns if len(names) == 1):
-            cells = {_text(row.cells.get(name)) for row in self.rows}
+            cells = {vote_text(row.cells.get(name)) for row in self.rows}
             numbers = {number_in(text) for text in cells if text.lower() not in BLANK}
             known = [str(k) for k in (0, 1, 2, 3) if k in numbers]
             clear = name in STRENGTHS or (name in ordered and 0 in numbers)
@@ -148,7 +145,7 @@ class KeyedRows:
                 )
 
     def _label(self, cells: Cells, names: Sequence[str], first: int | None) -> int:
-        texts = [_text(cells.get(name)) for name in names]
+        texts = [vote_text(cells.get(name)) for name in names]
         if all(text.lower() in BLANK for text in texts):
             return UNKNOWN
         if len(names) > 1:
@@ -206,7 +203,3 @@ def number_in(cell: Any) -> float | None:
 def is_empty(cell: Any) -> bool:
     """Whether a cell holds nothing, or NaN."""
     return cell is None or cell == "" or str(cell).strip().lower() == "nan"
-
-
-def _text(cell: Any) -> str:
-    return "" if cell is None else str(cell).strip()

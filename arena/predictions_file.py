@@ -1,20 +1,19 @@
-"""Read files of probabilities and of votes, one row a battle; every row is checked.
+"""Read files of probabilities, with or without votes, one row a battle; every row is checked.
 
-A file (CSV, parquet or JSONL, local or a URL) has a column of ids and, in any order of columns,
+A file (any format that ``arena.files`` reads, local or a URL) has a column of ids and, in any order
+of columns,
 
   probabilities   winner_model_a, winner_model_b, winner_tie; or the same with p_ before each;
                   or prob_a, prob_b, prob_tie; or p_a, p_b, p_tie; or a, b, tie; or those of a
                   view in the predictions of a run
-  votes           label, winner_model or winner: 0 / 1 / 2, or a / b / tie under any public name; or
-                  a single 1 among winner_model_a, winner_model_b, winner_tie; blank or -1 where it
-                  is not known
+  votes           as ``arena.votes_file`` has them; blank or -1 where it is not known
 
 Triples are in the class order of ``arena.schema.CLASSES``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,30 +21,21 @@ from scipy.special import softmax
 
 from arena.cells import Damaged
 from arena.folds import prompt_hash
-from arena.ids import id_text, shown_ids
 from arena.keyed_rows import KeyedRows, is_empty
 from arena.prediction_columns import (
     LABELS,
     VOTES,
     has_triple,
     prediction_columns,
-    vote_columns,
     wanted_columns,
 )
-from arena.reader import read_battles
-from arena.schema import CLASSES, UNKNOWN, digest
+from arena.schema import CLASSES, digest
 from arena.structures import Structures
-from arena.swap import SWAP
-from arena.votes import CLASS_NUMBERS
+from arena.votes import DRIFT
 from common.errors import Code, UserError
 
 LOG_ODDS = ("side", "tie")
 """Columns of a view of log-odds (fine-tuned logits, verdicts), which give its probabilities."""
-
-DRIFT = 0.02
-"""Largest distance of a sum of probabilities from 1; three of two decimals are off by .015."""
-
-WORDS = "Write them as a, b and tie."
 
 
 @dataclass(frozen=True)
@@ -61,37 +51,6 @@ class Forecasts:
     """Group of each row, 16 hex digits, (n,)."""
     view: str = ""
     """The view that they are the predictions of, where the file is a run's."""
-
-
-@dataclass(frozen=True)
-class Votes:
-    """Votes on battles, and what of their file could not be used."""
-
-    source: str
-    """Path or URL of the file."""
-    labels: np.ndarray
-    """int64 (n,), -1 where unknown."""
-    unvoted: list[str]
-    """Ids of the battles without a vote."""
-    unmatched: list[str]
-    """Ids of the file's rows that are of none of these battles."""
-    rows: int
-    """Number of rows of the file."""
-
-    def notes(self) -> list[str]:
-        """What was not scored, a line each; [] where every battle has a vote, and every row one."""
-        lines = []
-        if self.unvoted:
-            lines.append(
-                f"not scored: {len(self.unvoted):,} of {len(self.labels):,} battles have no vote "
-                f"in {self.source}, id {self.unvoted[0]} among them"
-            )
-        if self.unmatched:
-            lines.append(
-                f"not used: {len(self.unmatched):,} of {self.rows:,} rows of {self.source} are of "
-                f"no battle here, id {self.unmatched[0]} among them"
-            )
-        return lines
 
 
 def one_hot(labels: np.ndarray) -> np.ndarray:
@@ -146,89 +105,6 @@ def read_forecasts(
         _groups(file),
         columns.view,
     )
-
-
-def read_votes(source: str, ids: Sequence[str], keys: Sequence[str] = ()) -> Votes:
-    """Read the votes on these battles.
-
-    Args:
-        source: local path or any URL that fsspec opens.
-        ids: battle ids, n; rows of other battles are counted only. Several rows of one battle must
-            agree.
-        keys: hashes of their texts as in the canonical table, n, by which the rows of a file of
-            pairs are matched, too: it does not say which answer is A. () where they are unknown.
-
-    Raises:
-        UserError: no column has votes, a row is damaged, two votes on a battle disagree, or a vote
-            is invalid.
-    """
-    file = KeyedRows(source, wanted_columns(None))
-    columns = vote_columns(file)
-    names = list(map(id_text, ids))
-    if columns:
-        file.refuse_unclear_numbers(columns, WORDS, ordered=CLASS_NUMBERS)
-        labels = _votes_by_id(file, columns, set(names))
-        found = [labels.get(name, UNKNOWN) for name in names]
-    else:
-        by_key = _votes_of_pairs(file)
-        labels = {name: label for (name, _), label in by_key.items()}
-        sought = zip(names, keys or [""] * len(names), strict=True)
-        found = [by_key.get(battle, UNKNOWN) for battle in sought]
-    votes = np.array(found, dtype=np.int64)
-    return Votes(
-        source,
-        votes,
-        [name for name, vote in zip(names, votes, strict=True) if vote == UNKNOWN],
-        [name for name in file.ids if name not in labels],
-        len(file.rows),
-    )
-
-
-def _votes_of_pairs(file: KeyedRows) -> dict[tuple[str, str], int]:
-    """The labels of a file of pairs, by id and texts in both orders, and by id alone (text "").
-
-    Raises:
-        UserError: it is none.
-    """
-    try:
-        battles = read_battles(file.source, labelled=False)
-    except UserError as error:
-        raise UserError(Code.VOTES_MISSING, f"{file.source} has no votes. Add {VOTES}.") from error
-    labels: dict[tuple[str, str], int] = {}
-    texts = (battles[name] for name in ("prompt", "response_a", "response_b"))
-    for name, label, *turns in zip(shown_ids(battles), battles["label"], *texts, strict=True):
-        prompt, a, b = turns
-        labels[name, digest([prompt, b, a])] = int(SWAP[label]) if label != UNKNOWN else UNKNOWN
-        labels[name, digest([prompt, a, b])] = int(label)
-        alone = labels.setdefault((name, ""), int(label))
-        labels[name, ""] = alone if alone == label else UNKNOWN
-    if set(labels.values()) <= {UNKNOWN}:
-        raise UserError(Code.VOTES_MISSING, f"{file.source} has no votes. Add {VOTES}.")
-    return labels
-
-
-def _votes_by_id(
-    file: KeyedRows, columns: list[Sequence[str]], ids: Collection[str]
-) -> dict[str, int]:
-    """The label of each of these battles that the file has.
-
-    Raises:
-        UserError: a vote is invalid, or two rows of one battle have different votes.
-    """
-    labels: dict[str, int] = {}
-    for i, name in enumerate(file.ids):
-        if name not in ids:
-            continue
-        label = file.label(i, columns)
-        if labels.setdefault(name, label) == UNKNOWN:
-            labels[name] = label
-        if label not in (UNKNOWN, labels[name]):
-            raise UserError(
-                Code.ID_REPEATED,
-                f"{file.where(i)}: row {file.place[name] + 1} has the same id and another vote. "
-                "Delete one of them.",
-            )
-    return labels
 
 
 def read_probabilities(source: str, ids: Sequence[str], *, logits: bool) -> np.ndarray:

@@ -59,6 +59,9 @@ THIRD = "c"
 COMPARISON = re.compile(r"\W*([AB])\s*([<=>]+)\s*([AB])\W*", re.IGNORECASE)
 """Verdicts such as [[A>>B]] and A=B."""
 
+BLANK = ("", "-1", "-1.0", "nan", "none", "null")
+"""Cells of an unknown vote, in lower case."""
+
 MOST_VALUES = 1000
 """Distinct values of a winner column that are counted; a column of more holds no votes."""
 
@@ -144,7 +147,7 @@ class Votes:
     def see(self, cells: Cells) -> None:
         """Count the value of one more row."""
         if len(self.names) == 1 and len(self._values) < MOST_VALUES:
-            self._values[_text(cells.get(self.names[0]))] += 1
+            self._values[vote_text(cells.get(self.names[0]))] += 1
 
     def settle(self) -> str:
         """Find out what letters and numbers mean, after all rows were seen.
@@ -179,7 +182,7 @@ class Votes:
         if len(self.names) > 1:
             return vote_of_three(cells, self.names)
         (name,) = self.names
-        text = _text(cells.get(name))
+        text = vote_text(cells.get(name))
         if not text:
             raise DamagedRowError(f"{name} is empty: no winner")
         if self._told:
@@ -200,7 +203,7 @@ class Votes:
             label = FROM_ZERO[letters]
         else:
             label = TIE if self._third_is_tie and letters == THIRD else winner_called(text)
-        models = [_text(cells.get(name)) for name in ("model_a", "model_b")]
+        models = [vote_text(cells.get(name)) for name in ("model_a", "model_b")]
         model = models.index(text) if models.count(text) == 1 else None
         if model is not None and label not in (None, model):
             raise DamagedRowError(
@@ -209,7 +212,8 @@ class Votes:
         return model if label is None else label
 
 
-def _text(cell: Any) -> str:
+def vote_text(cell: Any) -> str:
+    """The text of a cell of votes, "" where it holds nothing."""
     return "" if cell is None or cell != cell else str(cell).strip()
 
 
@@ -230,7 +234,7 @@ def vote_of_three(cells: Cells, names: Sequence[str]) -> Vote:
     Raises:
         DamagedRowError: there is none.
     """
-    if not any(_text(cells.get(name)) for name in names):
+    if not any(vote_text(cells.get(name)) for name in names):
         raise DamagedRowError(f"no winner in {', '.join(names)}")
     shares = [_share(name, cell_of(cells, name)) for name in names]
     if all(share in (0, 1) for share in shares):

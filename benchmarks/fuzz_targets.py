@@ -25,11 +25,12 @@ from arena import battle_table as tables
 from arena.feature_table import Column, FeatureTable
 from arena.files import open_source
 from arena.formats import COLUMNS
-from arena.predictions_file import read_forecasts, read_votes
+from arena.predictions_file import read_forecasts
 from arena.reader import read_battles
 from arena.schema import CLASSES
 from arena.source_column import read_sources
 from arena.sources import expand
+from arena.votes_file import read_votes
 from common.run_dir import RunDir
 from embeddings.backbone.config import finetune_entries, load_config
 from embeddings.cache.shards import ShardStore, ShardWriter

@@ -30,9 +30,9 @@ import numpy as np
 import pandas as pd
 
 from arena.battle_rows import ReadOptions
-from arena.predictions_file import read_votes
 from arena.reader import read_battles, valid_rows
 from arena.schema import CLASSES
+from arena.votes_file import read_votes
 from common.errors import Code, UserError
 from common.files import read_json, write_json
 from meta.metrics.scores import log_loss

@@ -44,7 +44,7 @@ def evaluate_run(
 
     Args:
         run: the run, with a trained model and the evidence of its test battles.
-        votes_file: the votes, see ``arena.predictions_file.read_votes``; ``None``: those that came
+        votes_file: the votes, see ``arena.votes_file.read_votes``; ``None``: those that came
             with the test battles, else the sample's.
         sources: a file of the battles' sources, for metrics by source.
         out: another file in the place of evaluation.json; nothing is written into the run then.

@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from arena.ids import shown_ids
-from arena.predictions_file import read_votes
+from arena.votes_file import read_votes
 from common.errors import Code, UserError
 from common.run_dir import RunDir
 from meta.votes import scored_votes
@@ -39,7 +39,7 @@ def known_votes(run: RunDir, battles: pd.DataFrame, votes_file: str | None) -> K
     Args:
         run: the run.
         battles: its valid test battles, canonical table, n rows.
-        votes_file: a file of votes, see ``arena.predictions_file.read_votes``. They are matched by
+        votes_file: a file of votes, see ``arena.votes_file.read_votes``. They are matched by
             the ids of the battles' own file; rows that share an id share its vote, unless it is a
             file of pairs, whose texts are compared. What of it is not used is printed.
 

@@ -7,9 +7,10 @@ import pandas as pd
 import pytest
 
 from arena.feature_table import Column, FeatureTable
-from arena.predictions_file import from_log_odds, one_hot, read_probabilities, read_votes
+from arena.predictions_file import from_log_odds, one_hot, read_probabilities
 from arena.reader import read_battles
 from arena.schema import CLASSES
+from arena.votes_file import read_votes
 from common.errors import Code
 from tests.helpers.errors import raises
 
