@@ -17,7 +17,7 @@ from arena.formats import COLUMNS as READ_COLUMNS
 from arena.formats import LMSYS, PAIRS
 from arena.reader import BattleFile
 from arena.rows import Row, Stream
-from arena.schema import COLUMNS, UNKNOWN, B, Turns, digest
+from arena.schema import COLUMNS, B, Turns, digest
 from arena.swap import swap_battles
 from common.errors import Code, UserError
 
@@ -96,22 +96,13 @@ def battle_of(
         battle = battle_of_row(LMSYS, LMSYS.answers[0], row)
     except DamagedRowError as damage:
         raise UserError(Code.ROW_DAMAGED, f"The battle cannot be used: {damage}") from None
-    turns = battle[:3]
-    values = (
-        "0",
-        0,
-        *turns,
-        UNKNOWN,
-        None,
-        1.0,
-        "",
-        "",
-        "",
-        "",
-        digest(turns),
-        prompt_hash(*turns),
-    )
-    battles = pd.DataFrame({name: [value] for name, value in zip(COLUMNS, values, strict=True)})
+    values = {
+        **battle._asdict(),
+        **{"id": "0", "row": 0, "soft_label": None, "weight": 1.0},
+        **dict.fromkeys(("model_a", "model_b", "file_id", "reason"), ""),
+        **{"key": digest(battle[:3]), "group": prompt_hash(*battle[:3])},
+    }
+    battles = pd.DataFrame({name: [values[name]] for name in COLUMNS})
     battles["label"] = battles["label"].astype(np.int8)
     return battles
 

@@ -85,22 +85,14 @@ def plan_run(
     extraction = resolve(run, files, options)
     answers = 0
     for split, file in files.items():
-        rows = valid = 0
-
-        def parts(file: BattleFile = file) -> Iterator[pd.DataFrame]:
-            nonlocal rows, valid
-            for part in file.parts():
-                usable = valid_rows(part)
-                rows, valid = rows + len(part), valid + len(usable)
-                yield usable
-
-        counts = None
+        usable, counts = map(valid_rows, file.parts()), None
         if extraction is None:
-            collections.deque(parts(), maxlen=0)
+            collections.deque(usable, maxlen=0)
         else:
-            counts = plan(parts(), extraction.config)
-        yield f"{split}: {rows:,} rows of {file.source}, {rows - valid:,} set aside"
-        yield from (f"{split}: {line}" for line in (*file.intake.lines(), *file.notes()))
+            counts = plan(usable, extraction.config)
+        intake = file.intake
+        yield f"{split}: {intake.rows:,} rows of {file.source}, {intake.rejected:,} set aside"
+        yield from (f"{split}: {line}" for line in (*intake.lines(), *file.notes()))
         if extraction is None or counts is None:
             yield "  no language model reads them: handcrafted signals alone"
         else:

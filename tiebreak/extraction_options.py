@@ -154,7 +154,7 @@ def resolve(run: RunDir, splits: Collection[str], options: ExtractionOptions) ->
             raise UserError(
                 Code.OPTIONS_CONFLICT,
                 "--no-language-model goes with no option of a language model. Leave out "
-                "--backbone, --quantization, --engine, --ray-address and --actors.",
+                "--backbone, --quantization, --dtype, --engine, --ray-address and --actors.",
             )
         if test_only and (run.views / HIDDEN / "train.parquet").exists():
             _check_model_does_without(run)
@@ -204,6 +204,7 @@ def _check_training(run: RunDir, extraction: Extraction) -> None:
     ):
         raise UserError(
             Code.BACKBONE_DIFFERS,
-            f"The training battles of {run.folder} were read by another backbone, quantization or "
-            "engine. Leave out --backbone, --quantization and --engine, or extract --train again.",
+            f"The training battles of {run.folder} were read by another backbone, quantization, "
+            "dtype or engine. Leave out --backbone, --quantization, --dtype and --engine, or "
+            "extract --train again.",
         )
