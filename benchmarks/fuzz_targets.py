@@ -34,6 +34,7 @@ from arena.votes_file import read_votes
 from common.run_dir import RunDir
 from embeddings.backbone.config import finetune_entries, load_config
 from embeddings.cache.shards import ShardStore, ShardWriter
+from embeddings.cache.tensor_files import write_tensors
 from embeddings.judge.config import JudgeConfig
 from embeddings.prompts.chat_template import Encoder, conversation_template
 from embeddings.prompts.truncation import Packer
@@ -41,6 +42,8 @@ from meta.base_models.baselines import Baselines
 from meta.base_models.symmetric_logistic import SymmetricLogistic
 from meta.calibrators import Identity
 from meta.stack import model_io as bundle
+from meta.stack.forest import Forest
+from meta.stack.pool import Pool
 from meta.stack.stacker import Stacker
 from meta.stack.trained_model import TrainedModel
 from tiebreak.run_record import chosen_backbone
@@ -307,16 +310,22 @@ def views(folder: Path) -> tuple[Target, list[bytes]]:
 
 
 def model(folder: Path) -> tuple[Target, list[bytes]]:
-    """bundle.json of a model or the text of its booster, with checksums that fit the changes."""
+    """bundle.json of a model, its booster's text or its forest, with checksums that fit."""
     place = folder / "model"
     rows = np.arange(60.0)
     data = lgb.Dataset(rows.reshape(-1, 1), rows % 3)
     how = {"objective": "multiclass", "num_class": 3, "verbose": -1, "num_leaves": 5}
     booster = lgb.train(how, data, 1)
-    fusion = Stacker(("style",), ("style.a",), [booster], {}, Identity(), {"none": 1.0}, 60)
+    root, feature, left, right = (
+        np.array(nodes, np.int32) for nodes in ([0], [0, -1, -1], [1, 1, 2], [2, 1, 2])
+    )
+    shares, fill = np.full((3, 3), 1 / 3, np.float32), np.zeros(1, np.float32)
+    forest = Forest(root, feature, np.array([30.0, 0.0, 0.0]), left, right, shares, fill)
+    stages = {"none": 1.0}, 60
+    fusion = Stacker(("style",), ("style.a",), [booster], [], forest, Pool(), Identity(), *stages)
     length = SymmetricLogistic(np.ones(1), np.ones(1), -1.0)
     nulls = Baselines(np.array([0.4, 0.4, 0.2]), length)
-    probes = [{"layer1.mean/center": np.zeros(2, np.float32)}]
+    probes = {"layer1.mean/center": np.zeros(2, np.float32)}
     bundle.save(TrainedModel({"meta": fusion}, {"hidden": probes}, nulls, {}), place)
     whole = json.loads((place / "bundle.json").read_text())
     del whole["checksum"]
@@ -327,23 +336,38 @@ def model(folder: Path) -> tuple[Target, list[bytes]]:
         signed = bundle.signed(entries) if isinstance(entries, dict) else entries
         (place / "bundle.json").write_text(json.dumps(signed))
 
+    def write_forest(changes: bytes) -> None:
+        arrays = {}
+        for name, array in forest.arrays().items():
+            before, part = array.tobytes(), changes[: array.nbytes].ljust(array.nbytes, b"\0")
+            changed = bytes(a ^ b for a, b in zip(before, part, strict=True))
+            arrays[name] = np.frombuffer(changed, array.dtype).reshape(array.shape).copy()
+            changes = changes[array.nbytes :]
+        write_tensors(place / "meta" / bundle.FOREST, arrays)
+
     def target(data: bytes) -> None:
+        write_forest(data[1:] if data[:1] == b"f" else b"")
         if data[:1] == b"t":
             (place / file).write_bytes(data[1:])
             write({**whole, "sha256": {file: hashlib.sha256(data[1:]).hexdigest()}})
         else:
             (place / file).write_bytes(text)
             try:
-                write(json.loads(data))
+                write(whole if data[:1] == b"f" else json.loads(data))
             except (ValueError, RecursionError):
                 (place / "bundle.json").write_bytes(data)
         stacker = bundle.load(place).stackers.get("meta")
-        for loaded in stacker.boosters if stacker else []:
+        if stacker is None:
+            return
+        for loaded in stacker.boosters:
             for how in ({}, {"pred_contrib": True}):
                 loaded.predict(np.zeros((2, 1)), num_threads=1, **how)
+        if stacker.forest is not None:
+            view = FeatureTable(["1", "2"], np.zeros((2, 1)), {"style.a": Column("anti", "style")})
+            stacker.forest.contributions(view, np.ones((1, 1)))
 
     (trees,) = re.findall(rb"(?s).*end of trees\n", text)
-    return target, [json.dumps(whole).encode(), b"t" + text, b"t" + trees]
+    return target, [json.dumps(whole).encode(), b"t" + text, b"t" + trees, b"f"]
 
 
 def packing(_: Path) -> tuple[Target, list[bytes]]:

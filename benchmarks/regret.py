@@ -180,5 +180,5 @@ if __name__ == "__main__":
     p.add_argument("--draws", type=cli.positive, default=2, metavar="D", help="draws of votes")
     p.add_argument("--trials", type=int, default=0, metavar="N", help="Optuna trials a study")
     p.add_argument("--folds", type=int, default=5, metavar="K", help="folds of prompt groups")
-    p.add_argument("--bags", type=cli.positive, default=1, metavar="S", help="seeds a fold")
+    p.add_argument("--bags", type=cli.positive, default=1, metavar="N", help="boosters")
     sys.exit(cli.run(main, p.parse_args()))

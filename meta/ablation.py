@@ -103,11 +103,7 @@ def cost_of(folder: Path, views: Sequence[str], settings: Settings) -> Cost:
         _, stacker, _ = next(cv.train_stackers(held_out, sets, lambda _: settings))
     trained = time.perf_counter()
     unseen = dataset.take(folds == held_out)
-    others = [int(j) for j in np.unique(folds) if j != held_out]
-    models = {
-        name: [fit.without(frozenset({held_out, j})) for j in others]
-        for name, fit in cv.fits.items()
-    }
+    models = {name: fit.without(frozenset({held_out})) for name, fit in cv.fits.items()}
     stacker.predict(stacker.design(unseen.unseen(models)))
     predicting = 1000 * (time.perf_counter() - trained) / len(unseen.battles)
     rows = len(folds) - len(unseen.battles)
@@ -166,7 +162,7 @@ def forecasts(cv: CrossValidation, settings: Settings, test: Dataset) -> dict[st
     predictions = {}
     for left_out, sets in variants(cv.dataset):
         part = cv.without(left_out)
-        views = test.without(left_out).unseen({n: fit.models() for n, fit in part.fits.items()})
+        views = test.without(left_out).unseen({n: fit.on_all() for n, fit in part.fits.items()})
         for name, stacker, _ in part.train_stackers(None, sets, lambda _: settings):
             predictions[name] = stacker.predict(stacker.design(views))
     return predictions

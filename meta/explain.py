@@ -1,9 +1,10 @@
-"""Reasons for each prediction: SHAP values of the second stage, summed by family and by view.
+"""Reasons for each prediction: what each family, and each view, adds to the second stage's scores.
 
-LightGBM's SHAP values (Lundberg et al. 2020, "From local explanations to global understanding with
-explainable AI for trees") of a class's raw score are exact and add up to it. Both orders are
-averaged as the prediction is, so the reasons of a swapped battle are the swapped reasons. The two
-questions are log-odds before calibration:
+Of boosters these are LightGBM's SHAP values (Lundberg et al. 2020, "From local explanations to
+global understanding with explainable AI for trees"), of a forest the changes on the way down its
+trees (``meta.stack.forest.Forest.contributions``), weighted as in the pool of both: they add up to
+its raw scores. Both orders are averaged as the prediction is, so the reasons of a swapped battle
+are the swapped reasons. The two questions are log-odds before calibration:
 
     side = z_A - z_B                     above 0: rather A
     tie  = z_tie - (z_A + z_B) / 2       above 0: rather a tie
@@ -11,10 +12,8 @@ questions are log-odds before calibration:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import lightgbm as lgb
 import numpy as np
 import pandas as pd
 
@@ -22,6 +21,7 @@ from arena.feature_table import FeatureTable
 from arena.schema import TIE, A, B
 from arena.view import KINDS
 from meta.stack.lightgbm_model import mean_of_orders
+from meta.stack.stacker import Stacker
 
 MIN_CONTRIBUTION = 0.02
 """Log-odds below which a family is not named: half a percentage point in an even battle."""
@@ -101,20 +101,19 @@ class Reasons:
         return "; ".join(reasons)
 
 
-def explain(boosters: Sequence[lgb.Booster], design: FeatureTable, views: Sequence[str]) -> Reasons:
+def explain(stacker: Stacker, design: FeatureTable) -> Reasons:
     """Contributions of every family and of every view to the predictions of ``design``.
 
     Args:
-        boosters: the bag whose mean raw scores predict.
-        design: the design matrix, n rows, its columns named ``<view>.<column>``.
-        views: names of its views, which may hold dots themselves.
+        stacker: what predicts; names of its views may hold dots.
+        design: its design matrix, n rows, whose columns are named ``<view>.<column>``.
 
     Returns:
         Reasons whose sums are the raw log-odds: ``side.sum(axis=1)`` and
         ``tie.sum(axis=1) + tie_base``, and by view alike.
     """
     n, d = design.values.shape
-    families, views = sorted({c.family for c in design.columns.values()}), sorted(views)
+    families, views = sorted({c.family for c in design.columns.values()}), sorted(stacker.views)
     f = len(families)
     member = np.zeros((d + 1, f + len(views) + 1))
     for i, (name, column) in enumerate(design.columns.items()):
@@ -123,11 +122,15 @@ def explain(boosters: Sequence[lgb.Booster], design: FeatureTable, views: Sequen
         member[i, f + views.index(view)] = 1.0
     member[d, -1] = 1.0
     total = mean_of_orders(
-        boosters,
+        stacker.boosters,
         design,
         lambda values: values.reshape(n, 3, d + 1) @ member,
         pred_contrib=True,
     )
+    if stacker.forest is not None:
+        by_forest = stacker.forest.contributions(design, member[:d, :-1])
+        total = stacker.pool.boosters * total + stacker.pool.forest * by_forest
+        total[:, TIE, -1] += stacker.pool.tie
     side = total[:, A] - total[:, B]
     tie = total[:, TIE] - (total[:, A] + total[:, B]) / 2
     base = float(tie[0, -1]) if n else 0.0

@@ -66,7 +66,7 @@ def costs_table(stage_one: dict[str, Any], stage_two: dict[str, Any]) -> str:
 def main(arguments: argparse.Namespace) -> None:
     """Compare, and print the tables."""
     run = RunDir(Path(arguments.run))
-    settings = Settings(arguments.folds, arguments.trials, arguments.bags)
+    settings = Settings(arguments.folds, arguments.trials, arguments.bags, arguments.forest)
     comparison = compare_run(run, settings, views=arguments.views, votes_file=arguments.labels)
     print(f"nested, {comparison['rows']:,} training battles\n{table(comparison['nested'])}")
     if part := part_scored(comparison):
@@ -96,7 +96,13 @@ def command(argv: list[str] | None = None) -> int:
     )
     p.add_argument("--trials", type=int, default=0, metavar="N", help="Optuna trials of each set")
     p.add_argument("--folds", type=cli.folds, default=5, metavar="K", help="folds of prompt groups")
-    p.add_argument("--bags", type=cli.positive, default=1, metavar="S", help="seeds a fold")
+    p.add_argument("--bags", type=cli.positive, default=1, metavar="N", help="boosters")
+    p.add_argument(
+        "--no-forest",
+        dest="forest",
+        action="store_false",
+        help="boosters alone, without a forest beside them",
+    )
     return cli.run(main, p.parse_args(argv))
 
 

@@ -50,7 +50,9 @@ def database(text: str) -> URL:
 def main(arguments: argparse.Namespace) -> None:
     """Train, and print the metrics."""
     run = RunDir(Path(arguments.run))
-    settings = Settings(arguments.folds, arguments.trials, arguments.bags, arguments.storage)
+    settings = Settings(
+        arguments.folds, arguments.trials, arguments.bags, arguments.forest, arguments.storage
+    )
     metrics = train_run(run, settings, views=arguments.views, sources=arguments.by)
     if run.is_sample("train"):
         print("the votes of the sample are SIMULATED: these figures say nothing about people")
@@ -78,7 +80,13 @@ def command(argv: list[str] | None = None) -> int:
         "(a SQLite file in the run)",
     )
     p.add_argument("--folds", type=cli.folds, default=5, metavar="K", help="folds of prompt groups")
-    p.add_argument("--bags", type=cli.positive, default=3, metavar="S", help="seeds a fold")
+    p.add_argument("--bags", type=cli.positive, default=3, metavar="N", help="boosters")
+    p.add_argument(
+        "--no-forest",
+        dest="forest",
+        action="store_false",
+        help="boosters alone, without a forest beside them",
+    )
     p.add_argument("--by", metavar="FILE", help="source of each battle: a CSV, id and one more")
     return cli.run(main, p.parse_args(argv))
 

@@ -70,6 +70,7 @@ class Tiebreak:
         folds: int = 5,
         trials: int = 20,
         bags: int = 3,
+        forest: bool = True,
         reading: ReadOptions | None = None,
     ) -> Tiebreak:
         """Train a run on battles with votes: what ``extract.py`` and ``train_meta.py`` do.
@@ -86,7 +87,8 @@ class Tiebreak:
                 needs a language model, none reads the battles.
             folds: folds of prompt groups, 3 or more.
             trials: Optuna trials a study.
-            bags: boosters a fold.
+            bags: boosters.
+            forest: whether a forest is pooled with the boosters.
             reading: what votes are called in the table, and how many rows may be set aside; by
                 default public names, and strays.
 
@@ -99,7 +101,7 @@ class Tiebreak:
         from tiebreak.extraction_options import ExtractionOptions, takes_language_model
         from tiebreak.training import train_run
 
-        folder, settings = RunDir(Path(run)), Settings(folds, trials, bags)
+        folder, settings = RunDir(Path(run)), Settings(folds, trials, bags, forest)
         reads = views is None or any(map(takes_language_model, views))
         options = ExtractionOptions(backbone, quantization, language_model=reads)
         if isinstance(table, str | Path):
@@ -209,7 +211,7 @@ class Tiebreak:
     def reasons(self, dataset: Dataset) -> Reasons:
         """Reasons for the predictions of battles whose evidence is there, with their file's ids."""
         stacker = self._model.meta
-        reasons = explain(stacker.boosters, self._model.design(dataset), stacker.views)
+        reasons = explain(stacker, self._model.design(dataset))
         return replace(reasons, ids=shown_ids(dataset.battles).tolist())
 
     def _dataset(self, valid: pd.DataFrame) -> Dataset:

@@ -99,6 +99,7 @@ def train_run(
             "folds": settings.folds,
             "trials": settings.trials,
             "bags": settings.bags,
+            "forest_share": model.meta.pool.share if model.meta.forest is not None else 0.0,
             "hash": run.model_hash(),
         }
         seconds = {**run.read_record().get("seconds", {}), **seconds}

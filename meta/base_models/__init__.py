@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, ClassVar, TypeVar
@@ -112,17 +112,13 @@ class BaseModel(ABC):
     def take(self, rows: np.ndarray) -> BaseModel:
         """The evidence of the battles at positions ``rows`` (integer array or boolean mask)."""
 
-    def unseen(self, models: Sequence[Model]) -> FeatureTable:
-        """The view of battles that no model saw: the mean over the models.
+    def unseen(self, model: Model) -> FeatureTable:
+        """The view of battles that the model did not see.
 
         Raises:
-            UserError: the models are of other evidence.
+            UserError: the model is of other evidence.
         """
-        rows = np.arange(len(self.ids))
-        total = sum(self.values(model, rows) for model in models)
-        return FeatureTable(
-            self.ids, np.asarray(total / len(models), dtype=np.float32), self.columns
-        )
+        return FeatureTable(self.ids, self.values(model, np.arange(len(self.ids))), self.columns)
 
 
 @dataclass
@@ -145,27 +141,22 @@ class CrossFitted:
             self.fitted[left_out] = self.evidence.fit(rows, self.votes[rows])
         return self.fitted[left_out]
 
-    def models(self) -> list[Model]:
-        """One fit a fold, which leaves it out: what a final model keeps for new battles."""
-        return [self.without(frozenset({int(j)})) for j in np.unique(self.folds)]
+    def on_all(self) -> Model:
+        """The fit of every row: what a final model keeps for new battles."""
+        return self.without(frozenset())
 
     def out_of_fold(self, scored: int | None) -> FeatureTable:
         """The view of all rows with fold ``scored`` held out (``None``: nothing is held out).
 
         A training row gets the fit that left out its fold and ``scored``. A row of ``scored`` gets
-        the mean over all those fits, none of which saw that fold: as a test row does.
+        the fit of all others, as a test row gets that of all rows.
         """
         outer = frozenset() if scored is None else frozenset({scored})
-        inner = [int(j) for j in np.unique(self.folds) if j not in outer]
         columns = self.evidence.columns
         values = np.zeros((len(self.votes), len(columns)), np.float32)
-        held = np.flatnonzero(self.folds == scored) if scored is not None else np.array([], int)
-        for j in inner:
-            model = self.without(outer | {j})
+        for j in np.unique(self.folds):
             rows = np.flatnonzero(self.folds == j)
-            values[rows] = self.evidence.values(model, rows)
-            if len(held):
-                values[held] += self.evidence.values(model, held) / len(inner)
+            values[rows] = self.evidence.values(self.without(outer | {int(j)}), rows)
         return FeatureTable(self.evidence.ids, values, columns)
 
 

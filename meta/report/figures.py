@@ -128,8 +128,9 @@ def order_of(metrics: Mapping[str, Any]) -> list[str]:
 def footing(model: Mapping[str, Any]) -> str:
     """The tuning budgets of meta and of a single view; ``model`` is that of metrics.json."""
     return (
-        f"meta: Optuna trials {model['trials']}, seeds per fold {model['bags']}; a view alone: "
-        "default parameters, one seed; compare.py gives every set of views the same"
+        f"meta: Optuna trials {model['trials']}, boosters {model['bags']}, share of the forest "
+        f"{model.get('forest_share', 0.0):.2f}; a view alone: one booster of default parameters; "
+        "compare.py gives every set of views the same"
     )
 
 

@@ -89,7 +89,7 @@ def reasons_unseen(
     for name, stacker in stackers.items():
         rows = np.flatnonzero(fold == name)
         if len(rows):
-            reasons = explain(stacker.boosters, design.take(rows), stacker.views)
+            reasons = explain(stacker, design.take(rows))
             parts.append(reasons.frame().set_index(rows))
     return pd.concat(parts).sort_index()
 

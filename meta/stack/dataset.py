@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -70,7 +70,7 @@ class Dataset:
         """Views of the training rows, base models out of fold, with fold ``scored`` held out."""
         return {**self.tables, **{name: fit.out_of_fold(scored) for name, fit in fits.items()}}
 
-    def unseen(self, models: Mapping[str, Sequence[Model]]) -> dict[str, FeatureTable]:
+    def unseen(self, models: Mapping[str, Model]) -> dict[str, FeatureTable]:
         """Views of rows that no model saw."""
         return {
             **self.tables,

@@ -55,11 +55,12 @@ where another process holds a core they wait sixty times as long (docs/LOG.md)."
 
 @dataclass(frozen=True)
 class CrossValidated:
-    """Boosters of a cross-validation and their scores of the rows they did not see."""
+    """Scores by boosters that did not see the row, and how long these were trained."""
 
-    boosters: list[lgb.Booster]
     raw: np.ndarray
     """Out-of-fold raw scores of both orders averaged, float64 (n, 3)."""
+    rounds: np.ndarray
+    """Rounds after which each booster was best on the fold that it left out, int (folds, bag)."""
 
 
 class BothOrders:
@@ -163,8 +164,8 @@ def cross_validate(
             their raw scores; may raise to stop (a pruned trial does).
     """
     raw = np.zeros((len(data.votes), 3))
-    boosters: list[lgb.Booster] = []
     names = np.unique(folds)
+    rounds = np.zeros((len(names), len(bag)), dtype=np.int64)
     workers = min(os.cpu_count() or 1, len(names) * len(bag))
     # LightGBM's number of threads is one for the whole process, and buffers of a training are made
     # for the number at its start: a call with another number meanwhile makes it write beyond them.
@@ -193,10 +194,39 @@ def cross_validate(
                 rows = np.flatnonzero(folds == fold)
                 members = [next(fitted) for _ in bag]
                 raw[rows] = raw_scores(members, data.view.take(rows), threads)
-                boosters += members
+                rounds[done - 1] = [booster.best_iteration for booster in members]
                 if after_fold is not None:
                     after_fold(done, rows, raw[rows])
         finally:
             stopped.set()
             pool.shutdown(cancel_futures=True)
-    return CrossValidated(boosters, raw)
+    return CrossValidated(raw, rounds)
+
+
+def train_on_all(
+    data: BothOrders, bag: Sequence[Mapping[str, float]], rounds: np.ndarray
+) -> list[lgb.Booster]:
+    """Train a bag on all rows, as much longer than it was best in the folds as there are more rows.
+
+    Args:
+        data: the training rows.
+        bag: as for :func:`cross_validate`.
+        rounds: of that cross-validation, int (folds, bag).
+
+    Returns:
+        One booster for each member of the bag.
+    """
+    workers = min(os.cpu_count() or 1, len(bag))
+    threads = threads_per_booster(data.data.num_data(), workers)
+    longer = rounds.mean(axis=0) * len(rounds) / (len(rounds) - 1)
+    everything = np.ones(len(data.votes), dtype=bool)
+
+    def fit(member: int) -> lgb.Booster:
+        return lgb.train(
+            {**FIXED, **bag[member], "seed": SEED + member, "num_threads": threads},
+            data.subset(everything, threads),
+            max(1, round(longer[member])),
+        )
+
+    with ThreadPoolExecutor(workers) as pool:
+        return list(pool.map(fit, range(len(bag))))

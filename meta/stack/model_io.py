@@ -1,16 +1,18 @@
 """The model on disk: LightGBM's text, JSON and safetensors. Nothing in it can execute.
 
 model/bundle.json                 class order, members, columns, calibrators, nulls
-model/learned/<view>.safetensors  weights of the views that learn, by fold
+model/learned/<view>.safetensors  weights of the views that learn
 model/<stacker>/booster-00.txt     LightGBM's own text format
+model/<stacker>/forest.safetensors where the stacker has a forest
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +33,14 @@ from meta.base_models.baselines import Baselines
 from meta.base_models.symmetric_logistic import SymmetricLogistic
 from meta.stack.booster_text import checked
 from meta.stack.dataset import compute_dataset, stored_kinds
+from meta.stack.forest import Forest
+from meta.stack.pool import Pool
 from meta.stack.stacker import Stacker
 from meta.stack.trained_model import META, TrainedModel
 
-FORMAT = 4
+FORMAT = 5
+
+FOREST = "forest.safetensors"
 
 DAMAGE = (
     *(AttributeError, LookupError, TypeError, ValueError, RecursionError),
@@ -67,7 +73,7 @@ def _write(model: TrainedModel, folder: Path) -> None:
         "prior": model.baselines.shares.tolist(),
         "length": {part: value.tolist() for part, value in model.baselines.length.arrays().items()},
         "fusions": {},
-        "learned": {name: len(models) for name, models in model.base_models.items()},
+        "learned": sorted(model.base_models),
         "kinds": {name: kind.name for name, kind in model.kinds.items()},
     }
     for name, stacker in model.stackers.items():
@@ -81,19 +87,18 @@ def _write(model: TrainedModel, folder: Path) -> None:
             "columns": list(stacker.columns),
             "boosters": files,
             "params": stacker.params,
+            "pool": asdict(stacker.pool) if stacker.forest is not None else None,
             "calibrator": stacker.calibrator.to_json(),
             "calibration": stacker.calibration,
             "rows": stacker.rows,
         }
+        if stacker.forest is not None:
+            write_tensors(folder / name / FOREST, stacker.forest.arrays())
         if stacker.absent:
             bundle["fusions"][name]["absent"] = list(stacker.absent)
     (folder / "learned").mkdir()
-    for name, models in model.base_models.items():
-        arrays = {
-            f"{fold}/{part}": np.ascontiguousarray(value)
-            for fold, model in enumerate(models)
-            for part, value in model.items()
-        }
+    for name, learned in model.base_models.items():
+        arrays = {part: np.ascontiguousarray(value) for part, value in learned.items()}
         write_tensors(folder / "learned" / f"{name}.safetensors", arrays)
     boosters = [file for entry in bundle["fusions"].values() for file in entry["boosters"]]
     bundle["sha256"] = {file: _hash((folder / file).read_bytes()) for file in boosters}
@@ -139,8 +144,11 @@ def load(folder: Path) -> TrainedModel:
             raise ValueError("the stacker of all views is missing")
         length = {part: np.array(value) for part, value in bundle["length"].items()}
         return TrainedModel(
-            {name: _stacker(folder, entry, hashes) for name, entry in bundle["fusions"].items()},
-            {name: _models(folder, name, n) for name, n in bundle["learned"].items()},
+            {
+                name: _stacker(folder, name, entry, hashes)
+                for name, entry in bundle["fusions"].items()
+            },
+            {name: _learned(folder, name) for name in bundle["learned"]},
             Baselines(np.array(bundle["prior"]), SymmetricLogistic.of(length)),
             # A model of before kinds were written.
             {name: kind_named(kind) for name, kind in bundle.get("kinds", {}).items()},
@@ -149,10 +157,11 @@ def load(folder: Path) -> TrainedModel:
         raise UserError(Code.MODEL_DAMAGED, f"The model in {folder} is damaged. {again}") from None
 
 
-def _stacker(folder: Path, entry: dict[str, Any], hashes: dict[str, str]) -> Stacker:
+def _stacker(folder: Path, name: str, entry: dict[str, Any], hashes: dict[str, str]) -> Stacker:
+    forest = folder / name / FOREST
     files = [(folder / file).resolve() for file in entry["boosters"]]
-    if not all(file.is_relative_to(folder.resolve()) for file in files):
-        raise ValueError("a booster's path leaves the bundle")
+    if not all(file.is_relative_to(folder.resolve()) for file in (*files, forest.resolve())):
+        raise ValueError("a path leaves the bundle")
     texts = [file.read_bytes() for file in files]
     for file, text in zip(entry["boosters"], texts, strict=True):
         if hashes[file] != _hash(text):
@@ -164,11 +173,23 @@ def _stacker(folder: Path, entry: dict[str, Any], hashes: dict[str, str]) -> Sta
         columns,
         [lgb.Booster(model_str=text) for text in trees],
         entry["params"],
+        *_forest(forest, entry["pool"], len(columns)),
         calibrators.from_json(entry["calibrator"]),
         entry["calibration"],
         entry["rows"],
         _absent(entry),
     )
+
+
+def _forest(path: Path, pool: dict[str, float] | None, columns: int) -> tuple[Forest | None, Pool]:
+    """The forest of a stacker and its pool with the boosters, if there is one."""
+    if pool is None:
+        return None, Pool()
+    weights = {name: float(weight) for name, weight in pool.items()}
+    if not all(map(math.isfinite, weights.values())):
+        raise ValueError("a weight of the pool is not finite")
+    arrays = {name: tensor.numpy() for name, tensor in read_tensors(path)[0].items()}
+    return Forest.of(arrays, columns), Pool(**weights)
 
 
 def _absent(entry: dict[str, Any]) -> tuple[int, ...]:
@@ -179,16 +200,13 @@ def _absent(entry: dict[str, Any]) -> tuple[int, ...]:
     return tuple(int(c) for c in absent)
 
 
-def _models(folder: Path, name: str, count: int) -> list[Model]:
+def _learned(folder: Path, name: str) -> Model:
     if name not in BASE_MODELS:
         raise ValueError(f"{name} is no view that learns")
-    models: list[Model] = [{} for _ in range(count)]
-    for key, value in read_tensors(folder / "learned" / f"{name}.safetensors")[0].items():
-        fold, _, part = key.partition("/")
-        array = value.numpy()
-        # Half precision is for the disk: a million weights take milliseconds to convert.
-        models[int(fold)][part] = array.astype(np.float32) if array.dtype == np.float16 else array
-    return models
+    tensors = read_tensors(folder / "learned" / f"{name}.safetensors")[0]
+    arrays = {part: tensor.numpy() for part, tensor in tensors.items()}
+    # Half precision is for the disk: a million weights take milliseconds to convert.
+    return {p: a.astype(np.float32) if a.dtype == np.float16 else a for p, a in arrays.items()}
 
 
 class TrainedBaseModel(View):
@@ -205,7 +223,7 @@ class TrainedBaseModel(View):
         return cls(run, name, shared)
 
     def transform(self, battles: pd.DataFrame) -> FeatureTable:
-        """The mean over the fits of all folds, of battles that none of them saw."""
+        """What the fit on all training battles says of others."""
         model = shared_model(self._run, self._shared)
         needed = {name: kind for name, kind in model.kinds.items() if not kind.sees_votes}
         needed = needed if BASE_MODELS[self.name].of_views else {}

@@ -58,6 +58,8 @@ class Settings:
     folds: int = 5
     trials: int = 20
     bags: int = 3
+    forest: bool = True
+    """Whether a forest is pooled with the boosters."""
     storage: URL | None = None
     """Database of the studies, for several processes; ``None``: the run's own file."""
 
@@ -70,8 +72,8 @@ class Settings:
             )
 
     def budget_for(self, name: str) -> Settings:
-        """Full for ``meta``; a single view gets default parameters and one seed."""
-        return self if name == "meta" else Settings(self.folds, 0, 1)
+        """Full for ``meta``; a single view gets one booster of default parameters."""
+        return self if name == "meta" else Settings(self.folds, 0, 1, forest=False)
 
 
 class OutOfFold:
@@ -192,6 +194,7 @@ class CrossValidation:
                 groups[train],
                 trials=settings.trials,
                 bags=settings.bags,
+                with_forest=settings.forest,
                 storage=settings.storage or self.run.study,
                 absent=absent_classes(votes),
                 progress=self.progress,
@@ -240,7 +243,7 @@ def final(cv: CrossValidation, settings: Settings) -> TrainedModel:
     trained = cv.train_stackers(None, sets, settings.budget_for)
     return TrainedModel(
         {name: stacker for name, stacker, _ in trained},
-        {name: fit.models() for name, fit in cv.fits.items()},
+        {name: fit.on_all() for name, fit in cv.fits.items()},
         Baselines.fit(battles, votes, absent_classes(votes)),
         cv.dataset.kinds,
     )

@@ -1,4 +1,4 @@
-"""One second stage: LightGBM models of a set of views, and their calibrator."""
+"""One second stage: boosters and a forest on a set of views, and their calibrator."""
 
 from __future__ import annotations
 
@@ -14,7 +14,15 @@ from arena.feature_table import FeatureTable, join
 from common.errors import Code, UserError
 from meta.calibration import select_calibrator
 from meta.calibrators import Calibrator, Identity
-from meta.stack.lightgbm_model import BothOrders, cross_validate, raw_scores, raw_scores_as_given
+from meta.stack.forest import Forest, grow
+from meta.stack.lightgbm_model import (
+    BothOrders,
+    cross_validate,
+    raw_scores,
+    raw_scores_as_given,
+    train_on_all,
+)
+from meta.stack.pool import Pool
 from meta.stack.tuning import tune
 from meta.votes import chance_of_absent
 
@@ -27,7 +35,10 @@ class Stacker:
     columns: tuple[str, ...]
     boosters: list[lgb.Booster]
     params: list[dict[str, float]]
-    """LightGBM's, of each booster of a fold."""
+    """LightGBM's, of each booster."""
+    forest: Forest | None
+    pool: Pool
+    """Of boosters and forest; of no use without one."""
     calibrator: Calibrator
     calibration: dict[str, float]
     """Cross-fitted log loss of each calibration method on the training rows."""
@@ -60,7 +71,10 @@ class Stacker:
 
     def raw(self, design: FeatureTable) -> np.ndarray:
         """Raw scores (n, 3), both orders averaged, before calibration."""
-        return raw_scores(self.boosters, design)
+        scores = raw_scores(self.boosters, design)
+        if self.forest is None:
+            return scores
+        return self.pool(scores, self.forest.log_probabilities(design))
 
     def uncalibrated(self, design: FeatureTable) -> np.ndarray:
         """Probabilities (n, 3) before calibration."""
@@ -68,7 +82,10 @@ class Stacker:
 
     def one_order(self, design: FeatureTable) -> np.ndarray:
         """Calibrated probabilities (n, 3) from the given order alone, for the audit."""
-        return self.calibrator(raw_scores_as_given(self.boosters, design))
+        scores = raw_scores_as_given(self.boosters, design)
+        if self.forest is not None:
+            scores = self.pool(scores, self.forest.log_probabilities_as_given(design))
+        return self.calibrator(scores)
 
     def predict(self, design: FeatureTable) -> np.ndarray:
         """Calibrated probabilities (n, 3).
@@ -93,6 +110,7 @@ def fit_stacker(
     *,
     trials: int,
     bags: int,
+    with_forest: bool = True,
     storage: Path | URL,
     absent: tuple[int, ...] = (),
     progress: Callable[[], None] = lambda: None,
@@ -106,8 +124,9 @@ def fit_stacker(
         folds: int (n,), inner folds; they serve early stopping, tuning and calibration.
         groups: prompt group of each row (n,), the unit of standard errors.
         trials: Optuna trials; 0 keeps the baseline parameters.
-        bags: boosters a fold, averaged: each has a seed of its own and the parameters of one of
-            the best trials, since the very best of few rows is best by luck.
+        bags: boosters, averaged: each has a seed of its own and the parameters of one of the best
+            trials, since the very best of few rows is best by luck.
+        with_forest: whether a forest is grown, and pooled with the boosters.
         storage: SQLite file of the study, or a database for several processes.
         absent: classes that no vote of the whole training file is for.
         progress: called for each finished trial, and once at the end.
@@ -117,18 +136,26 @@ def fit_stacker(
     tried = tune(data, folds, trials, storage, progress)
     params = [tried[member % len(tried)] for member in range(bags)]
     found = cross_validate(data, folds, params)
-    calibrator, losses = select_calibrator(found.raw, votes, folds, groups)
-    progress()
-    return Stacker(
+    raw, forest, pool = found.raw, None, Pool()
+    if with_forest:
+        forest, by_forest = grow(design, votes, folds)
+        pool = Pool.fit(raw, by_forest, votes)
+        raw = pool(raw, by_forest)
+    calibrator, losses = select_calibrator(raw, votes, folds, groups)
+    stacker = Stacker(
         tuple(views),
         tuple(design.names),
-        found.boosters,
+        train_on_all(data, params, found.rounds),
         params,
+        forest,
+        pool,
         calibrator,
         losses,
         len(votes),
         absent,
     )
+    progress()
+    return stacker
 
 
 def sets_of_views(names: Sequence[str]) -> dict[str, tuple[str, ...]]:

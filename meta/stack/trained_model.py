@@ -23,8 +23,8 @@ class TrainedModel:
 
     stackers: dict[str, Stacker]
     """By name: each view alone, and ``meta`` of all of them."""
-    base_models: dict[str, list[Model]]
-    """Of each view that learns from votes, the fits whose mean new battles get."""
+    base_models: dict[str, Model]
+    """Of each view that learns from votes, the fit on all of them."""
     baselines: Baselines
     kinds: dict[str, ViewKind]
     """Kinds of the views, by name."""

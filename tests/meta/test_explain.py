@@ -1,5 +1,7 @@
 """Reasons add up to the prediction, swap with the battle, and name the planted cause."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -8,14 +10,15 @@ from arena.view import KINDS
 from embeddings.both_orders import columns as orders
 from features import signals
 from meta.explain import PLAIN, Reasons, explain, title_of
-from meta.stack.lightgbm_model import BASELINE, BothOrders, cross_validate, raw_scores
+from meta.stack.stacker import fit_stacker
+from meta.votes import labels_of
 from tests.helpers.toys import toy_evidence
 
 VIEW = "style"
 
 
-@pytest.fixture(scope="module")
-def trained():
+@pytest.fixture(scope="module", params=[True, False], ids=["with a forest", "boosters alone"])
+def trained(request, tmp_path_factory):
     evidence = toy_evidence(300)
     style = evidence.tables["style"]
     families = ["verbosity", "prompt_type", "noise", "noise"]
@@ -24,15 +27,18 @@ def trained():
         for (name, column), family in zip(style.columns.items(), families, strict=True)
     }
     # As the design matrix has them.
-    view = join({VIEW: FeatureTable(style.ids, style.values, columns)})
-    data = BothOrders(view, evidence.battles["label"].to_numpy(dtype=np.int64))
-    folds = np.arange(len(view.ids)) // 2 % 3
-    return cross_validate(data, folds, [{**BASELINE, "min_data_in_leaf": 10}]).boosters, view
+    views = {VIEW: FeatureTable(style.ids, style.values, columns)}
+    folds = np.arange(300) // 2 % 3
+    work = {"trials": 0, "bags": 1, "storage": tmp_path_factory.mktemp("study") / "study.db"}
+    stacker = fit_stacker(
+        views, labels_of(evidence.battles), folds, folds, **work, with_forest=request.param
+    )
+    return stacker, join(views)
 
 
 def test_contributions_add_up_to_the_log_odds(trained):
-    boosters, view = trained
-    reasons, raw = explain(boosters, view, [VIEW]), raw_scores(boosters, view)
+    stacker, view = trained
+    reasons, raw = explain(stacker, view), stacker.raw(view)
     assert reasons.families == ["noise", "prompt_type", "verbosity"]
     assert reasons.side.sum(axis=1) == pytest.approx(raw[:, 0] - raw[:, 1], abs=1e-6)
     tie = raw[:, 2] - (raw[:, 0] + raw[:, 1]) / 2
@@ -40,7 +46,7 @@ def test_contributions_add_up_to_the_log_odds(trained):
 
 
 def test_contributions_by_view_and_by_family_have_the_same_sum(trained):
-    boosters, view = trained
+    stacker, view = trained
     columns = {"one": view.columns[f"{VIEW}.x"], "two": view.columns[f"{VIEW}.size"]}
     parts = [view.values[:, [0, 1]], view.values[:, [2, 3]]]
     family = view.columns[f"{VIEW}.left"].family
@@ -51,7 +57,7 @@ def test_contributions_by_view_and_by_family_have_the_same_sum(trained):
         names[0]: FeatureTable(view.ids, parts[0], columns),
         names[1]: FeatureTable(view.ids, parts[1], paired),
     }
-    reasons = explain(boosters, join(both), names)
+    reasons = explain(replace(stacker, views=tuple(names)), join(both))
     assert reasons.views == names
     assert reasons.view_side.sum(axis=1) == pytest.approx(reasons.side.sum(axis=1))
     assert reasons.view_tie.sum(axis=1) == pytest.approx(reasons.tie.sum(axis=1))
@@ -60,14 +66,14 @@ def test_contributions_by_view_and_by_family_have_the_same_sum(trained):
 
 
 def test_reasons_of_a_swapped_battle_are_the_swapped_reasons(trained):
-    boosters, view = trained
-    reasons, swapped = explain(boosters, view, [VIEW]), explain(boosters, view.swap(), [VIEW])
+    stacker, view = trained
+    reasons, swapped = explain(stacker, view), explain(stacker, view.swap())
     np.testing.assert_allclose(swapped.side, -reasons.side, atol=1e-9)
     np.testing.assert_allclose(swapped.tie, reasons.tie, atol=1e-9)
 
 
 def test_the_planted_causes_weigh_most(trained):
-    reasons = explain(*trained, [VIEW])
+    reasons = explain(*trained)
     weight = dict(zip(reasons.families, np.abs(reasons.side).mean(axis=0), strict=True))
     assert max(weight, key=weight.get) == "verbosity"
     weight = dict(zip(reasons.families, np.abs(reasons.tie).mean(axis=0), strict=True))

@@ -14,7 +14,13 @@ from meta.calibration import select_method
 from meta.calibrators import CALIBRATORS
 from meta.metrics import scores
 from meta.metrics.bootstrap import intervals
-from meta.stack.lightgbm_model import BASELINE, BothOrders, cross_validate, raw_scores
+from meta.stack.lightgbm_model import (
+    BASELINE,
+    BothOrders,
+    cross_validate,
+    raw_scores,
+    train_on_all,
+)
 from meta.votes import (
     examples,
     scored_votes,
@@ -183,12 +189,14 @@ def test_boosters_lean_as_the_shares_do():
     votes[x > 0] = [0.75, 0.25, 0.0]
     votes[x < 0] = [0.25, 0.75, 0.0]
     small = {**BASELINE, "min_data_in_leaf": 10, "feature_fraction": 1.0}
-    found = cross_validate(BothOrders(view, votes), folds, [small])
+    data = BothOrders(view, votes)
+    found = cross_validate(data, folds, [small])
     p = np.exp(found.raw) / np.exp(found.raw).sum(axis=1, keepdims=True)
     assert p[x > 0.2, 0].mean() == pytest.approx(0.75, abs=0.03)
     assert p[:, 2].max() < 0.02
-    swapped = raw_scores(found.boosters, view.swap())
-    assert np.abs(swapped[:, SWAP] - raw_scores(found.boosters, view)).max() < 1e-12
+    boosters = train_on_all(data, [small], found.rounds)
+    swapped = raw_scores(boosters, view.swap())
+    assert np.abs(swapped[:, SWAP] - raw_scores(boosters, view)).max() < 1e-12
 
 
 def test_boosters_weigh_rows():

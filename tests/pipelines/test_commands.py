@@ -72,7 +72,7 @@ def test_views_can_be_chosen_and_a_wrong_name_says_which_there_are(trained, tmp_
     shutil.copytree(trained, run)
     argv = ["--run", str(run), "--trials", "0", "--bags", "1", "--views"]
     assert train_meta.command([*argv, "style,hidden"]) == 0
-    assert json.loads((run / "model" / "bundle.json").read_text())["learned"] == {"hidden": 5}
+    assert json.loads((run / "model" / "bundle.json").read_text())["learned"] == ["hidden"]
     assert submit.command(["--run", str(run)]) == 0
     capsys.readouterr()
     assert train_meta.command([*argv, "style,smell"]) == 2
@@ -213,7 +213,7 @@ def test_evaluate_scores_known_votes_and_slices(trained, tmp_path, capsys):
     found = json.loads((trained / "evaluation.json").read_text())
     assert found["rows"] == 40
     assert found["sources"]["x"]["rows"] == 35
-    told = "meta: Optuna trials 2, seeds per fold 1; a view alone: default parameters"
+    told = "meta: Optuna trials 2, boosters 1, share of the forest "
     assert capsys.readouterr().out.count(told) == 1
     assert "y" not in found["sources"]
     assert [part["rows"] for part in found["slices"]["source"]] == [35, 5]

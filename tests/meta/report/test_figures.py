@@ -36,14 +36,15 @@ def test_meta_stands_against_every_other_forecast():
 
 
 def test_the_table_says_that_meta_alone_is_tuned_and_bagged():
-    line = "meta: Optuna trials 20, seeds per fold 3; a view alone: default parameters"
+    line = "meta: Optuna trials 20, boosters 3, share of the forest 0.55; a view alone: one booster"
     assert line not in table(toy_metrics())
-    assert line in table({**toy_metrics(), "model": {"trials": 20, "bags": 3}}).splitlines()[-1]
+    model = {"trials": 20, "bags": 3, "forest_share": 0.55}
+    assert line in table({**toy_metrics(), "model": model}).splitlines()[-1]
     predictions = toy_predictions(60)
     trained = toy_figures(predictions)
     battles = toy_battles(predictions)
     page = render("r", trained, predictions, None, battles, None, file="", simulated=False)
-    assert "meta: Optuna trials 1, seeds per fold 1" in page
+    assert "meta: Optuna trials 1, boosters 1" in page
 
 
 def test_one_prompt_group_has_no_interval_but_a_dash():

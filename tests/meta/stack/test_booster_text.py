@@ -14,6 +14,7 @@ from meta.base_models.symmetric_logistic import SymmetricLogistic
 from meta.calibrators import Identity
 from meta.stack import model_io as bundle
 from meta.stack.booster_text import LARGEST, checked
+from meta.stack.pool import Pool
 from meta.stack.stacker import Stacker
 from meta.stack.trained_model import TrainedModel
 from tests.helpers.errors import raises
@@ -148,7 +149,8 @@ def test_another_number_of_columns_or_classes_is_refused(sound):
 
 def save(folder):
     columns = tuple(f"style.{i}" for i in range(FEATURES))
-    fusion = Stacker(("style",), columns, [trained()], {}, Identity(), {"none": 1.0}, 200)
+    stages = Identity(), {"none": 1.0}, 200
+    fusion = Stacker(("style",), columns, [trained()], [], None, Pool(), *stages)
     length = SymmetricLogistic(np.ones(1), np.ones(1), -1.0)
     baselines = Baselines(np.array([0.4, 0.4, 0.2]), length)
     stage = TrainedModel({"meta": fusion}, {}, baselines, {})

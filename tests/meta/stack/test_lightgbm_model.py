@@ -9,6 +9,7 @@ from meta.stack.lightgbm_model import (
     cross_validate,
     raw_scores,
     raw_scores_as_given,
+    train_on_all,
 )
 from meta.stack.tuning import tune
 from tests.helpers.toys import toy_evidence
@@ -26,15 +27,19 @@ def folds_of(data):
     return np.arange(len(data.votes)) // 2 % 4
 
 
+THIRTY = np.array([[10], [20], [30]])
+"""Best rounds of three folds: 20 in the mean, and all rows are half as many again as a fold's."""
+
+
 def test_prediction_is_equivariant(data):
-    trained = cross_validate(data, folds_of(data), [SMALL])
-    raw = raw_scores(trained.boosters, data.view)
-    swapped = raw_scores(trained.boosters, data.view.swap())
+    boosters = train_on_all(data, [SMALL], THIRTY)
+    raw = raw_scores(boosters, data.view)
+    swapped = raw_scores(boosters, data.view.swap())
     assert np.abs(raw[:, [1, 0, 2]] - swapped).max() < 1e-12
 
 
 def test_the_mean_of_both_orders_is_the_prediction(data):
-    boosters = cross_validate(data, folds_of(data), [SMALL]).boosters
+    boosters = train_on_all(data, [SMALL], THIRTY)
     one_order, swapped = (raw_scores_as_given(boosters, v) for v in (data.view, data.view.swap()))
     assert (one_order + swapped[:, [1, 0, 2]]) / 2 == pytest.approx(raw_scores(boosters, data.view))
     assert np.abs(one_order - swapped[:, [1, 0, 2]]).max() > 1e-3
@@ -44,7 +49,22 @@ def test_same_seed_gives_the_same_model(data):
     first = cross_validate(data, folds_of(data), [SMALL])
     second = cross_validate(data, folds_of(data), [SMALL])
     assert np.array_equal(first.raw, second.raw)
-    assert first.boosters[0].model_to_string() == second.boosters[0].model_to_string()
+    assert np.array_equal(first.rounds, second.rounds)
+    one, other = (train_on_all(data, [SMALL], THIRTY) for _ in range(2))
+    assert one[0].model_to_string() == other[0].model_to_string()
+
+
+def test_boosters_on_all_rows_are_trained_longer_by_as_much_as_there_are_more_rows(data):
+    rounds = np.array([[10, 2], [20, 4], [30, 6]])
+    boosters = train_on_all(data, [SMALL, {**SMALL, "num_leaves": 4}], rounds)
+    assert [booster.current_iteration() for booster in boosters] == [30, 6]
+    assert [booster.params["num_leaves"] for booster in boosters] == [15, 4]
+
+
+def test_rounds_are_those_that_were_best_in_each_fold(data):
+    found = cross_validate(data, folds_of(data), [SMALL, SMALL])
+    assert found.rounds.shape == (4, 2)
+    assert (found.rounds >= 1).all()
 
 
 def test_a_study_goes_on_where_it_stopped(data, tmp_path):

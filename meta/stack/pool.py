@@ -1,0 +1,73 @@
+"""The log-opinion pool of boosters and a forest: a weighted sum of their log-probabilities.
+
+Genest and Zidek 1986, "Combining probability distributions: a critique and an annotated
+bibliography". Forecasts that err in different places are together surer than each by itself
+(Satopää et al. 2014, "Combining multiple probability predictions using a simple logit model"), so
+the weights need not add up to 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import minimize
+
+from arena.schema import TIE
+from meta.calibrators import log_probabilities
+from meta.metrics.scores import log_loss
+from meta.votes import weights_of
+
+PULL = 10.0
+"""Nats on all rows for a unit between the two weights: few rows hardly move them apart."""
+
+TIE_SCORE = np.eye(3)[TIE]
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Weights of both, and a constant on the tie's score, since a sum of scores has its own."""
+
+    boosters: float = 0.5
+    forest: float = 0.5
+    tie: float = 0.0
+
+    @property
+    def share(self) -> float:
+        """The forest's part of the weights, 0 to 1."""
+        total = self.boosters + self.forest
+        return self.forest / total if total > 0 else 0.0
+
+    def __call__(self, boosters: np.ndarray, forest: np.ndarray) -> np.ndarray:
+        """Raw scores (n, 3) of the pool.
+
+        Args:
+            boosters: raw scores (n, 3).
+            forest: log-probabilities (n, 3).
+        """
+        return self._sum(log_probabilities(boosters), forest)
+
+    def _sum(self, boosters: np.ndarray, forest: np.ndarray) -> np.ndarray:
+        total: np.ndarray = self.boosters * boosters + self.forest * forest + self.tie * TIE_SCORE
+        return total
+
+    @classmethod
+    def fit(cls, boosters: np.ndarray, forest: np.ndarray, votes: np.ndarray) -> Pool:
+        """The pool of the lowest log loss; three numbers, a convex problem.
+
+        Args:
+            boosters: raw scores (n, 3) of rows that the boosters did not see.
+            forest: log-probabilities (n, 3) of rows that the forest's trees did not see.
+            votes: labels (n,) or weighted shares (n, 3), see ``meta.votes``.
+        """
+        boosters, nats = log_probabilities(boosters), weights_of(votes).sum()
+
+        def loss(x: np.ndarray) -> float:
+            pool = cls(*x)
+            found = np.exp(log_probabilities(pool._sum(boosters, forest)))
+            return float(nats * log_loss(found, votes) + PULL * (pool.boosters - pool.forest) ** 2)
+
+        start = cls()
+        x = [start.boosters, start.forest, start.tie]
+        bounds = [(0.0, None), (0.0, None), (None, None)]
+        return cls(*minimize(loss, x, method="L-BFGS-B", bounds=bounds).x.tolist())
