@@ -100,8 +100,9 @@ def _write(model: TrainedModel, folder: Path) -> None:
     for name, learned in model.base_models.items():
         arrays = {part: np.ascontiguousarray(value) for part, value in learned.items()}
         write_tensors(folder / "learned" / f"{name}.safetensors", arrays)
-    boosters = [file for entry in bundle["fusions"].values() for file in entry["boosters"]]
-    bundle["sha256"] = {file: _hash((folder / file).read_bytes()) for file in boosters}
+    files = [file for entry in bundle["fusions"].values() for file in entry["boosters"]]
+    files += [f"{name}/{FOREST}" for name, entry in bundle["fusions"].items() if entry["pool"]]
+    bundle["sha256"] = {file: _hash((folder / file).read_bytes()) for file in files}
     write_json(folder / "bundle.json", signed(bundle))
 
 
@@ -158,22 +159,24 @@ def load(folder: Path) -> TrainedModel:
 
 
 def _stacker(folder: Path, name: str, entry: dict[str, Any], hashes: dict[str, str]) -> Stacker:
-    forest = folder / name / FOREST
-    files = [(folder / file).resolve() for file in entry["boosters"]]
-    if not all(file.is_relative_to(folder.resolve()) for file in (*files, forest.resolve())):
-        raise ValueError("a path leaves the bundle")
-    texts = [file.read_bytes() for file in files]
-    for file, text in zip(entry["boosters"], texts, strict=True):
-        if hashes[file] != _hash(text):
-            raise ValueError(f"the checksum of {file} does not fit")
     columns = tuple(entry["columns"])
-    trees = [checked(text.decode(), len(columns), len(CLASSES)) for text in texts]
+    texts = [_checked_bytes(folder, file, hashes).decode() for file in entry["boosters"]]
+    trees = [checked(text, len(columns), len(CLASSES)) for text in texts]
+    forest, pool = None, Pool()
+    if entry["pool"] is not None:
+        _checked_bytes(folder, f"{name}/{FOREST}", hashes)
+        tensors = read_tensors(folder / name / FOREST)[0]
+        forest = Forest.of({n: tensor.numpy() for n, tensor in tensors.items()}, len(columns))
+        pool = Pool(**{n: float(weight) for n, weight in entry["pool"].items()})
+    if not all(map(math.isfinite, asdict(pool).values())):
+        raise ValueError("a weight of the pool is not finite")
     return Stacker(
         tuple(entry["views"]),
         columns,
         [lgb.Booster(model_str=text) for text in trees],
         entry["params"],
-        *_forest(forest, entry["pool"], len(columns)),
+        forest,
+        pool,
         calibrators.from_json(entry["calibrator"]),
         entry["calibration"],
         entry["rows"],
@@ -181,15 +184,15 @@ def _stacker(folder: Path, name: str, entry: dict[str, Any], hashes: dict[str, s
     )
 
 
-def _forest(path: Path, pool: dict[str, float] | None, columns: int) -> tuple[Forest | None, Pool]:
-    """The forest of a stacker and its pool with the boosters, if there is one."""
-    if pool is None:
-        return None, Pool()
-    weights = {name: float(weight) for name, weight in pool.items()}
-    if not all(map(math.isfinite, weights.values())):
-        raise ValueError("a weight of the pool is not finite")
-    arrays = {name: tensor.numpy() for name, tensor in read_tensors(path)[0].items()}
-    return Forest.of(arrays, columns), Pool(**weights)
+def _checked_bytes(folder: Path, file: str, hashes: dict[str, str]) -> bytes:
+    """A file of the bundle, if it is the one that was written with it."""
+    path = (folder / file).resolve()
+    if not path.is_relative_to(folder.resolve()):
+        raise ValueError(f"{file} is outside the bundle")
+    contents = path.read_bytes()
+    if hashes[file] != _hash(contents):
+        raise ValueError(f"the checksum of {file} does not fit")
+    return contents
 
 
 def _absent(entry: dict[str, Any]) -> tuple[int, ...]:
