@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, ClassVar, TypeVar
@@ -31,6 +31,8 @@ class BaseModel(ABC):
     kind: ClassVar[ViewKind]
     of_views: ClassVar[bool] = False
     """Whether it learns from the other views, those that never saw a vote."""
+    one_pass: ClassVar[bool] = False
+    """Whether the fits of many sets of left-out folds cost little more than one of them."""
 
     @property
     @abstractmethod
@@ -100,6 +102,19 @@ class BaseModel(ABC):
             votes: on these rows, labels (m,) or weighted shares (m, 3), see ``meta.votes``.
         """
 
+    def fit_left_out(
+        self, votes: np.ndarray, folds: np.ndarray, sets: Collection[frozenset[int]]
+    ) -> dict[frozenset[int], Model]:
+        """For each set of folds, a fit of every row outside them.
+
+        Args:
+            votes: of all n battles.
+            folds: fold of each battle, int (n,).
+            sets: each leaves some fold in.
+        """
+        rows = {left_out: np.flatnonzero(~np.isin(folds, list(left_out))) for left_out in sets}
+        return {left_out: self.fit(kept, votes[kept]) for left_out, kept in rows.items()}
+
     @abstractmethod
     def values(self, model: Model, rows: np.ndarray) -> np.ndarray:
         """Values of the battles at positions ``rows``; float32 (len(rows), d).
@@ -107,6 +122,10 @@ class BaseModel(ABC):
         Raises:
             UserError: the model is of other evidence.
         """
+
+    def values_of(self, parts: Sequence[tuple[Model, np.ndarray]]) -> list[np.ndarray]:
+        """Values by each model of the battles at the positions beside it, as of :meth:`values`."""
+        return [self.values(model, rows) for model, rows in parts]
 
     @abstractmethod
     def take(self, rows: np.ndarray) -> BaseModel:
@@ -132,13 +151,15 @@ class CrossFitted:
     evidence: BaseModel
     votes: np.ndarray
     folds: np.ndarray
+    outer: Sequence[int] | None = None
+    """Folds that are scored in turn; ``None``: all of them."""
     fitted: dict[frozenset[int], Model] = field(default_factory=dict)
 
     def without(self, left_out: frozenset[int]) -> Model:
         """The fit of every row outside the folds ``left_out``."""
         if left_out not in self.fitted:
-            rows = np.flatnonzero(~np.isin(self.folds, list(left_out)))
-            self.fitted[left_out] = self.evidence.fit(rows, self.votes[rows])
+            sets = {left_out, *self._sets()} if self.evidence.one_pass else {left_out}
+            self.fitted |= self.evidence.fit_left_out(self.votes, self.folds, sets)
         return self.fitted[left_out]
 
     def on_all(self) -> Model:
@@ -154,10 +175,17 @@ class CrossFitted:
         outer = frozenset() if scored is None else frozenset({scored})
         columns = self.evidence.columns
         values = np.zeros((len(self.votes), len(columns)), np.float32)
-        for j in np.unique(self.folds):
-            rows = np.flatnonzero(self.folds == j)
-            values[rows] = self.evidence.values(self.without(outer | {int(j)}), rows)
+        folds = [int(j) for j in np.unique(self.folds)]
+        parts = [(self.without(outer | {j}), np.flatnonzero(self.folds == j)) for j in folds]
+        for (_, rows), own in zip(parts, self.evidence.values_of(parts), strict=True):
+            values[rows] = own
         return FeatureTable(self.evidence.ids, values, columns)
+
+    def _sets(self) -> set[frozenset[int]]:
+        """The sets of folds that are left out where each of ``outer`` is scored, and at the end."""
+        folds = [int(j) for j in np.unique(self.folds)]
+        outer = folds if self.outer is None else self.outer
+        return {frozenset(), *(frozenset({j, k}) for j in folds for k in (j, *outer))}
 
 
 BASE_MODELS: dict[str, type[BaseModel]] = {}

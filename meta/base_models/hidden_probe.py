@@ -1,12 +1,13 @@
-"""Supervised projections of the hidden states: one small logistic model a layer and pooling.
+"""Supervised projections of the hidden states: one small linear model a layer and pooling.
 
 A gradient-boosted model on raw states over-fits; what it gets instead is, for each slot (a layer
-and a pooling), the log-odds of a regularised symmetric logistic model.
+and a pooling), two scores of a ridge regression: the share of votes that A has before B, and the
+share of ties. Their scale is that of shares, not of log-odds; they are not clipped to it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -14,11 +15,16 @@ import numpy as np
 import pandas as pd
 
 from arena.feature_table import Column, FeatureTable
+from arena.schema import TIE, A, B
 from common.errors import Code, UserError
 from common.run_dir import RunDir
 from embeddings.frozen.states import HiddenStates
 from meta.base_models import BaseModel, Model, learned_kind, register
-from meta.base_models.symmetric_logistic import SymmetricLogistic
+from meta.base_models.ridge import RidgeSums
+from meta.votes import shares_of, weights_of
+
+BLOCK = 4096
+"""Rows that are read as float32 at once."""
 
 
 def pair_columns(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -29,6 +35,9 @@ def pair_columns(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 SOURCE = "source"
 
+PARTS = ("center", "side", "tie", "tie_bias")
+"""Of a slot's probe in a model."""
+
 
 @register
 @dataclass(frozen=True)
@@ -36,8 +45,8 @@ class HiddenProbe(BaseModel):
     """Probes of the pooled states.
 
     A model has ``source`` (uint8: the hash of what made the states, as text) and, for each slot,
-    ``<slot>/center`` (the mean state, float32 (d,); raw cosines are near 1 without it) and the
-    weights of a :class:`meta.base_models.symmetric_logistic.SymmetricLogistic`.
+    ``<slot>/center`` (the mean state (d,); raw cosines are near 1 without it), ``<slot>/side``
+    (d,), ``<slot>/tie`` (2 d,) and ``<slot>/tie_bias`` (1,), all float32.
     """
 
     kind = learned_kind(
@@ -47,8 +56,9 @@ class HiddenProbe(BaseModel):
         "extract.py",
         "language_model_train",
     )
-    C: ClassVar[float] = 3e-3
-    """Inverse penalty of the probes (scikit-learn's C for unit-scaled columns); docs/LOG.md."""
+    one_pass = True
+    penalty: ClassVar[float] = 8.0
+    """Of :meth:`meta.base_models.ridge.RidgeSums.solve`; docs/LOG.md."""
     states: HiddenStates
 
     @property
@@ -90,7 +100,7 @@ class HiddenProbe(BaseModel):
 
     @property
     def columns(self) -> dict[str, Column]:
-        """Side log-odds, tie log-odds and centred cosine of each slot, then their means."""
+        """Side score, tie score and centred cosine of each slot, then their means."""
         columns: dict[str, Column] = {}
         for slot in [*self.states.slots, "mean"]:
             columns[f"{slot}.side"] = Column("anti", self.kind.name)
@@ -100,51 +110,110 @@ class HiddenProbe(BaseModel):
 
     def fit(self, rows: np.ndarray, votes: np.ndarray) -> Model:
         """Fit a probe a slot, on the battles whose states are finite."""
-        model: Model = {SOURCE: self._source()}
+        whole: frozenset[int] = frozenset()
+        return self.take(rows).fit_left_out(votes, np.zeros(len(rows), int), [whole])[whole]
+
+    def fit_left_out(
+        self, votes: np.ndarray, folds: np.ndarray, sets: Collection[frozenset[int]]
+    ) -> dict[frozenset[int], Model]:
+        """Probes of the rows outside each set of folds; a slot's states are read once for all."""
+        models: dict[frozenset[int], Model] = {s: {SOURCE: self._source()} for s in sets}
         for i, slot in enumerate(self.states.slots):
-            a, b = (states[rows] for states in self.states.slot(i))
-            known = np.isfinite(a).all(axis=1) & np.isfinite(b).all(axis=1)
-            a, b = a[known], b[known]
-            center = np.zeros(a.shape[1], dtype=np.float32)
-            if len(a):
-                center = (a.mean(axis=0, dtype=np.float32) + b.mean(axis=0, dtype=np.float32)) / 2
-            fitted = SymmetricLogistic.fit(*pair_columns(a, b), votes[known], self.C)
-            model[f"{slot}/center"] = center
-            model |= {f"{slot}/{part}": value for part, value in fitted.arrays().items()}
-        return model
+            a, b = self.states.slot(i)
+            known = np.flatnonzero(np.isfinite(a).all(axis=1) & np.isfinite(b).all(axis=1))
+            # Large values that hardly vary would lose what varies to rounding.
+            origin = pair_columns(a[known[:1]], b[known[:1]])[1].sum(axis=0)
+            sums = {
+                int(fold): _sums(a, b, votes, known[folds[known] == fold], origin)
+                for fold in np.unique(folds)
+            }
+            for left_out, model in models.items():
+                kept = [parts for fold, parts in sums.items() if fold not in left_out]
+                fitted = _probe(kept, origin, self.penalty)
+                model |= {f"{slot}/{part}": value for part, value in fitted.items()}
+        return models
 
     def values(self, model: Model, rows: np.ndarray) -> np.ndarray:
-        """Log-odds and cosines of these battles."""
-        if not np.array_equal(model.get(SOURCE, ()), self._source()):
+        """Scores and cosines of these battles."""
+        return self.values_of([(model, rows)])[0]
+
+    def values_of(self, parts: Sequence[tuple[Model, np.ndarray]]) -> list[np.ndarray]:
+        """Scores and cosines by each model; a slot's states are read once for all."""
+        if any(not np.array_equal(m.get(SOURCE, ()), self._source()) for m, _ in parts):
             raise UserError(
                 Code.VIEW_DIFFERS,
                 f"The model was trained on another {self.kind.name} view than the run has now "
                 f"(another backbone or other settings). Rerun {self.kind.command} with the "
                 "settings of then, or rerun train_meta.py.",
             )
-        blocks = [self._slot(model, i, slot, rows) for i, slot in enumerate(self.states.slots)]
-        return np.concatenate([*blocks, np.mean(blocks, axis=0)], axis=1)
+        slots = [self._slot(parts, i, slot) for i, slot in enumerate(self.states.slots)]
+        by_part = zip(*slots, strict=True)
+        return [np.concatenate([*own, np.mean(own, axis=0)], axis=1) for own in by_part]
 
     def _source(self) -> np.ndarray:
         return np.array([*self.states.source.encode()], dtype=np.uint8)
 
-    def _slot(self, model: Model, i: int, slot: str, rows: np.ndarray) -> np.ndarray:
-        a, b = (states[rows] for states in self.states.slot(i))
+    def _slot(
+        self, parts: Sequence[tuple[Model, np.ndarray]], i: int, slot: str
+    ) -> list[np.ndarray]:
+        a, b = self.states.slot(i)
         try:
-            center = model[f"{slot}/center"]
-            logistic = SymmetricLogistic.of(model, f"{slot}/")
-            side, tie = logistic.log_odds(*pair_columns(a, b))
+            return [_values(model, slot, a, b, rows) for model, rows in parts]
         except (KeyError, ValueError):
             raise UserError(
                 Code.VIEW_DIFFERS,
                 f"The model was trained on states {slot} of another size. Rerun "
                 f"{self.kind.command} with the backbone of then.",
             ) from None
-        ca, cb = a.astype(np.float32) - center, b.astype(np.float32) - center
-        norm = np.linalg.norm(ca, axis=1) * np.linalg.norm(cb, axis=1)
-        cosine = (ca * cb).sum(axis=1) / np.maximum(norm, 1e-6)
-        return np.stack([side, tie, cosine], axis=1).astype(np.float32)
 
     def take(self, rows: np.ndarray) -> Self:
         """The states of these battles."""
         return type(self)(self.states.take(rows))
+
+
+def _sums(
+    a: np.ndarray, b: np.ndarray, votes: np.ndarray, rows: np.ndarray, origin: np.ndarray
+) -> tuple[RidgeSums, RidgeSums]:
+    """What the probes of side and tie need of some rows; the tie's columns counted from origin."""
+    side, tie = RidgeSums.zeros(a.shape[1]), RidgeSums.zeros(2 * a.shape[1])
+    for at in range(0, len(rows), BLOCK):
+        block = rows[at : at + BLOCK]
+        anti, sym = pair_columns(a[block], b[block])
+        shares, weights = shares_of(votes[block]), weights_of(votes[block])
+        side.add(anti, shares[:, A] - shares[:, B], weights)
+        tie.add(sym - origin, shares[:, TIE], weights)
+    return side, tie
+
+
+def _probe(
+    parts: Sequence[tuple[RidgeSums, RidgeSums]], origin: np.ndarray, penalty: float
+) -> Model:
+    """Fit both questions to the rows of all parts; arrays by the names of ``PARTS``."""
+    side_sums, tie_sums = map(RidgeSums.total, zip(*parts, strict=True))
+    side, _ = side_sums.solve(penalty, intercept=False)
+    tie, bias = tie_sums.solve(penalty, intercept=True)
+    width = len(side)
+    return {
+        "center": (origin + tie_sums.mean)[width:] / 2,
+        "side": side,
+        "tie": tie,
+        "tie_bias": np.array([bias - origin @ tie], dtype=np.float32),
+    }
+
+
+def _values(model: Model, slot: str, a: np.ndarray, b: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Side score, tie score and centred cosine of the pairs of states at ``rows``; (len(rows), 3).
+
+    Raises:
+        KeyError, ValueError: the model has no such slot, or of another size.
+    """
+    center, side, tie, bias = (model[f"{slot}/{part}"] for part in PARTS)
+    values = np.empty((len(rows), 3), np.float32)
+    for at in range(0, max(len(rows), 1), BLOCK):
+        block = rows[at : at + BLOCK]
+        anti, sym = pair_columns(a[block], b[block])
+        ca, cb = a[block].astype(np.float32) - center, b[block].astype(np.float32) - center
+        norm = np.linalg.norm(ca, axis=1) * np.linalg.norm(cb, axis=1)
+        cosine = (ca * cb).sum(axis=1) / np.maximum(norm, 1e-6)
+        values[at : at + BLOCK] = np.stack([anti @ side, sym @ tie + bias, cosine], axis=1)
+    return values

@@ -26,7 +26,6 @@ class PairProbe(HiddenProbe):
         "finetune.py --pool answers",
         "joint",
     )
-    C = 1e-3
 
     @staticmethod
     def stored_states(run: RunDir, split: str) -> HiddenStates:

@@ -153,7 +153,8 @@ class CrossValidation:
     def __post_init__(self) -> None:
         votes = training_votes(self.dataset.battles)
         for name, base_model in self.dataset.base_models.items():
-            self.fits.setdefault(name, CrossFitted(base_model, votes, self.folds))
+            fits = CrossFitted(base_model, votes, self.folds, outer_folds(self.folds))
+            self.fits.setdefault(name, fits)
 
     def without(self, view: str) -> CrossValidation:
         """The same without a view; views that never used it are not fitted again."""

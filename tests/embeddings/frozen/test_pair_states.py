@@ -81,7 +81,7 @@ def test_a_model_refuses_the_states_of_other_settings(config, tmp_path):
     rows = np.arange(12)
     probes = PairProbe.of_split(run, "train", BATTLES, {})
     model = probes.fit(rows, BATTLES["label"].to_numpy())
-    assert len(probes.unseen([model]).ids) == 12
+    assert len(probes.unseen(model).ids) == 12
     run, _, _ = joint(BATTLES, replace(config, dtype="bfloat16"), tmp_path)
     other = PairProbe.of_split(run, "train", BATTLES, {})
     assert other.states.slots == probes.states.slots
