@@ -26,8 +26,9 @@ from meta.votes import shares_of, weights_of
 TREES = 40
 """Trees of each fold."""
 
-ROWS_PER_LEAF = 4
-"""Rows, both orders counted, of the smallest leaf."""
+ROWS_PER_LEAF, LEAVES = 4, 5000
+"""Rows, both orders counted, of the smallest leaf: 4, and on many rows as many as leave so many
+leaves at most, for the sake of memory and time."""
 
 COLUMNS_PER_SPLIT = 0.1
 """Share of the columns that a split chooses from."""
@@ -208,7 +209,7 @@ def grow(view: FeatureTable, votes: np.ndarray, folds: np.ndarray) -> tuple[Fore
         values = np.concatenate([seen.values, seen.swapped_values()])
         grown = ExtraTreesRegressor(
             TREES,
-            min_samples_leaf=ROWS_PER_LEAF,
+            min_samples_leaf=max(ROWS_PER_LEAF, len(values) // LEAVES),
             max_features=COLUMNS_PER_SPLIT,
             random_state=SEED + int(fold),
             n_jobs=os.cpu_count(),
