@@ -9,10 +9,8 @@ here in arrays, and read with numpy alone.
 from __future__ import annotations
 
 import os
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -43,6 +41,9 @@ DTYPES = {
     **dict.fromkeys(("roots", "feature", "left", "right"), np.int32),
     **{"threshold": np.float64, "shares": np.float32, "fill": np.float32},
 }
+
+
+Step = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -149,24 +150,39 @@ class Forest:
         mean: np.ndarray = (by_class(view.values) + by_class(view.swapped_values())[:, SWAP]) / 2
         return mean
 
-    def _levels(self, values: np.ndarray) -> Iterator[np.ndarray]:
-        """Nodes (T, n) that rows (n, d) come to, from the roots on until all are in leaves."""
-        values = np.where(np.isnan(values), self.fill, values)
-        rows = np.arange(len(values))
-        nodes = np.repeat(self.roots[:, None], len(values), axis=1)
-        yield nodes
-        while (self.feature[nodes] >= 0).any():
-            below = values[rows, self.feature[nodes]] <= self.threshold[nodes]
-            nodes = np.where(below, self.left[nodes], self.right[nodes])
-            yield nodes
+    def _steps(self, values: np.ndarray) -> Iterator[Step]:
+        """All rows' steps down all trees, level by level, until each is in a leaf.
+
+        Args:
+            values: float32 (n, d).
+
+        Yields:
+            Of those that are in no leaf yet, int (m,): tree times n plus row, the column that their
+            node splits by, the node, and the one to which they go.
+        """
+        n, d = values.shape
+        flat = np.where(np.isnan(values), self.fill, values).ravel()
+        place = np.arange(len(self.roots) * n)
+        nodes = np.repeat(self.roots, n)
+        while len(place):
+            column = self.feature[nodes]
+            split = column >= 0
+            place, nodes, column = place[split], nodes[split], column[split]
+            below = flat[place % n * d + column] <= self.threshold[nodes]
+            following = np.where(below, self.left[nodes], self.right[nodes])
+            yield place, column, nodes, following
+            nodes = following
 
     def _shares(self, values: np.ndarray) -> np.ndarray:
         """Mean shares of the leaves that rows (n, d) end in; float64 (n, 3)."""
         shares = np.empty((len(values), 3))
         for start in range(0, len(values), BLOCK):
             block = values[start : start + BLOCK]
-            (leaves,) = deque(self._levels(block), maxlen=1)
-            shares[start : start + BLOCK] = self.shares[leaves].mean(axis=0, dtype=np.float64)
+            leaves = np.repeat(self.roots, len(block))
+            for place, _, _, following in self._steps(block):
+                leaves[place] = following
+            of_trees = self.shares[leaves].reshape(len(self.roots), len(block), 3)
+            shares[start : start + BLOCK] = of_trees.mean(axis=0, dtype=np.float64)
         return shares
 
     def _changes(self, values: np.ndarray, member: np.ndarray) -> np.ndarray:
@@ -175,11 +191,10 @@ class Forest:
         changes = np.empty((n, 3, member.shape[1]))
         for start in range(0, n, BLOCK):
             block = values[start : start + BLOCK]
-            place = np.arange(len(block)) * d
             by_column = np.zeros((3, len(block) * d))
-            for nodes, following in pairwise(self._levels(block)):
-                where = (place + np.maximum(self.feature[nodes], 0)).ravel()
-                change = (self.shares[following] - self.shares[nodes]).reshape(-1, 3)
+            for place, column, nodes, following in self._steps(block):
+                where = place % len(block) * d + column
+                change = self.shares[following] - self.shares[nodes]
                 for c in range(3):
                     by_column[c] += np.bincount(where, change[:, c], len(by_column[c]))
             summed = by_column.reshape(3, len(block), d) @ member / len(self.roots)
