@@ -4,7 +4,8 @@
     python benchmarks/fusion.py --run runs/votes --labels FILE --trials 2
 
 Every line is the second stage without one part, trained anew on the same nested folds, so that the
-rows that are scored had been seen by nothing. ``--labels`` scores the run's test battles too: they
+rows that are scored had been seen by nothing. The first line's seconds are those of tuning too; the
+others find its trials. Views that learn are not in them. ``--labels`` scores the run's test battles too: they
 are to be looked at, not to choose by. What each view is worth, ``compare.py`` prints.
 """
 
@@ -104,13 +105,10 @@ def compare(
     costs: dict[str, tuple[float, int]] = {}
     with tempfile.TemporaryDirectory() as temporary:
         cv = CrossValidation(dataset, folds, RunDir(Path(temporary)))
-        for place, (name, settings) in enumerate(variants(whole).items()):
-            # A folder of its own, so that no variant finds another one's trials.
-            folder = Path(temporary) / str(place)
-            folder.mkdir()
-            part, start = replace(cv, run=RunDir(folder)), time.perf_counter()
+        for name, settings in variants(whole).items():
+            start = time.perf_counter()
             for held_out in [*outer, None] if test else outer:
-                stacker, views = trained(part, held_out, settings)
+                stacker, views = trained(cv, held_out, settings)
                 if held_out is None:
                     assert test is not None
                     views = test[0].unseen({n: fit.on_all() for n, fit in cv.fits.items()})

@@ -161,12 +161,12 @@ def main() -> None:
     if not arguments.run:
         report("true probabilities", 0, log_loss(truth[unseen], held[1]))
     seconds, goal = ours(train, held, 0, 1)
-    report("ours, no tuning, one booster a fold", seconds, goal)
+    report("ours, no tuning, one booster", seconds, goal)
     if arguments.rival_python:
         rival(arguments.rival_python, train, held, goal, arguments.limits, arguments.preset)
-    report("ours, no tuning, three boosters a fold", *ours(train, held, 0, 3))
+    report("ours, no tuning, three boosters", *ours(train, held, 0, 3))
     if arguments.trials:
-        what = f"ours, {arguments.trials} trials, three boosters a fold"
+        what = f"ours, {arguments.trials} trials, three boosters"
         report(what, *ours(train, held, arguments.trials, 3))
 
 
