@@ -4,9 +4,10 @@
     python benchmarks/fusion.py --run runs/votes --labels FILE --trials 2
 
 Every line is the second stage without one part, trained anew on the same nested folds, so that the
-rows that are scored had been seen by nothing. The first line's seconds are those of tuning too; the
-others find its trials. Views that learn are not in them. ``--labels`` scores the run's test battles too: they
-are to be looked at, not to choose by. What each view is worth, ``compare.py`` prints.
+rows that are scored had been seen by nothing. The first line's seconds are those of tuning and of
+the views that learn too; the others find its trials and fits. ``--labels`` scores the run's test
+battles as well: they are to be looked at, not to choose by. What each view is worth, ``compare.py``
+prints.
 """
 
 from __future__ import annotations
