@@ -329,7 +329,7 @@ def model(folder: Path) -> tuple[Target, list[bytes]]:
     bundle.save(TrainedModel({"meta": fusion}, {"hidden": probes}, nulls, {}), place)
     whole = json.loads((place / "bundle.json").read_text())
     del whole["checksum"]
-    (file,) = whole["sha256"]
+    file, forest_file = "meta/booster-00.txt", f"meta/{bundle.FOREST}"
     text = (place / file).read_bytes()
 
     def write(entries: Any) -> None:
@@ -343,17 +343,20 @@ def model(folder: Path) -> tuple[Target, list[bytes]]:
             changed = bytes(a ^ b for a, b in zip(before, part, strict=True))
             arrays[name] = np.frombuffer(changed, array.dtype).reshape(array.shape).copy()
             changes = changes[array.nbytes :]
-        write_tensors(place / "meta" / bundle.FOREST, arrays)
+        write_tensors(place / forest_file, arrays)
+
+    def hashes() -> dict[str, str]:
+        files = (file, forest_file)
+        return {name: hashlib.sha256((place / name).read_bytes()).hexdigest() for name in files}
 
     def target(data: bytes) -> None:
         write_forest(data[1:] if data[:1] == b"f" else b"")
-        if data[:1] == b"t":
-            (place / file).write_bytes(data[1:])
-            write({**whole, "sha256": {file: hashlib.sha256(data[1:]).hexdigest()}})
+        (place / file).write_bytes(data[1:] if data[:1] == b"t" else text)
+        if data[:1] in (b"f", b"t"):
+            write({**whole, "sha256": hashes()})
         else:
-            (place / file).write_bytes(text)
             try:
-                write(whole if data[:1] == b"f" else json.loads(data))
+                write(json.loads(data))
             except (ValueError, RecursionError):
                 (place / "bundle.json").write_bytes(data)
         stacker = bundle.load(place).stackers.get("meta")
