@@ -34,8 +34,9 @@ COLUMNS_PER_SPLIT = 0.1
 SMALLEST = 1e-3
 """The least probability of a class: trees that saw it nowhere near do not rule it out."""
 
-BLOCK = 1024
-"""Rows that walk down all trees at once."""
+BLOCK, WALKS = 1024, 2**20
+"""Rows that walk down all trees at once, fewer where there are so many trees that this makes more
+walks."""
 
 DTYPES = {
     **dict.fromkeys(("roots", "feature", "left", "right"), np.int32),
@@ -66,7 +67,7 @@ class Forest:
     shares: np.ndarray
     """float32 (N, 3): of the three votes among the rows that came through a node."""
     fill: np.ndarray
-    """float32 (d,): takes the place of a missing value."""
+    """float32 (d,): takes the place of a value that is missing or infinite."""
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The arrays by name, for safetensors."""
@@ -81,7 +82,8 @@ class Forest:
             columns: of the design matrix.
 
         Raises:
-            ValueError: a walk down the trees would leave them, or not end.
+            ValueError: a walk down the trees would leave them, not end, or be longer than the nodes
+                of the file, since some are in several trees.
         """
         forest = cls(**arrays)
         nodes = np.arange(len(forest.feature))
@@ -95,11 +97,14 @@ class Forest:
             and forest.roots.ndim == 1
             and len(forest.roots) > 0
             and np.isin(forest.roots, nodes).all()
+            and forest.feature.ndim == 1
             and (forest.feature >= -1).all()
             and (forest.feature < columns).all()
             and (children[:, leaf] == nodes[leaf]).all()
             and (children[:, ~leaf] > nodes[~leaf]).all()
             and (children < len(nodes)).all()
+            # Each node is a root, or a child once.
+            and np.array_equal(np.sort(np.append(forest.roots, children[:, ~leaf])), nodes)
             and all(np.isfinite(array).all() for array in (forest.shares, forest.fill))
             and (forest.shares >= 0).all()
         )
@@ -161,7 +166,7 @@ class Forest:
             node splits by, the node, and the one to which they go.
         """
         n, d = values.shape
-        flat = np.where(np.isnan(values), self.fill, values).ravel()
+        flat = np.where(np.isfinite(values), values, self.fill).ravel()
         place = np.arange(len(self.roots) * n)
         nodes = np.repeat(self.roots, n)
         while len(place):
@@ -173,24 +178,28 @@ class Forest:
             yield place, column, nodes, following
             nodes = following
 
+    def _blocks(self, values: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+        """Where blocks of rows (n, d) start, and their values."""
+        rows = max(1, min(BLOCK, WALKS // len(self.roots)))
+        for start in range(0, len(values), rows):
+            yield start, values[start : start + rows]
+
     def _shares(self, values: np.ndarray) -> np.ndarray:
         """Mean shares of the leaves that rows (n, d) end in; float64 (n, 3)."""
         shares = np.empty((len(values), 3))
-        for start in range(0, len(values), BLOCK):
-            block = values[start : start + BLOCK]
+        for start, block in self._blocks(values):
             leaves = np.repeat(self.roots, len(block))
             for place, _, _, following in self._steps(block):
                 leaves[place] = following
             of_trees = self.shares[leaves].reshape(len(self.roots), len(block), 3)
-            shares[start : start + BLOCK] = of_trees.mean(axis=0, dtype=np.float64)
+            shares[start : start + len(block)] = of_trees.mean(axis=0, dtype=np.float64)
         return shares
 
     def _changes(self, values: np.ndarray, member: np.ndarray) -> np.ndarray:
         """Mean change of shares by group on the way of rows (n, d); float64 (n, 3, groups)."""
         n, d = values.shape
         changes = np.empty((n, 3, member.shape[1]))
-        for start in range(0, n, BLOCK):
-            block = values[start : start + BLOCK]
+        for start, block in self._blocks(values):
             by_column = np.zeros((3, len(block) * d))
             for place, column, nodes, following in self._steps(block):
                 where = place % len(block) * d + column
@@ -198,7 +207,7 @@ class Forest:
                 for c in range(3):
                     by_column[c] += np.bincount(where, change[:, c], len(by_column[c]))
             summed = by_column.reshape(3, len(block), d) @ member / len(self.roots)
-            changes[start : start + BLOCK] = summed.transpose(1, 0, 2)
+            changes[start : start + len(block)] = summed.transpose(1, 0, 2)
         return changes
 
 
@@ -229,7 +238,7 @@ def grow(view: FeatureTable, votes: np.ndarray, folds: np.ndarray) -> tuple[Fore
             random_state=SEED + int(fold),
             n_jobs=os.cpu_count(),
         ).fit(
-            np.where(np.isnan(values), fill, values),
+            np.where(np.isfinite(values), values, fill),
             np.concatenate([shares[training], shares[training][:, SWAP]]),
             np.tile(weights[training], 2),
         )
@@ -240,7 +249,8 @@ def grow(view: FeatureTable, votes: np.ndarray, folds: np.ndarray) -> tuple[Fore
 
 
 def _medians(values: np.ndarray) -> np.ndarray:
-    """Median of each column without what is missing, 0 where all is; float32 (d,)."""
+    """Median of each column without what is missing or infinite, 0 where all is; float32 (d,)."""
+    values = np.where(np.isfinite(values), values, np.nan)
     never_known = np.isnan(values).all(axis=0)
     medians: np.ndarray = np.nanmedian(np.where(never_known, 0.0, values), axis=0)
     return medians.astype(np.float32)

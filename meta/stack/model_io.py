@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -43,7 +42,7 @@ FORMAT = 5
 FOREST = "forest.safetensors"
 
 DAMAGE = (
-    *(AttributeError, LookupError, TypeError, ValueError, RecursionError),
+    *(ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RecursionError),
     *(OSError, lgb.basic.LightGBMError, DamagedError),
 )
 """What reading a damaged bundle may raise."""
@@ -167,9 +166,7 @@ def _stacker(folder: Path, name: str, entry: dict[str, Any], hashes: dict[str, s
         _checked_bytes(folder, f"{name}/{FOREST}", hashes)
         tensors = read_tensors(folder / name / FOREST)[0]
         forest = Forest.of({n: tensor.numpy() for n, tensor in tensors.items()}, len(columns))
-        pool = Pool(**{n: float(weight) for n, weight in entry["pool"].items()})
-    if not all(map(math.isfinite, asdict(pool).values())):
-        raise ValueError("a weight of the pool is not finite")
+        pool = Pool.of(entry["pool"])
     return Stacker(
         tuple(entry["views"]),
         columns,

@@ -8,7 +8,9 @@ the weights need not add up to 1.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize
@@ -21,6 +23,9 @@ from meta.votes import weights_of
 PULL = 10.0
 """Nats on all rows for a unit between the two weights: few rows hardly move them apart."""
 
+LARGEST = 1e9
+"""No fit comes near; a file with more would make scores that no number can hold."""
+
 TIE_SCORE = np.eye(3)[TIE]
 
 
@@ -31,6 +36,19 @@ class Pool:
     boosters: float = 0.5
     forest: float = 0.5
     tie: float = 0.0
+
+    @classmethod
+    def of(cls, entry: Mapping[str, Any]) -> Pool:
+        """The pool of an entry of a JSON file.
+
+        Raises:
+            ArithmeticError, AttributeError, TypeError, ValueError: the entry is damaged.
+        """
+        pool = cls(**{name: float(weight) for name, weight in entry.items()})
+        weights = pool.boosters, pool.forest
+        if not (all(0 <= w <= LARGEST for w in weights) and abs(pool.tie) <= LARGEST):
+            raise ValueError("a weight of the pool is none")
+        return pool
 
     @property
     def share(self) -> float:

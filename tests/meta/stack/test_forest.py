@@ -91,6 +91,27 @@ def test_blocks_of_rows_change_nothing(evidence, grown, monkeypatch):
     assert np.array_equal(forest.contributions(view, member), before[1])
 
 
+def test_of_many_trees_fewer_rows_walk_at_once(evidence, grown, monkeypatch):
+    view, forest = evidence[0], grown[0]
+    before = forest.log_probabilities(view)
+    monkeypatch.setattr(module, "WALKS", 5 * len(forest.roots))
+    assert {len(block) for _, block in forest._blocks(view.values)} == {5}
+    assert np.array_equal(forest.log_probabilities(view), before)
+    monkeypatch.setattr(module, "WALKS", 1)
+    assert len(next(forest._blocks(view.values))[1]) == 1
+
+
+def test_an_infinite_value_is_as_one_that_is_missing(evidence, grown):
+    view, labels, folds = evidence
+    values = view.values.copy()
+    gaps = np.isnan(values)
+    values[gaps] = np.resize([np.inf, -np.inf], gaps.sum())
+    infinite = FeatureTable(view.ids, values, view.columns)
+    again, out_of_fold = grow(infinite, labels, folds)
+    assert np.array_equal(out_of_fold, grown[1])
+    assert np.array_equal(again.log_probabilities(infinite), grown[0].log_probabilities(view))
+
+
 def test_no_row_has_no_forecast(evidence, grown):
     nothing = evidence[0].take(np.zeros(160, dtype=bool))
     assert grown[0].log_probabilities(nothing).shape == (0, 3)
@@ -138,6 +159,10 @@ DAMAGE = {
     "a column that is not there": altered("feature", 0, 4),
     "a leaf that is none": altered("feature", 0, -1),
     "a column below -1": altered("feature", 0, -2),
+    "columns in two dimensions": replaced("feature", lambda feature: feature[:, None]),
+    "a node of two parents": lambda arrays: arrays.update(left=arrays["right"]),
+    "a tree that is there twice": replaced("roots", lambda roots: roots[[0, *range(len(roots))]]),
+    "a node of no tree": replaced("roots", lambda roots: roots[1:]),
     "a root beyond the nodes": altered("roots", 0, 10**6),
     "no tree": replaced("roots", lambda roots: roots[:0]),
     "fewer thresholds than nodes": replaced("threshold", lambda values: values[1:]),

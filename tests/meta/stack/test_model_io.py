@@ -1,6 +1,7 @@
 """A bundle is taken back as it was saved, or refused in one line."""
 
 import json
+import shutil
 from hashlib import sha256
 
 import lightgbm as lgb
@@ -108,12 +109,14 @@ def test_a_forest_that_never_ends_is_refused(stacker, saved):
 
 @pytest.mark.parametrize(
     "pool",
-    [{}, {"boosters": 0.5, "forest": 0.5, "tie": "x"}, {"boosters": float("nan")}, {"more": 1}],
+    [
+        *([], {"tie": "x"}, {"more": 1}),
+        *({"boosters": float("nan")}, {"tie": float("-inf")}),
+        *({"forest": -0.1}, {"boosters": 1e308}, {"tie": 10**400}),
+    ],
+    ids=str,
 )
 def test_a_pool_that_is_none_is_refused(saved, pool):
-    if not pool:
-        (saved / FOREST).unlink()
-
     def change(fusions):
         fusions["meta"]["pool"] = pool
         return fusions
@@ -122,13 +125,23 @@ def test_a_pool_that_is_none_is_refused(saved, pool):
     refused(saved)
 
 
-@pytest.mark.parametrize("name", ["../elsewhere", "/etc"])
-def test_a_path_that_leaves_the_bundle_is_refused(saved, name):
+@pytest.mark.parametrize("place", ["model/inside", "elsewhere"])
+@pytest.mark.parametrize("absolute", [False, True])
+def test_a_path_that_leaves_the_bundle_is_refused(saved, place, absolute):
+    shutil.copytree(saved / "meta", saved.parent / place)
+    name = str(saved.parent / place) if absolute else f"../{place}"
+
     def add(fusions):
         return {**fusions, name: {**fusions["meta"], "boosters": []}}
 
-    put(saved, fusions=add, sha256=lambda hashes: {**hashes, f"{name}/{bundle.FOREST}": ""})
-    refused(saved)
+    def hashed(hashes):
+        return {**hashes, f"{name}/{bundle.FOREST}": hashes[FOREST]}
+
+    put(saved, fusions=add, sha256=hashed)
+    if place == "elsewhere":
+        refused(saved)
+    else:
+        assert name in bundle.load(saved).stackers
 
 
 @pytest.mark.parametrize("entry", ["checksum", "sha256"])
