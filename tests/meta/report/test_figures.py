@@ -45,6 +45,7 @@ def test_the_table_says_that_meta_alone_is_tuned_and_bagged():
     battles = toy_battles(predictions)
     page = render("r", trained, predictions, None, battles, None, file="", simulated=False)
     assert "meta: Optuna trials 1, boosters 1" in page
+    assert "1 trials, 1 boosters, share of the forest" in page
 
 
 def test_one_prompt_group_has_no_interval_but_a_dash():
