@@ -161,6 +161,8 @@ def _stacker(folder: Path, name: str, entry: dict[str, Any], hashes: dict[str, s
     columns = tuple(entry["columns"])
     texts = [_checked_bytes(folder, file, hashes).decode() for file in entry["boosters"]]
     trees = [checked(text, len(columns), len(CLASSES)) for text in texts]
+    if not trees:
+        raise ValueError("a stacker without boosters")
     forest, pool = None, Pool()
     if entry["pool"] is not None:
         _checked_bytes(folder, f"{name}/{FOREST}", hashes)

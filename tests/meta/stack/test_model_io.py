@@ -125,6 +125,11 @@ def test_a_pool_that_is_none_is_refused(saved, pool):
     refused(saved)
 
 
+def test_a_stacker_without_boosters_is_refused(saved):
+    put(saved, fusions=lambda fusions: {"meta": {**fusions["meta"], "boosters": []}})
+    refused(saved)
+
+
 @pytest.mark.parametrize("place", ["model/inside", "elsewhere"])
 @pytest.mark.parametrize("absolute", [False, True])
 def test_a_path_that_leaves_the_bundle_is_refused(saved, place, absolute):
@@ -132,7 +137,7 @@ def test_a_path_that_leaves_the_bundle_is_refused(saved, place, absolute):
     name = str(saved.parent / place) if absolute else f"../{place}"
 
     def add(fusions):
-        return {**fusions, name: {**fusions["meta"], "boosters": []}}
+        return {**fusions, name: fusions["meta"]}
 
     def hashed(hashes):
         return {**hashes, f"{name}/{bundle.FOREST}": hashes[FOREST]}
