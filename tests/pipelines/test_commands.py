@@ -74,6 +74,11 @@ def test_views_can_be_chosen_and_a_wrong_name_says_which_there_are(trained, tmp_
     assert train_meta.command([*argv, "style,hidden"]) == 0
     assert json.loads((run / "model" / "bundle.json").read_text())["learned"] == ["hidden"]
     assert submit.command(["--run", str(run)]) == 0
+    assert (run / "model" / "meta" / "forest.safetensors").exists()
+    assert json.loads((run / "metrics.json").read_text())["model"]["forest_share"] > 0
+    assert train_meta.command([*argv, "style", "--no-forest"]) == 0
+    assert not (run / "model" / "meta" / "forest.safetensors").exists()
+    assert json.loads((run / "metrics.json").read_text())["model"]["forest_share"] == 0
     capsys.readouterr()
     assert train_meta.command([*argv, "style,smell"]) == 2
     assert "smell" in error_line(capsys, Code.VIEW_MISSING)
