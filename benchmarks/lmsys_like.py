@@ -16,7 +16,7 @@ import functools
 import json
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 if __name__ == "__main__":
@@ -128,12 +128,17 @@ def table(count: int, first: int = 0) -> pd.DataFrame:
 
 def write_csv(path: Path, count: int) -> None:
     """Write the rows in the LMSYS layout, its cells as Kaggle's: JSON lists in ASCII."""
+    write_rows(path, rows(count))
+
+
+def write_rows(path: Path, battles: Iterable[Row], first: int = 0) -> None:
+    """Write any rows as :func:`write_csv` does, with ids from that of row ``first`` on."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(
             ["id", "model_a", "model_b", "prompt", "response_a", "response_b", *CLASSES]
         )
-        for number, (prompt, a, b, label) in enumerate(rows(count)):
+        for number, (prompt, a, b, label) in enumerate(battles, start=first):
             cells = [json.dumps(turns).replace("/", "\\/") for turns in (prompt, a, b)]
             votes = [int(label == i) for i in range(3)]
             writer.writerow([30_192 + number, "model-x", "model-y", *cells, *votes])

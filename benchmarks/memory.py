@@ -25,6 +25,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 if __name__ == "__main__":
@@ -156,8 +157,7 @@ def step(arguments: argparse.Namespace) -> None:
 
     def watch() -> None:
         while not done.wait(0.5):
-            for children in Path("/proc/self/task").glob("*/children"):
-                workers.extend(map(peak, children.read_text().split()))
+            workers.extend(map(peak, children("self")))
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -176,6 +176,16 @@ def peak(process: str) -> float:
     except OSError:
         return 0.0
     return next((int(s.split()[1]) * 1024 / 1e6 for s in lines if s.startswith("VmHWM")), 0.0)
+
+
+def children(process: str) -> list[str]:
+    """The processes that a process has started and that run."""
+    numbers: list[str] = []
+    for path in Path(f"/proc/{process}/task").glob("*/children"):
+        # A thread may end meanwhile.
+        with suppress(OSError):
+            numbers += path.read_text().split()
+    return numbers
 
 
 def main() -> None:
