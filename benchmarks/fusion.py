@@ -57,7 +57,7 @@ def variants(whole: Settings) -> dict[str, Settings]:
 def forest_alone(stacker: Stacker, design: FeatureTable) -> np.ndarray:
     """Probabilities (n, 3) of the forest by itself."""
     assert stacker.forest is not None
-    return np.exp(stacker.forest.log_probabilities(design))
+    return Identity()(stacker.forest.log_probabilities(design))
 
 
 def halves(stacker: Stacker, design: FeatureTable) -> np.ndarray:

@@ -17,7 +17,6 @@ from arena.ids import shown_ids
 from arena.in_memory import battle_file, battle_of, battles_of
 from arena.reader import open_battles
 from arena.schema import CLASSES, TIE, Turns
-from arena.swap import SWAP
 from arena.view import View, view_of_run
 from common.errors import Code, UserError
 from common.run_dir import RunDir
@@ -227,18 +226,8 @@ class Tiebreak:
                 stacklevel=3,
             )
         valid = table[reasons == ""].reset_index(drop=True)
-        predicted = self._equivariant(self._dataset(valid)) if len(valid) else None
+        predicted = self._model.predict(self._dataset(valid)) if len(valid) else None
         return self._with_prior(table, predicted)
-
-    def _equivariant(self, dataset: Dataset) -> np.ndarray:
-        """Probabilities float64 (n, 3), swapped to the last bit where the answers are.
-
-        The mean over boosters is so up to rounding: sums depend on the order of their terms. The
-        mean of two is not.
-        """
-        design, stacker = self._model.design(dataset), self._model.meta
-        swapped = stacker.predict(design.swap())[:, SWAP]
-        return np.asarray((stacker.predict(design) + swapped) / 2)
 
     def _with_prior(self, table: pd.DataFrame, predicted: np.ndarray | None) -> np.ndarray:
         """Probabilities of every row: what was predicted for valid ones, the prior for others."""

@@ -26,6 +26,9 @@ from meta.votes import shares_of, weights_of
 BLOCK = 4096
 """Rows that are read as float32 at once."""
 
+ORIGIN_ROWS = 100
+"""Battles whose median the tie's columns are counted from, so that no single one far out is it."""
+
 
 def pair_columns(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Columns of a pair of states (n, d): a - b, and |a - b| beside a + b; float32."""
@@ -122,7 +125,8 @@ class HiddenProbe(BaseModel):
             a, b = self.states.slot(i)
             known = np.flatnonzero(np.isfinite(a).all(axis=1) & np.isfinite(b).all(axis=1))
             # Large values that hardly vary would lose what varies to rounding.
-            origin = pair_columns(a[known[:1]], b[known[:1]])[1].sum(axis=0)
+            some = known[:: max(1, len(known) // ORIGIN_ROWS)]
+            origin = _median(pair_columns(a[some], b[some])[1])
             sums = {
                 int(fold): _sums(a, b, votes, known[folds[known] == fold], origin)
                 for fold in np.unique(folds)
@@ -169,6 +173,14 @@ class HiddenProbe(BaseModel):
     def take(self, rows: np.ndarray) -> Self:
         """The states of these battles."""
         return type(self)(self.states.take(rows))
+
+
+def _median(columns: np.ndarray) -> np.ndarray:
+    """Median of each column (n, d), 0 where there is no row; float32 (d,)."""
+    if not len(columns):
+        return np.zeros(columns.shape[1], np.float32)
+    median: np.ndarray = np.median(columns, axis=0).astype(np.float32)
+    return median
 
 
 def _sums(

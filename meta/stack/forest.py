@@ -25,8 +25,8 @@ TREES = 40
 """Trees of each fold."""
 
 ROWS_PER_LEAF, LEAVES = 4, 5000
-"""Rows, both orders counted, of the smallest leaf: 4, and on many rows as many as leave so many
-leaves at most, for the sake of memory and time."""
+"""Rows, both orders counted, of the smallest leaf: 4, and on many rows as many as leave about
+so many leaves, for the sake of memory and time."""
 
 COLUMNS_PER_SPLIT = 0.1
 """Share of the columns that a split chooses from."""
@@ -143,7 +143,8 @@ class Forest:
         root = (root + root[SWAP]) / 2
         shares = self._mean_of_orders(self._shares, view)
         way = shares - root
-        slope = np.where(way == 0, 0.0, (_log(shares) - _log(root)) / np.where(way == 0, 1.0, way))
+        secant = (_log(shares) - _log(root)) / np.where(way == 0, 1.0, way)
+        slope = np.where(way == 0, 1 / np.maximum(shares, SMALLEST), secant)
         base = np.broadcast_to(_log(root)[:, None], (*shares.shape, 1))
         return np.concatenate([changes * slope[:, :, None], base], axis=2)
 

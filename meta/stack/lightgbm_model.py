@@ -137,14 +137,19 @@ def mean_of_orders(
         options: passed to ``lightgbm.Booster.predict``.
     """
     threads = threads or threads_per_booster(2 * len(view.ids))
-    orders = ((view.values, np.arange(3)), (view.swapped_values(), SWAP))
-    predictions = [
-        by_class(np.asarray(booster.predict(values, num_threads=threads, **options)))[:, order]
-        for booster in boosters
-        for values, order in orders
-    ]
-    total: np.ndarray = sum(predictions[1:], predictions[0])
-    return total / len(predictions)
+    swapped_values = view.swapped_values()
+
+    def of_both_orders(booster: lgb.Booster) -> np.ndarray:
+        # Both orders of a booster first: a sum of more than two terms depends on their order.
+        given, swapped = (
+            by_class(np.asarray(booster.predict(values, num_threads=threads, **options)))
+            for values in (view.values, swapped_values)
+        )
+        return np.asarray(given + swapped[:, SWAP])
+
+    first, *others = map(of_both_orders, boosters)
+    total: np.ndarray = sum(others, first)
+    return total / (2 * len(boosters))
 
 
 def cross_validate(

@@ -101,6 +101,7 @@ def _write(model: TrainedModel, folder: Path) -> None:
         write_tensors(folder / "learned" / f"{name}.safetensors", arrays)
     files = [file for entry in bundle["fusions"].values() for file in entry["boosters"]]
     files += [f"{name}/{FOREST}" for name, entry in bundle["fusions"].items() if entry["pool"]]
+    files += [f"learned/{name}.safetensors" for name in bundle["learned"]]
     bundle["sha256"] = {file: _hash((folder / file).read_bytes()) for file in files}
     write_json(folder / "bundle.json", signed(bundle))
 
@@ -148,7 +149,7 @@ def load(folder: Path) -> TrainedModel:
                 name: _stacker(folder, name, entry, hashes)
                 for name, entry in bundle["fusions"].items()
             },
-            {name: _learned(folder, name) for name in bundle["learned"]},
+            {name: _learned(folder, name, hashes) for name in bundle["learned"]},
             Baselines(np.array(bundle["prior"]), SymmetricLogistic.of(length)),
             # A model of before kinds were written.
             {name: kind_named(kind) for name, kind in bundle.get("kinds", {}).items()},
@@ -202,9 +203,10 @@ def _absent(entry: dict[str, Any]) -> tuple[int, ...]:
     return tuple(int(c) for c in absent)
 
 
-def _learned(folder: Path, name: str) -> Model:
+def _learned(folder: Path, name: str, hashes: dict[str, str]) -> Model:
     if name not in BASE_MODELS:
         raise ValueError(f"{name} is no view that learns")
+    _checked_bytes(folder, f"learned/{name}.safetensors", hashes)
     tensors = read_tensors(folder / "learned" / f"{name}.safetensors")[0]
     arrays = {part: tensor.numpy() for part, tensor in tensors.items()}
     # Half precision is for the disk: a million weights take milliseconds to convert.

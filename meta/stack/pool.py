@@ -21,7 +21,8 @@ from meta.metrics.scores import log_loss
 from meta.votes import weights_of
 
 PULL = 10.0
-"""Nats on all rows for a unit between the two weights: few rows hardly move them apart."""
+"""Nats on all rows for a unit between the two weights, or between their sum and 1: few rows hardly
+move them away from the plain mean."""
 
 LARGEST = 1e9
 """No fit comes near; a file with more would make scores that no number can hold."""
@@ -83,7 +84,8 @@ class Pool:
         def loss(x: np.ndarray) -> float:
             pool = cls(*x)
             found = np.exp(log_probabilities(pool._sum(boosters, forest)))
-            return float(nats * log_loss(found, votes) + PULL * (pool.boosters - pool.forest) ** 2)
+            apart, beyond = pool.boosters - pool.forest, pool.boosters + pool.forest - 1
+            return float(nats * log_loss(found, votes) + PULL * (apart**2 + beyond**2))
 
         start = cls()
         x = [start.boosters, start.forest, start.tie]

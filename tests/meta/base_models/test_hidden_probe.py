@@ -130,3 +130,20 @@ def test_of_one_scored_fold_only_its_sets_are_fitted():
     pairs = {left_out for left_out in fits.fitted if len(left_out) == 2}
     assert pairs == {frozenset({2, j}) for j in (0, 1, 3)}
     assert len(fits.fitted) == 1 + 4 + 3
+
+
+@pytest.mark.parametrize("rows", [2000, 200, 1], ids=["all rows", "a tenth", "the first row"])
+def test_states_far_out_leave_probes_of_use(rows):
+    """Language models have a few dimensions a thousand times as large as the others."""
+    rng = np.random.default_rng(3)
+    n, width = 2000, 12
+    a, b = (rng.normal(0.0, 1.0, (1, n, width)).astype(np.float16) for _ in "ab")
+    side = (a - b)[0, :, 0].astype(float)
+    votes = np.where(np.abs(side) < 0.3, 2, np.where(side > 0, 0, 1))
+    for states in (a, b):
+        states[:, :rows, -2:] += 1e4
+    ids = [str(i) for i in range(n)]
+    evidence = HiddenProbe(HiddenStates(ids, ["layer1.mean"], lambda i: (a[i], b[i])))
+    near = np.arange(n // 10, n)
+    found = evidence.values(evidence.fit(np.arange(n), votes), near)[:, 0]
+    assert np.corrcoef(found, side[near])[0, 1] > 0.9

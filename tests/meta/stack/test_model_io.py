@@ -85,7 +85,7 @@ def test_a_model_without_a_forest_has_no_file_of_one(stacker, saved):
     assert bundle.load(saved).meta.forest is None
 
 
-@pytest.mark.parametrize("file", [BOOSTER, FOREST])
+@pytest.mark.parametrize("file", [BOOSTER, FOREST, "learned/hidden.safetensors"])
 def test_a_file_that_is_not_the_one_that_was_saved_is_refused(saved, file):
     contents = bytearray((saved / file).read_bytes())
     contents[len(contents) // 2] ^= 1

@@ -28,7 +28,7 @@ def test_the_whole_is_the_pool_of_both_parts(tmp_path):
     evidence = toy_evidence(120)
     battles, folds = evidence.battles, evidence.battles.index.to_numpy() // 2 % 3
     labels, groups = labels_of(battles), battles["group"].to_numpy()
-    work = {"trials": 0, "bags": 1, "storage": tmp_path / "study.db"}
+    work = {"trials": 0, "bags": 3, "storage": tmp_path / "study.db"}
     whole, boosters = (
         fit_stacker(evidence.tables, labels, folds, groups, **work, with_forest=forest)
         for forest in (True, False)
