@@ -346,8 +346,10 @@ def model(folder: Path) -> tuple[Target, list[bytes]]:
         write_tensors(place / forest_file, arrays)
 
     def hashes() -> dict[str, str]:
-        files = (file, forest_file)
-        return {name: hashlib.sha256((place / name).read_bytes()).hexdigest() for name in files}
+        return {
+            name: hashlib.sha256((place / name).read_bytes()).hexdigest()
+            for name in whole["sha256"]
+        }
 
     def target(data: bytes) -> None:
         write_forest(data[1:] if data[:1] == b"f" else b"")
