@@ -36,7 +36,7 @@ from meta.stack.pool import Pool
 from meta.stack.stacker import Stacker
 from meta.votes import scored_votes
 from pipelines import cli
-from tiebreak.comparison import test_with_votes
+from tiebreak.comparison import voted_battles
 
 WHOLE = "the whole"
 
@@ -151,7 +151,7 @@ def main(arguments: argparse.Namespace) -> None:
     """Compare, and print the tables."""
     run = RunDir(Path(arguments.run))
     dataset = training_part(read_dataset(run, "train"))
-    test = test_with_votes(run, arguments.labels, dataset.names)
+    test = voted_battles(run, arguments.labels, dataset.names)
     whole = Settings(arguments.folds, arguments.trials, arguments.bags)
     nested, on_test, costs = compare(dataset, test, whole)
     print(table(f"nested, {len(next(iter(nested.values()))[1]):,} battles", nested, costs))

@@ -21,7 +21,6 @@ import pandas as pd
 from arena.view import ViewKind
 from common.parallel import ignore_interrupts, peak_mib
 from common.run_dir import RunDir
-from meta.base_models import CrossFitted
 from meta.metrics.bootstrap import paired_bootstrap
 from meta.metrics.scores import (
     accuracy,
@@ -35,7 +34,6 @@ from meta.metrics.scores import (
 from meta.metrics.slices import name_slices
 from meta.stack.dataset import Dataset, read_dataset, training_part
 from meta.stack.nested_cv import CrossValidation, OutOfFold, Settings, folds_for, outer_folds
-from meta.votes import training_votes
 
 HYBRID = "hybrid"
 ARCHITECTURES = ("handcrafted", "frozen", "fine-tuned")
@@ -101,12 +99,7 @@ def cost_of(folder: Path, views: Sequence[str], settings: Settings) -> Cost:
     held_out, sets = outer_folds(folds)[0], {HYBRID: tuple(dataset.names)}
     # A study of its own, so that no trial of another one is reused.
     with TemporaryDirectory() as temporary:
-        votes = training_votes(dataset.battles)
-        fits = {
-            name: CrossFitted(base_model, votes, folds, [held_out])
-            for name, base_model in dataset.base_models.items()
-        }
-        cv = CrossValidation(dataset, folds, RunDir(Path(temporary)), fits=fits)
+        cv = CrossValidation(dataset, folds, RunDir(Path(temporary)), outer=[held_out])
         _, stacker, _ = next(cv.train_stackers(held_out, sets, lambda _: settings))
     trained = time.perf_counter()
     unseen = dataset.take(folds == held_out)

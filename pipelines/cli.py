@@ -80,6 +80,19 @@ def folds(text: str) -> int:
     return value
 
 
+def add_second_stage(p: argparse.ArgumentParser, *, trials: int, bags: int) -> None:
+    """Options of how much work the second stage does; ``trials`` and ``bags`` are defaults."""
+    p.add_argument("--trials", type=int, default=trials, metavar="N", help="Optuna trials a study")
+    p.add_argument("--folds", type=folds, default=5, metavar="K", help="folds of prompt groups")
+    p.add_argument("--bags", type=positive, default=bags, metavar="N", help="boosters")
+    p.add_argument(
+        "--no-forest",
+        dest="forest",
+        action="store_false",
+        help="boosters alone, without a forest beside them",
+    )
+
+
 def percentage(text: str) -> float:
     """An argument that is a share of a whole, such as 5% or 5: from 0 to 100."""
     value = float(text.removesuffix("%"))

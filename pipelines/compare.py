@@ -94,15 +94,7 @@ def command(argv: list[str] | None = None) -> int:
     p.add_argument(
         "--views", metavar="A,B", type=cli.names, help="views to compare (all that the run has)"
     )
-    p.add_argument("--trials", type=int, default=0, metavar="N", help="Optuna trials of each set")
-    p.add_argument("--folds", type=cli.folds, default=5, metavar="K", help="folds of prompt groups")
-    p.add_argument("--bags", type=cli.positive, default=1, metavar="N", help="boosters")
-    p.add_argument(
-        "--no-forest",
-        dest="forest",
-        action="store_false",
-        help="boosters alone, without a forest beside them",
-    )
+    cli.add_second_stage(p, trials=0, bags=1)
     return cli.run(main, p.parse_args(argv))
 
 

@@ -71,21 +71,13 @@ def command(argv: list[str] | None = None) -> int:
     p.add_argument(
         "--views", metavar="A,B", type=cli.names, help="views to fuse (all that the run has)"
     )
-    p.add_argument("--trials", type=int, default=20, metavar="N", help="Optuna trials a study")
+    cli.add_second_stage(p, trials=20, bags=3)
     p.add_argument(
         "--storage",
         metavar="URL",
         type=database,
         help="database that several processes tune in, such as postgresql+psycopg://host/tiebreak "
         "(a SQLite file in the run)",
-    )
-    p.add_argument("--folds", type=cli.folds, default=5, metavar="K", help="folds of prompt groups")
-    p.add_argument("--bags", type=cli.positive, default=3, metavar="N", help="boosters")
-    p.add_argument(
-        "--no-forest",
-        dest="forest",
-        action="store_false",
-        help="boosters alone, without a forest beside them",
     )
     p.add_argument("--by", metavar="FILE", help="source of each battle: a CSV, id and one more")
     return cli.run(main, p.parse_args(argv))

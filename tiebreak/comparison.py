@@ -52,7 +52,7 @@ def compare_run(
                 Code.TOO_FEW_VIEWS,
                 f"{run.folder} has one view only, so there is nothing to compare.",
             )
-        test = test_with_votes(run, votes_file, dataset.names)
+        test = voted_battles(run, votes_file, dataset.names)
         folds = folds_for(dataset, settings.folds)
         variants = ablation.variants(dataset)
         sets = {name: members for _, part in variants for name, members in part.items()}
@@ -91,7 +91,7 @@ def compare_run(
         return comparison | {"outer_folds": outer} | rows
 
 
-def test_with_votes(
+def voted_battles(
     run: RunDir, votes_file: str | None, views: Collection[str]
 ) -> tuple[Dataset, np.ndarray] | None:
     """The test battles with a vote, m, and the votes; none where no vote is known."""

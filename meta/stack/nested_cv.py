@@ -149,12 +149,14 @@ class CrossValidation:
     """Called for each trial and each stacker."""
     fits: dict[str, CrossFitted] = field(default_factory=dict)
     """The views that learn; those that are missing are fitted on these battles' votes."""
+    outer: Sequence[int] | None = None
+    """Folds that those views are fitted to have scored; ``None``: those of :func:`outer_folds`."""
 
     def __post_init__(self) -> None:
         votes = training_votes(self.dataset.battles)
+        outer = outer_folds(self.folds) if self.outer is None else self.outer
         for name, base_model in self.dataset.base_models.items():
-            fits = CrossFitted(base_model, votes, self.folds, outer_folds(self.folds))
-            self.fits.setdefault(name, fits)
+            self.fits.setdefault(name, CrossFitted(base_model, votes, self.folds, outer))
 
     def without(self, view: str) -> CrossValidation:
         """The same without a view; views that never used it are not fitted again."""
