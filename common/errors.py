@@ -119,6 +119,7 @@ class Code(StrEnum):
     OUT_OF_MEMORY = "TB702"
     NO_ROOM = "TB703"
     GPU_UNSUPPORTED = "TB704"
+    WORKERS_FAILED = "TB705"
 
 
 class UserError(Exception):

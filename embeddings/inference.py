@@ -97,6 +97,11 @@ def batches(lengths: Sequence[int], budget: int) -> Iterator[slice]:
         yield slice(begin, len(lengths))
 
 
+def shards_of(sequences: Sequence[Item]) -> list[Sequence[Item]]:
+    """Cut sequences into the shards that a store will have of them."""
+    return [sequences[i : i + SHARD_ITEMS] for i in range(0, len(sequences), SHARD_ITEMS)]
+
+
 def read_into_store(
     store: Store,
     sequences: Sequence[Item],
@@ -155,8 +160,7 @@ def read_shards(
         UserError: memory does not suffice for one sequence.
     """
     with threads_of_one_core(1 if budget.tokens else torch.get_num_threads()) as pool:
-        for begin in range(0, len(sequences), SHARD_ITEMS):
-            shard = sequences[begin : begin + SHARD_ITEMS]
+        for shard in shards_of(sequences):
             numbers: list[Numbers] = []
             while len(numbers) < len(shard):
                 left = shard[len(numbers) :]

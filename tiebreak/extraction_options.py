@@ -16,9 +16,11 @@ from embeddings.backbone.device import check_device
 from embeddings.backbone.runtime import TORCH, select_engine
 from embeddings.cache.shards import settings_hash
 from embeddings.frozen.answer_reader import evidence_settings
+from embeddings.frozen.device_readers import DeviceReaders
 from embeddings.frozen.extract import Reader
 from embeddings.frozen.language_model import LanguageModel
 from embeddings.frozen.ray_workers import RayWorkers
+from embeddings.replicas import devices_for
 from embeddings.view_kinds import LIKELIHOOD
 from meta.stack import model_io
 from tiebreak.run_record import as_json, chosen_backbone
@@ -109,10 +111,10 @@ class Extraction:
 
     @contextmanager
     def reader(self) -> Iterator[Reader]:
-        """What reads with the language model: actors of a cluster, or this process.
+        """What reads: actors of a cluster, a process a card, or this process.
 
         Raises:
-            UserError: options of a cluster without one.
+            UserError: options of a cluster without one, or devices that are not there.
         """
         options = self.options
         if options.engine == RAY:
@@ -123,6 +125,9 @@ class Extraction:
                 Code.OPTIONS_CONFLICT,
                 "--ray-address and --actors need --engine ray. Add it, or leave them out.",
             )
+        elif devices := devices_for(self.config):
+            with DeviceReaders(self.config, self.engine, devices) as readers:
+                yield readers
         else:
             yield LanguageModel(self.config, self.engine)
 

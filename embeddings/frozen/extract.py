@@ -29,7 +29,7 @@ NAMED = 10
 
 
 class Reader(Protocol):
-    """What reads answers: ``LanguageModel`` in this process, or ``RayWorkers``."""
+    """What reads answers: ``LanguageModel`` here, ``DeviceReaders``, or ``RayWorkers``."""
 
     config: BackboneConfig
     engine: str

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from common.errors import Code, UserError
 from common.progress import Progress
@@ -29,10 +28,10 @@ from embeddings.backbone.config import BackboneConfig
 from embeddings.backbone.load import fingerprint, model_folder
 from embeddings.backbone.runtime import TORCH
 from embeddings.cache.memory import Store
-from embeddings.cache.shards import SHARD_ITEMS
-from embeddings.frozen.answer_reader import AnswerReader, answer_arrays
-from embeddings.inference import read_shards
+from embeddings.frozen.device_readers import answer_replica
+from embeddings.inference import shards_of
 from embeddings.prompts.answers import PackedAnswer, PackedBattles
+from embeddings.replicas import add_shard, read_shard
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -41,8 +40,6 @@ PACKAGES = ("common", "arena", "embeddings")
 
 RETRIES = 3
 """Restarts of an actor, and further attempts at a shard, after a process or machine died."""
-
-Shard = tuple[list[bytes], dict[str, np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -69,7 +66,7 @@ class Reader:
                     f"backbone {task.config.name}: the model on {platform.node()} is another than "
                     "on the machine that runs the command. Put the same files on both.",
                 )
-            self._reader = AnswerReader(task.config, task.end_token, task.shared_prefix)
+            self._replica = answer_replica(task.config, task.end_token, task.shared_prefix, TORCH)
         except UserError as error:
             self._trouble = error
 
@@ -77,11 +74,9 @@ class Reader:
         """Why it cannot read; None where it can."""
         return self._trouble
 
-    def read(self, answers: Sequence[PackedAnswer]) -> Shard:
-        """Read one shard: the keys and arrays that ``ShardWriter.add`` takes."""
-        ((_, numbers),) = read_shards(answers, self._reader.read, self._reader.budget)
-        arrays = {name: array.numpy() for name, array in answer_arrays(numbers).items()}
-        return [answer.key for answer in answers], arrays
+    def read(self, answers: Sequence[PackedAnswer]) -> bytes:
+        """Read one shard, for ``add_shard``."""
+        return read_shard(self._replica, answers)
 
 
 class RayWorkers:
@@ -121,15 +116,13 @@ class RayWorkers:
             model = fingerprint(model_folder(self.config))
             task = Task(self.config, model, chunk.end_token, chunk.shared_prefix)
             self._pool = self._started(task)
-        parts = [answers[i : i + SHARD_ITEMS] for i in range(0, len(answers), SHARD_ITEMS)]
+        parts = shards_of(answers)
         tokens = {part[0].key: sum(answer.tokens for answer in part) for part in parts}
         shards = self._pool.map_unordered(lambda actor, part: actor.read.remote(part), parts)
         total = sum(tokens.values())
         with Progress(f"{self.config.name} reads", total, unit="tokens") as progress:
-            for keys, arrays in shards:
-                # Ray's arrays may only be read.
-                store.add(keys, {n: torch.from_numpy(array.copy()) for n, array in arrays.items()})
-                progress.update(tokens[keys[0]])
+            for shard in shards:
+                progress.update(tokens[add_shard(store, shard)[0]])
 
     def _started(self, task: Task) -> Any:
         """A pool of actors that have loaded the model."""

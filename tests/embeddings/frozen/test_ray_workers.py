@@ -76,8 +76,7 @@ def small(monkeypatch):
     """Few battles are several chunks of several shards."""
     pytest.importorskip("ray")
     monkeypatch.setattr(chunks, "CHUNK", 6)
-    for module in (cluster, inference):
-        monkeypatch.setattr(module, "SHARD_ITEMS", 4)
+    monkeypatch.setattr(inference, "SHARD_ITEMS", 4)
 
 
 @pytest.fixture
