@@ -199,13 +199,10 @@ def report(run: RunDir, folder: Path, steps: list[Step], arguments: argparse.Nam
     )
     print(f"{'step':28} {'seconds':>9} {'peak MiB':>9} {'a worker':>9}")
     metrics = json.loads(run.metrics.read_text())
-    peaks = {**run.read_record().get("peak_mib", {}), **metrics.get("peak_mib", {})}
     for name, *costs in steps:
         print(f"{name:28} " + " ".join(f"{cost:9,.0f}" for cost in costs if cost))
-        for part, seconds in metrics["seconds"].items() if name == "train_meta.py" else ():
-            if not part.startswith("style"):
-                of_part = f" {peaks[part]:9,.0f}" if part in peaks else ""
-                print(f"  {part:26} {seconds:9,.0f}{of_part}")
+        for part, mib in metrics["peak_mib"].items() if name == "train_meta.py" else ():
+            print(f"  {part:26} {metrics['seconds'][part]:9,.0f} {mib:9,}")
     print("log loss of the battles with votes, by nested cross-validation")
     for name, loss in metrics["log_loss"].items():
         print(f"  {name:26} {loss:.4f}")

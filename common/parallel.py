@@ -79,11 +79,16 @@ class Workers:
 
 def peak_mib() -> float:
     """Peak resident memory of this process or of a child process that has ended, in MiB."""
+    others = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * KIB
+    return max(own_peak_mib(), others / 1024)
+
+
+def own_peak_mib() -> float:
+    """Peak resident memory of this process, in MiB."""
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIB
     status = Path("/proc/self/status")
     if status.exists():
         # On Linux ru_maxrss includes the memory of the parent process at the fork; VmHWM does not.
         match = re.search(r"^VmHWM:\s+(\d+) kB$", status.read_text(), re.MULTILINE)
         own = float(match[1]) if match else own
-    others = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * KIB
-    return max(own, others) / 1024
+    return own / 1024

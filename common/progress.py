@@ -27,14 +27,26 @@ class Progress(tqdm):  # type: ignore[type-arg]
         total: int,
         unit: str = "rows",
         every: float = 10.0,
+        delay: float = 0.0,
         disable: bool = False,
     ) -> None:
-        """``total`` units of work named ``unit`` are to be done; ``disable``: print nothing."""
+        """``total`` units of work named ``unit`` are to be done.
+
+        Args:
+            what: is done.
+            total: units of it.
+            unit: their name.
+            every: seconds from line to line.
+            delay: nothing is printed of work that takes fewer seconds.
+            disable: print nothing.
+        """
         self.lines = not sys.stderr.isatty()
         style: dict[str, Any] = {}
         if self.lines:
             style = {"bar_format": PLAIN_LINE, "mininterval": every, "miniters": 1, "leave": False}
-        super().__init__(desc=what, total=total, unit=f" {unit}", disable=disable, **style)
+        super().__init__(
+            desc=what, total=total, unit=f" {unit}", delay=delay, disable=disable, **style
+        )
 
     def update(self, n: float | None = 1) -> None:
         """Count ``n`` units more as done."""

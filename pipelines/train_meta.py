@@ -28,7 +28,7 @@ from sqlalchemy.exc import ArgumentError
 
 from common.run_dir import RunDir
 from meta import audit
-from meta.report.figures import table
+from meta.report.figures import costs, table
 from meta.stack.nested_cv import Settings, part_scored
 from pipelines import cli
 from tiebreak.next_step import next_step
@@ -60,6 +60,7 @@ def main(arguments: argparse.Namespace) -> None:
     if part := part_scored(metrics):
         print(part)
     print("\n".join(audit.failures([audit.Finding(**f) for f in metrics["audit"]])))
+    print(costs(metrics))
     print(f"report: {run.report}")
     cli.print_next(f"model in {run.model}", next_step(run))
 

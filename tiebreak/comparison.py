@@ -18,7 +18,7 @@ from common.run_dir import RunDir
 from meta import ablation
 from meta.report.page import write_report
 from meta.stack.dataset import Dataset, read_dataset, training_part
-from meta.stack.nested_cv import CrossValidation, Settings, folds_for, outer_folds
+from meta.stack.nested_cv import CrossValidation, Settings, fits_in_all, folds_for, outer_folds
 from meta.votes import scored_votes
 from tiebreak.known_votes import known_votes
 
@@ -56,9 +56,9 @@ def compare_run(
         folds = folds_for(dataset, settings.folds)
         variants = ablation.variants(dataset)
         sets = {name: members for _, part in variants for name, members in part.items()}
-        rounds = len(outer_folds(folds)) + bool(test)
+        fits = fits_in_all(folds, [settings] * len(sets), at_end=bool(test))
         with (
-            Progress("compare", rounds * len(sets) * (settings.trials + 1), "models") as progress,
+            Progress("compare", fits, "fits") as progress,
             # The run's own studies belong to the one command that changes it.
             TemporaryDirectory() as aside,
         ):

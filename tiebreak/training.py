@@ -19,6 +19,7 @@ from common.errors import UserError
 from common.files import atomic, write_json
 from common.progress import Progress
 from common.run_dir import RunDir
+from common.steps import Steps
 from meta import audit
 from meta.audit.exchange import exchange_gap
 from meta.metrics.slices import score_families
@@ -32,9 +33,9 @@ from meta.stack.nested_cv import (
     Scored,
     Settings,
     final,
+    fits_in_all,
     folds_for,
     nested,
-    outer_folds,
 )
 from meta.stack.predictions import Predictions
 from meta.stack.stacker import sets_of_views
@@ -71,8 +72,9 @@ def train_run(
     """
     with run.changing(command):
         set_aside_damaged(run.study)
-        start = time.monotonic()
-        dataset = _read_training(run, views)
+        steps = Steps()
+        with steps("read"):
+            dataset = _read_training(run, views)
         battles, votes = dataset.battles, scored_votes(dataset.battles)
         source = read_sources(sources, shown_ids(battles)) if sources else None
         folds = folds_for(dataset, settings.folds)
@@ -80,8 +82,8 @@ def train_run(
             f"{len(battles):,} battles of {battles['group'].nunique():,} prompt groups; "
             f"views: {', '.join(dataset.names)}\n{describe(battles)}"
         )
-        seconds = {"read": time.monotonic() - start}
-        scored, model = _fit(run, dataset, folds, settings, seconds)
+        seconds: dict[str, float] = {}
+        scored, model = _fit(run, dataset, folds, settings, steps, seconds)
         exchanged = exchange_gap(model.meta, battles.iloc[scored.rows], scored.design)
         scored = replace(scored, swap_gap=max(scored.swap_gap, exchanged))
         model_io.save(model, run.model)
@@ -102,10 +104,12 @@ def train_run(
             "forest_share": model.meta.pool.share if model.meta.forest is not None else 0.0,
             "hash": run.model_hash(),
         }
-        seconds = {**run.read_record().get("seconds", {}), **seconds}
-        metrics["seconds"] = {step: round(value, 3) for step, value in seconds.items()}
-        metrics |= _audit(run, dataset, folds, scored, model, source)
-        metrics |= _explain(run, dataset, folds, scored)
+        with steps("audit"):
+            metrics |= _audit(run, dataset, folds, scored, model, source)
+        with steps("reasons"):
+            metrics |= _explain(run, dataset, folds, scored)
+        metrics["seconds"] = run.read_record().get("seconds", {}) | steps.seconds | seconds
+        metrics["peak_mib"] = steps.peak_mib
         ids, labels = battles["id"].iloc[scored.rows].tolist(), labels_of(battles)[scored.rows]
         shares = votes[scored.rows] if votes.ndim == 2 else None
         Predictions(ids, groups, labels, probabilities, shares).write(run.predictions)
@@ -135,19 +139,19 @@ def _fit(
     dataset: Dataset,
     folds: np.ndarray,
     settings: Settings,
+    steps: Steps,
     seconds: dict[str, float],
 ) -> tuple[Scored, TrainedModel]:
     """Nested predictions and the final model; what both took goes into ``seconds``."""
-    steps = len(outer_folds(folds)) + 1
-    total = steps * (settings.trials + len(sets_of_views(dataset.names)))
-    with Progress("second stage", total, "trials and models") as progress:
-        cv = CrossValidation(dataset, folds, run, progress.update)
+    budgets = [settings.budget_for(name) for name in sets_of_views(dataset.names)]
+    with Progress("second stage", fits_in_all(folds, budgets), "fits") as progress:
+        cv = CrossValidation(dataset, folds, run, progress.update, steps)
         start = time.monotonic()
         scored = nested(cv, settings)
-        seconds["nested"] = time.monotonic() - start
+        seconds["nested"] = round(time.monotonic() - start, 3)
         start = time.monotonic()
         model = final(cv, settings)
-        seconds["final"] = time.monotonic() - start
+        seconds["final"] = round(time.monotonic() - start, 3)
     return scored, model
 
 

@@ -97,7 +97,10 @@ class LanguageModel:
             a, b = (self._numbers(keys) for keys in (chunk.key_a, chunk.key_b))
         return AnswerEvidence(
             HiddenStates(
-                chunk.ids, slots, lambda slot: (a.states[:, slot], b.states[:, slot]), self.source
+                chunk.ids,
+                slots,
+                lambda slot, rows: (a.states[rows, slot], b.states[rows, slot]),
+                self.source,
             ),
             likelihood_view(chunk.ids, a.likelihood, b.likelihood),
         )

@@ -39,7 +39,7 @@ from embeddings.cache.shards import ShardStore, ShardWriter, as_keys, ragged, se
 from embeddings.frozen.layer_cache import LowerLayers
 from embeddings.frozen.likelihood import recorded_config
 from embeddings.frozen.pair_reader import BOTH_ANSWERS, PairReader, token_ids
-from embeddings.frozen.states import HiddenStates, read_index
+from embeddings.frozen.states import HiddenStates, Rows, read_index
 from embeddings.inference import BatchBudget, read_into_store
 from embeddings.prompts.pairs import PackedPair, Pairs, distinct, pack_pairs
 
@@ -150,11 +150,11 @@ class PairStates:
             arrays = {FORWARD: self.states(pairs.forward), SWAPPED: self.states(pairs.swapped)}
         names, columns = _slots(self.layers.reads)
 
-        def slot(number: int) -> tuple[np.ndarray, np.ndarray]:
+        def part(number: int, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
             column, a, b = columns[number]
-            return arrays[a][:, column], arrays[b][:, column]
+            return arrays[a][rows, column], arrays[b][rows, column]
 
-        return HiddenStates(pairs.ids, names, slot, self.name)
+        return HiddenStates(pairs.ids, names, part, self.name)
 
     def fill(self, sequences: Sequence[PackedPair]) -> None:
         """Read the states of sequences that are not there yet.
@@ -282,7 +282,7 @@ def write_joint(
 
 
 def read_joint(views: Path, judges: Path, split: str) -> HiddenStates:
-    """The states of a split; the store is read when a slot is.
+    """The states of a split; the store is read when a part is.
 
     Args:
         views: folder of the run's views.
@@ -298,8 +298,9 @@ def read_joint(views: Path, judges: Path, split: str) -> HiddenStates:
     places = dict(zip((FORWARD, SWAPPED), map(store.require, index.keys), strict=True))
     names, columns = _slots(index.listed)
 
-    def slot(number: int) -> tuple[np.ndarray, np.ndarray]:
-        column, a, b = columns[number]
-        return store.rows(places[a], "states", column), store.rows(places[b], "states", column)
+    def part(number: int, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
+        column, *orders = columns[number]
+        a, b = (store.rows(places[order][rows], "states", column) for order in orders)
+        return a, b
 
-    return HiddenStates(index.ids, names, slot, index.source)
+    return HiddenStates(index.ids, names, part, index.source)

@@ -15,27 +15,30 @@ from common.errors import Code, UserError
 from common.parquet import read_table
 from embeddings.cache.shards import EXTRACT, ShardStore, as_keys
 
+Rows = np.ndarray | slice
+"""Positions of battles."""
+
 
 @dataclass(frozen=True)
 class HiddenStates:
-    """Pooled hidden states of a split's battles, in their order, read slot by slot.
+    """Pooled hidden states of a split's battles, in their order, read slot by slot and in parts.
 
     Attributes:
         ids: battle ids, n.
         slots: names of the slots, such as ``layer18.mean`` and ``layer18.last``.
-        slot: of a slot's number, the states of answers A and B given the prompt, float16 (n, d)
-            each; NaN where the model's were not finite.
+        part: of a slot's number and positions of m battles, the states of answers A and B given the
+            prompt, float16 (m, d) each; NaN where the model's were not finite.
         source: hash of the model and settings that made the states.
     """
 
     ids: list[str]
     slots: list[str]
-    slot: Callable[[int], tuple[np.ndarray, np.ndarray]]
+    part: Callable[[int, Rows], tuple[np.ndarray, np.ndarray]]
     source: str = ""
 
     @classmethod
     def read(cls, folder: Path, split: str) -> HiddenStates:
-        """The states of ``folder/hidden/<split>.parquet``; the store is read when a slot is.
+        """The states of ``folder/hidden/<split>.parquet``; the store is read when a part is.
 
         Raises:
             UserError: the split was not extracted, or the store lacks some of it.
@@ -52,19 +55,26 @@ class HiddenStates:
         return cls(
             index.ids,
             index.listed,
-            lambda number: (store.rows(a, "states", number), store.rows(b, "states", number)),
+            lambda number, rows: (
+                store.rows(a[rows], "states", number),
+                store.rows(b[rows], "states", number),
+            ),
             index.source,
         )
 
     def take(self, rows: np.ndarray) -> HiddenStates:
         """The states of the battles at positions ``rows`` (integer array or boolean mask)."""
         positions = np.arange(len(self.ids))[rows]
+        return HiddenStates(
+            [self.ids[i] for i in positions],
+            self.slots,
+            lambda number, part: self.part(number, positions[part]),
+            self.source,
+        )
 
-        def slot(number: int) -> tuple[np.ndarray, np.ndarray]:
-            a, b = self.slot(number)
-            return a[positions], b[positions]
-
-        return HiddenStates([self.ids[i] for i in positions], self.slots, slot, self.source)
+    def slot(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """The states of all battles of a slot, as :attr:`part` gives them."""
+        return self.part(number, slice(None))
 
 
 class Index(NamedTuple):

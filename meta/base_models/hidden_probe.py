@@ -17,14 +17,19 @@ import pandas as pd
 from arena.feature_table import Column, FeatureTable
 from arena.schema import TIE, A, B
 from common.errors import Code, UserError
+from common.progress import Progress
 from common.run_dir import RunDir
 from embeddings.frozen.states import HiddenStates
 from meta.base_models import BaseModel, Model, learned_kind, register
 from meta.base_models.ridge import RidgeSums
 from meta.votes import shares_of, weights_of
 
+PART = 16_384
+"""Battles whose states of a slot are read at once: as many as an extraction reads before it begins
+the next shards, so that few shards are opened twice."""
+
 BLOCK = 4096
-"""Rows that are read as float32 at once."""
+"""Rows that are held as float32 at once."""
 
 ORIGIN_ROWS = 100
 """Battles whose median the tie's columns are counted from, so that no single one far out is it."""
@@ -40,6 +45,9 @@ SOURCE = "source"
 
 PARTS = ("center", "side", "tie", "tie_bias")
 """Of a slot's probe in a model."""
+
+Sums = tuple[RidgeSums, RidgeSums]
+"""What the probes of side and tie need of some rows."""
 
 
 @register
@@ -121,21 +129,40 @@ class HiddenProbe(BaseModel):
     ) -> dict[frozenset[int], Model]:
         """Probes of the rows outside each set of folds; a slot's states are read once for all."""
         models: dict[frozenset[int], Model] = {s: {SOURCE: self._source()} for s in sets}
-        for i, slot in enumerate(self.states.slots):
-            a, b = self.states.slot(i)
-            known = np.flatnonzero(np.isfinite(a).all(axis=1) & np.isfinite(b).all(axis=1))
-            # Large values that hardly vary would lose what varies to rounding.
-            some = known[:: max(1, len(known) // ORIGIN_ROWS)]
-            origin = _median(pair_columns(a[some], b[some])[1])
-            sums = {
-                int(fold): _sums(a, b, votes, known[folds[known] == fold], origin)
-                for fold in np.unique(folds)
-            }
-            for left_out, model in models.items():
-                kept = [parts for fold, parts in sums.items() if fold not in left_out]
-                fitted = _probe(kept, origin, self.penalty)
-                model |= {f"{slot}/{part}": value for part, value in fitted.items()}
+        slots = self.states.slots
+        with Progress(f"probes of {self.kind.name}", len(slots), "slots", delay=10) as progress:
+            for i, slot in enumerate(slots):
+                origin, sums = self._sums(i, votes, folds)
+                for left_out, model in models.items():
+                    kept = [parts for fold, parts in sums.items() if fold not in left_out]
+                    fitted = _probe(kept, origin, self.penalty)
+                    model |= {f"{slot}/{part}": value for part, value in fitted.items()}
+                progress.update()
         return models
+
+    def _sums(
+        self, i: int, votes: np.ndarray, folds: np.ndarray
+    ) -> tuple[np.ndarray, dict[int, Sums]]:
+        """What the tie's columns of a slot are counted from, and the sums of each fold."""
+        n = len(self.ids)
+        some = self.states.part(i, slice(None, None, max(1, n // ORIGIN_ROWS)))
+        finite = _finite(*some)
+        # Large values that hardly vary would lose what varies to rounding.
+        origin = _median(pair_columns(*(states[finite] for states in some))[1])
+        width = len(origin) // 2
+        sums = {
+            int(fold): (RidgeSums.zeros(width), RidgeSums.zeros(2 * width))
+            for fold in np.unique(folds)
+        }
+        for rows in _parts(n):
+            a, b = self.states.part(i, rows)
+            finite = _finite(a, b)
+            for fold, of_fold in sums.items():
+                seen = np.flatnonzero(finite & (folds[rows] == fold))
+                for at in range(0, len(seen), BLOCK):
+                    block = seen[at : at + BLOCK]
+                    _add(of_fold, a[block], b[block], votes[rows][block], origin)
+        return origin, sums
 
     def values(self, model: Model, rows: np.ndarray) -> np.ndarray:
         """Scores and cosines of these battles."""
@@ -151,8 +178,8 @@ class HiddenProbe(BaseModel):
                 "settings of then, or rerun train_meta.py.",
             )
         slots = [self._slot(parts, i, slot) for i, slot in enumerate(self.states.slots)]
-        by_part = zip(*slots, strict=True)
-        return [np.concatenate([*own, np.mean(own, axis=0)], axis=1) for own in by_part]
+        by_model = zip(*slots, strict=True)
+        return [np.concatenate([*own, np.mean(own, axis=0)], axis=1) for own in by_model]
 
     def _source(self) -> np.ndarray:
         return np.array([*self.states.source.encode()], dtype=np.uint8)
@@ -160,9 +187,14 @@ class HiddenProbe(BaseModel):
     def _slot(
         self, parts: Sequence[tuple[Model, np.ndarray]], i: int, slot: str
     ) -> list[np.ndarray]:
-        a, b = self.states.slot(i)
+        found = [np.empty((len(rows), 3), np.float32) for _, rows in parts]
         try:
-            return [_values(model, slot, a, b, rows) for model, rows in parts]
+            for block in _parts(len(self.ids)):
+                a, b = self.states.part(i, block)
+                for (model, rows), values in zip(parts, found, strict=True):
+                    inside = np.flatnonzero((rows >= block.start) & (rows < block.stop))
+                    values[inside] = _values(model, slot, a, b, rows[inside] - block.start)
+            return found
         except (KeyError, ValueError):
             raise UserError(
                 Code.VIEW_DIFFERS,
@@ -183,23 +215,27 @@ def _median(columns: np.ndarray) -> np.ndarray:
     return median
 
 
-def _sums(
-    a: np.ndarray, b: np.ndarray, votes: np.ndarray, rows: np.ndarray, origin: np.ndarray
-) -> tuple[RidgeSums, RidgeSums]:
-    """What the probes of side and tie need of some rows; the tie's columns counted from origin."""
-    side, tie = RidgeSums.zeros(a.shape[1]), RidgeSums.zeros(2 * a.shape[1])
-    for at in range(0, len(rows), BLOCK):
-        block = rows[at : at + BLOCK]
-        anti, sym = pair_columns(a[block], b[block])
-        shares, weights = shares_of(votes[block]), weights_of(votes[block])
-        side.add(anti, shares[:, A] - shares[:, B], weights)
-        tie.add(sym - origin, shares[:, TIE], weights)
-    return side, tie
+def _parts(n: int) -> list[slice]:
+    """Slices of n battles that are read one after the other."""
+    return [slice(at, min(at + PART, n)) for at in range(0, n, PART)]
 
 
-def _probe(
-    parts: Sequence[tuple[RidgeSums, RidgeSums]], origin: np.ndarray, penalty: float
-) -> Model:
+def _finite(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Which pairs of states (n, d) have no value that is missing or infinite; bool (n,)."""
+    finite: np.ndarray = np.isfinite(a).all(axis=1) & np.isfinite(b).all(axis=1)
+    return finite
+
+
+def _add(sums: Sums, a: np.ndarray, b: np.ndarray, votes: np.ndarray, origin: np.ndarray) -> None:
+    """Add pairs of states (n, d) and their votes; the tie's columns are counted from origin."""
+    side, tie = sums
+    anti, sym = pair_columns(a, b)
+    shares, weights = shares_of(votes), weights_of(votes)
+    side.add(anti, shares[:, A] - shares[:, B], weights)
+    tie.add(sym - origin, shares[:, TIE], weights)
+
+
+def _probe(parts: Sequence[Sums], origin: np.ndarray, penalty: float) -> Model:
     """Fit both questions to the rows of all parts; arrays by the names of ``PARTS``."""
     side_sums, tie_sums = map(RidgeSums.total, zip(*parts, strict=True))
     side, _ = side_sums.solve(penalty, intercept=False)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg import blas, cho_factor, cho_solve
 
 
 @dataclass
@@ -21,21 +21,21 @@ class RidgeSums:
     """float64 (d,)."""
     y: float
     xx: np.ndarray
-    """float32 (d, d): the Gram matrix."""
+    """float32 (d, d) in Fortran's order: the Gram matrix, in its lower triangle alone."""
     xy: np.ndarray
     """float64 (d,)."""
 
     @classmethod
     def zeros(cls, columns: int) -> RidgeSums:
         """Sums of no rows."""
-        square = np.zeros((columns, columns), np.float32)
+        square = np.zeros((columns, columns), np.float32, order="F")
         return cls(0.0, np.zeros(columns), 0.0, square, np.zeros(columns))
 
     @classmethod
     def total(cls, parts: Sequence[RidgeSums]) -> RidgeSums:
         """The sums of the rows of all parts, at least one."""
         first, *others = parts
-        total = cls(first.weight, first.x.copy(), first.y, first.xx.copy(), first.xy.copy())
+        total = cls(first.weight, first.x.copy(), first.y, np.copy(first.xx), first.xy.copy())
         for part in others:
             total.weight += part.weight
             total.x += part.x
@@ -62,7 +62,7 @@ class RidgeSums:
         self.weight += float(weights.sum())
         self.x += weights @ x
         self.y += float(y.sum())
-        self.xx += weighted.T @ weighted
+        self.xx = blas.ssyrk(1.0, weighted.T, 1.0, self.xx, lower=True, overwrite_c=True)
         self.xy += y @ x
 
     def solve(self, penalty: float, *, intercept: bool) -> tuple[np.ndarray, float]:
@@ -83,13 +83,12 @@ class RidgeSums:
             return np.zeros(columns, np.float32), 0.0
         target, cross = self.y / self.weight, self.xy
         if intercept:
-            self.xx -= np.outer(mean * np.float32(self.weight), mean)
+            self.xx = blas.ssyr(-self.weight, mean, lower=True, a=self.xx, overwrite_a=True)
             cross = cross - self.x * target
         square = self.xx.diagonal() / self.weight
         # A column that never varies keeps 1.
         square = np.where(square > 1e-16, square, 1.0)
         self.xx[np.diag_indices(columns)] += (penalty * columns * square).astype(np.float32)
-        # Transposed, in Fortran's order, it is factorised in place.
-        factor = cho_factor(self.xx.T, overwrite_a=True, check_finite=False)
+        factor = cho_factor(self.xx, lower=True, overwrite_a=True, check_finite=False)
         weights = cho_solve(factor, cross.astype(np.float32), check_finite=False)
         return weights, float(target - mean @ weights) if intercept else 0.0

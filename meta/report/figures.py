@@ -134,6 +134,15 @@ def footing(model: Mapping[str, Any]) -> str:
     )
 
 
+def costs(metrics: Mapping[str, Any]) -> str:
+    """What each step of the training took, as one line of text."""
+    steps = (
+        f"{name} {metrics['seconds'][name]:,.1f} s {mib:,} MiB"
+        for name, mib in metrics["peak_mib"].items()
+    )
+    return f"seconds and peak memory: {', '.join(steps)}"
+
+
 def table(metrics: Mapping[str, Any]) -> str:
     """The forecasts in the order of :func:`order_of`, as lines of text."""
     losses: Mapping[str, float] = metrics["log_loss"]

@@ -17,7 +17,7 @@ from common.errors import Code, UserError
 from common.parquet import read_notes
 from common.run_dir import RunDir
 from embeddings.view_kinds import LOGITS, VERDICT
-from meta.base_models import BASE_MODELS, BaseModel, CrossFitted, Model
+from meta.base_models import BASE_MODELS, BaseModel, Model
 
 
 @dataclass(frozen=True)
@@ -63,12 +63,6 @@ class Dataset:
             {name: model for name, model in reduced.items() if model is not None},
             self.table_kinds,
         )
-
-    def crossfitted(
-        self, fits: Mapping[str, CrossFitted], scored: int | None
-    ) -> dict[str, FeatureTable]:
-        """Views of the training rows, base models out of fold, with fold ``scored`` held out."""
-        return {**self.tables, **{name: fit.out_of_fold(scored) for name, fit in fits.items()}}
 
     def unseen(self, models: Mapping[str, Model]) -> dict[str, FeatureTable]:
         """Views of rows that no model saw."""

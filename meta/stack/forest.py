@@ -212,13 +212,19 @@ class Forest:
         return changes
 
 
-def grow(view: FeatureTable, votes: np.ndarray, folds: np.ndarray) -> tuple[Forest, np.ndarray]:
+def grow(
+    view: FeatureTable,
+    votes: np.ndarray,
+    folds: np.ndarray,
+    progress: Callable[[], None] = lambda: None,
+) -> tuple[Forest, np.ndarray]:
     """Grow trees for each fold on the rows outside it; all of them together are the forest.
 
     Args:
         view: the training rows, n.
         votes: labels (n,) or weighted shares (n, 3), see ``meta.votes``.
         folds: int (n,); rows of one prompt group share a fold.
+        progress: called for each fold.
 
     Returns:
         The forest, and log-probabilities (n, 3) of each row by the trees that did not see its fold.
@@ -246,6 +252,7 @@ def grow(view: FeatureTable, votes: np.ndarray, folds: np.ndarray) -> tuple[Fore
         of_fold = [estimator.tree_ for estimator in grown.estimators_]
         out_of_fold[~training] = _joined(of_fold, fill).log_probabilities(view.take(~training))
         trees += of_fold
+        progress()
     return _joined(trees, fill), out_of_fold
 
 

@@ -7,6 +7,7 @@ tuning and calibration use the other folds only. Of very many battles only one f
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Any
@@ -18,11 +19,12 @@ from arena.feature_table import FeatureTable
 from arena.folds import THRIFTY_FOLDS, fold_of
 from common.errors import Code, UserError
 from common.run_dir import RunDir
+from common.steps import Step
 from meta.base_models import CrossFitted
 from meta.base_models.baselines import Baselines
 from meta.metrics.scores import swap_gap
 from meta.stack.dataset import Dataset
-from meta.stack.stacker import Stacker, fit_stacker, sets_of_views
+from meta.stack.stacker import Stacker, fit_stacker, fits_of, sets_of_views
 from meta.stack.trained_model import TrainedModel
 from meta.votes import absent_classes, training_votes
 
@@ -120,6 +122,19 @@ def outer_folds(folds: np.ndarray) -> list[int]:
     return names[:1] if len(folds) > MANY_ROWS else names
 
 
+def fits_in_all(folds: np.ndarray, budgets: Sequence[Settings], at_end: bool = True) -> int:
+    """How often progress is reported where stackers are trained for each outer fold.
+
+    Args:
+        folds: int (n,).
+        budgets: how much work each stacker gets.
+        at_end: whether they are trained on all rows, too.
+    """
+    inner = len(np.unique(folds)) - 1
+    rounds = [inner] * len(outer_folds(folds)) + [inner + 1] * at_end
+    return sum(fits_of(n, budget.trials, budget.forest) for n in rounds for budget in budgets)
+
+
 def part_scored(metrics: Mapping[str, Any]) -> str:
     """A sentence where not every fold was scored, else "".
 
@@ -146,7 +161,9 @@ class CrossValidation:
     run: RunDir
     """Keeps the studies that have no database."""
     progress: Callable[[], None] = lambda: None
-    """Called for each trial and each stacker."""
+    """Called for each of :func:`fits_in_all`."""
+    step: Step = nullcontext
+    """Given the name of a step, the context in which it is done."""
     fits: dict[str, CrossFitted] = field(default_factory=dict)
     """The views that learn; those that are missing are fitted on these battles' votes."""
     outer: Sequence[int] | None = None
@@ -184,7 +201,11 @@ class CrossValidation:
         """
         votes = training_votes(self.dataset.battles)
         groups = self.dataset.battles["group"].to_numpy()
-        views = self.dataset.crossfitted(self.fits, held_out)
+        views = dict(self.dataset.tables)
+        for name, fit in self.fits.items():
+            with self.step(f"view {name}"):
+                # A training row gets the value of a fit that did not see its fold.
+                views[name] = fit.out_of_fold(held_out)
         val_mask = self.folds == (-1 if held_out is None else held_out)
         train = np.flatnonzero(~val_mask)
         unseen = {name: view.take(val_mask) for name, view in views.items()}
@@ -201,6 +222,7 @@ class CrossValidation:
                 storage=settings.storage or self.run.study,
                 absent=absent_classes(votes),
                 progress=self.progress,
+                step=self.step if name == "meta" else lambda _: self.step("views alone"),
             )
             yield name, stacker, unseen
 
@@ -222,14 +244,16 @@ def nested(cv: CrossValidation, settings: Settings) -> Scored:
         for name, probabilities in baselines.predict(battles.iloc[held_out]).items():
             predictions.add(name, held_out, probabilities)
         for name, stacker, views in cv.train_stackers(k, sets, settings.budget_for):
-            design = stacker.design(views)
-            predictions.add(name, held_out, stacker.predict(design))
-            if name == "meta":
-                predictions.add("meta_uncalibrated", held_out, stacker.uncalibrated(design))
-                one_order.add(name, held_out, stacker.one_order(design))
-                gap = max(gap, swap_gap(stacker.predict(design), stacker.predict(design.swap())))
-                designs.append((held_out, design))
-                stackers[k] = stacker
+            with cv.step("prediction"):
+                design = stacker.design(views)
+                predictions.add(name, held_out, stacker.predict(design))
+                if name == "meta":
+                    predictions.add("meta_uncalibrated", held_out, stacker.uncalibrated(design))
+                    one_order.add(name, held_out, stacker.one_order(design))
+                    both = stacker.predict(design), stacker.predict(design.swap())
+                    gap = max(gap, swap_gap(*both))
+                    designs.append((held_out, design))
+                    stackers[k] = stacker
     order = np.argsort(np.concatenate([held_out for held_out, _ in designs]))
     values = np.concatenate([design.values for _, design in designs])[order]
     ids = battles["id"].to_numpy()[rows]
@@ -244,9 +268,14 @@ def final(cv: CrossValidation, settings: Settings) -> TrainedModel:
     battles, votes = cv.dataset.battles, training_votes(cv.dataset.battles)
     sets = sets_of_views(cv.dataset.names)
     trained = cv.train_stackers(None, sets, settings.budget_for)
+    stackers = {name: stacker for name, stacker, _ in trained}
+    models = {}
+    for name, fit in cv.fits.items():
+        with cv.step(f"view {name}"):
+            models[name] = fit.on_all()
     return TrainedModel(
-        {name: stacker for name, stacker, _ in trained},
-        {name: fit.on_all() for name, fit in cv.fits.items()},
+        stackers,
+        models,
         Baselines.fit(battles, votes, absent_classes(votes)),
         cv.dataset.kinds,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from sqlalchemy.engine import URL
 
 from arena.feature_table import FeatureTable, join
 from common.errors import Code, UserError
+from common.steps import Step
 from meta.calibration import select_calibrator
 from meta.calibrators import Calibrator, Identity
 from meta.stack.forest import Forest, grow
@@ -114,6 +116,7 @@ def fit_stacker(
     storage: Path | URL,
     absent: tuple[int, ...] = (),
     progress: Callable[[], None] = lambda: None,
+    step: Step = nullcontext,
 ) -> Stacker:
     """Tune, train and calibrate on rows that will not be scored.
 
@@ -129,23 +132,32 @@ def fit_stacker(
         with_forest: whether a forest is grown, and pooled with the boosters.
         storage: SQLite file of the study, or a database for several processes.
         absent: classes that no vote of the whole training file is for.
-        progress: called for each finished trial, and once at the end.
+        progress: called for each of :func:`fits_of`.
+        step: given the name of a step, the context in which it is done.
     """
-    design = join(views)
-    data = BothOrders(design, votes)
-    tried = tune(data, folds, trials, storage, progress)
+    with step("bins"):
+        design = join(views)
+        data = BothOrders(design, votes)
+    with step("tuning"):
+        tried = tune(data, folds, trials, storage, progress)
     params = [tried[member % len(tried)] for member in range(bags)]
-    found = cross_validate(data, folds, params)
+    with step("boosters"):
+        found = cross_validate(data, folds, params, lambda *_: progress())
     raw, forest, pool = found.raw, None, Pool()
     if with_forest:
-        forest, by_forest = grow(design, votes, folds)
+        with step("forest"):
+            forest, by_forest = grow(design, votes, folds, progress)
         pool = Pool.fit(raw, by_forest, votes)
         raw = pool(raw, by_forest)
-    calibrator, losses = select_calibrator(raw, votes, folds, groups)
-    stacker = Stacker(
+    with step("calibration"):
+        calibrator, losses = select_calibrator(raw, votes, folds, groups)
+    with step("boosters on all rows"):
+        boosters = train_on_all(data, params, found.rounds)
+    progress()
+    return Stacker(
         tuple(views),
         tuple(design.names),
-        train_on_all(data, params, found.rounds),
+        boosters,
         params,
         forest,
         pool,
@@ -154,8 +166,14 @@ def fit_stacker(
         len(votes),
         absent,
     )
-    progress()
-    return stacker
+
+
+def fits_of(folds: int, trials: int, with_forest: bool) -> int:
+    """How often :func:`fit_stacker` reports progress.
+
+    Trials, the boosters of each fold, those on all rows, and the forest of each fold.
+    """
+    return trials + folds + 1 + folds * with_forest
 
 
 def sets_of_views(names: Sequence[str]) -> dict[str, tuple[str, ...]]:

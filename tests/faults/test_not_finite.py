@@ -78,7 +78,7 @@ def test_evidence_of_sound_battles_stays_and_the_others_are_named(
 
 def probes(a, b):
     ids = [str(i) for i in range(len(a))]
-    return HiddenProbe(HiddenStates(ids, ["layer1.mean"], lambda _: (a, b)))
+    return HiddenProbe(HiddenStates(ids, ["layer1.mean"], lambda _, rows: (a[rows], b[rows])))
 
 
 def test_probes_learn_from_finite_rows_alone_and_say_nothing_of_the_others():

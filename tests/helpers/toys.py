@@ -47,6 +47,8 @@ def toy_evidence(n: int = 200, seed: int = 0, signal: float = 2.0) -> Dataset:
     raw = np.stack([utility / 2, -utility / 2, tie], axis=1) + rng.gumbel(size=(n, 3))
     battles["label"] = raw.argmax(axis=1).astype(np.int8)
     ids = battles["id"].tolist()
-    hidden = HiddenStates(ids, ["layer1.mean", "layer1.last"], lambda i: (a[:, i], b[:, i]))
+    hidden = HiddenStates(
+        ids, ["layer1.mean", "layer1.last"], lambda i, rows: (a[rows, i], b[rows, i])
+    )
     tables = {"style": FeatureTable(ids, values, columns)}
     return Dataset(battles, tables, {"hidden": HiddenProbe(hidden)})

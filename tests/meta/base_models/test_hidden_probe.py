@@ -21,7 +21,9 @@ def toy(seed=0):
 
 def probe(a, b):
     ids = [str(i) for i in range(a.shape[1])]
-    return HiddenProbe(HiddenStates(ids, ["layer1.mean", "layer1.last"], lambda i: (a[i], b[i])))
+    return HiddenProbe(
+        HiddenStates(ids, ["layer1.mean", "layer1.last"], lambda i, rows: (a[i][rows], b[i][rows]))
+    )
 
 
 def same(one, two, **tolerance):
@@ -104,23 +106,26 @@ def test_fewer_battles_than_dimensions_and_one_class_alone_do_no_harm():
         assert np.isfinite(probe(a, b).values(model, np.arange(N))).all()
 
 
-def test_states_are_read_once_for_all_fits_and_once_for_each_table():
+def test_states_are_read_once_for_all_fits_and_once_for_each_table(monkeypatch):
     a, b, votes, folds = toy()
-    reads = []
+    monkeypatch.setattr("meta.base_models.hidden_probe.PART", N // 3)
+    read = {0: np.zeros(N, int), 1: np.zeros(N, int)}
 
-    def slot(number):
-        reads.append(number)
-        return a[number], b[number]
+    def part(number, rows):
+        if rows.step is None:
+            assert len(a[number][rows]) <= N // 3
+            read[number][rows] += 1
+        return a[number][rows], b[number][rows]
 
     ids = [str(i) for i in range(N)]
-    fits = CrossFitted(HiddenProbe(HiddenStates(ids, ["x", "y"], slot)), votes, folds)
+    fits = CrossFitted(HiddenProbe(HiddenStates(ids, ["x", "y"], part)), votes, folds)
     fits.without(frozenset({0, 1}))
     assert len(fits.fitted) == 1 + 4 + 6
     fits.on_all()
-    assert reads == [0, 1]
+    assert (read[0] == 1).all()
     fits.out_of_fold(0)
     fits.out_of_fold(None)
-    assert reads == [0, 1] * 3
+    assert all((times == 3).all() for times in read.values())
 
 
 def test_of_one_scored_fold_only_its_sets_are_fitted():
@@ -143,7 +148,9 @@ def test_states_far_out_leave_probes_of_use(rows):
     for states in (a, b):
         states[:, :rows, -2:] += 1e4
     ids = [str(i) for i in range(n)]
-    evidence = HiddenProbe(HiddenStates(ids, ["layer1.mean"], lambda i: (a[i], b[i])))
+    evidence = HiddenProbe(
+        HiddenStates(ids, ["layer1.mean"], lambda i, rows: (a[i][rows], b[i][rows]))
+    )
     near = np.arange(n // 10, n)
     found = evidence.values(evidence.fit(np.arange(n), votes), near)[:, 0]
     assert np.corrcoef(found, side[near])[0, 1] > 0.9

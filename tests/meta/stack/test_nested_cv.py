@@ -9,13 +9,23 @@ from arena.folds import fold_of
 from arena.view import KINDS
 from common.errors import Code
 from common.run_dir import RunDir
+from common.steps import Steps
 from meta.base_models import CrossFitted
 from meta.base_models.baselines import Baselines
 from meta.metrics.scores import log_loss
 from meta.stack import model_io as bundle
 from meta.stack import nested_cv as stage
 from meta.stack.dataset import without_seen
-from meta.stack.nested_cv import CrossValidation, Settings, final, folds_for, nested, part_scored
+from meta.stack.nested_cv import (
+    CrossValidation,
+    Settings,
+    final,
+    fits_in_all,
+    folds_for,
+    nested,
+    part_scored,
+)
+from meta.stack.stacker import sets_of_views
 from meta.votes import labels_of
 from tests.helpers.errors import raises
 from tests.helpers.toys import toy_evidence
@@ -90,6 +100,26 @@ def test_shuffled_labels_land_on_the_prior(tmp_path):
     y = labels_of(battles)
     loss = {name: log_loss(p, y) for name, p in scored.probabilities.items()}
     assert abs(loss["meta"] - loss["prior"]) < 0.03
+
+
+def test_progress_ends_at_what_was_announced(tmp_path):
+    evidence = toy_evidence(120)
+    folds, reports = folds_for(evidence, 4), []
+    settings = replace(SETTINGS, trials=2)
+    cv = CrossValidation(evidence, folds, RunDir(tmp_path), lambda: reports.append(1))
+    budgets = [settings.budget_for(name) for name in sets_of_views(evidence.names)]
+    nested(cv, settings)
+    assert len(reports) == fits_in_all(folds, budgets, at_end=False)
+    final(cv, settings)
+    assert len(reports) == fits_in_all(folds, budgets)
+
+
+def test_every_step_is_timed(tmp_path):
+    evidence, steps = toy_evidence(120), Steps()
+    cv = CrossValidation(evidence, folds_for(evidence, 4), RunDir(tmp_path), step=steps)
+    nested(cv, SETTINGS)
+    stacker = "bins", "tuning", "boosters", "forest", "calibration", "boosters on all rows"
+    assert set(steps.seconds) == {"view hidden", "views alone", "prediction", *stacker}
 
 
 def test_bundle_round_trip(tmp_path):

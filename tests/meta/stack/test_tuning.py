@@ -113,3 +113,23 @@ def test_any_path_holds_the_studies(data, tmp_path):
     tune(*data, 1, storage)
     assert storage.exists()
     assert [path.name for path in tmp_path.iterdir()] == ["a?b#c%20 d"]
+
+
+def test_of_many_rows_a_part_is_tried_with_its_own_folds_and_votes(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "TRIAL_ROWS", 60)
+    seen = []
+
+    def watched(part, folds, *rest):
+        seen.append((part, folds))
+        return cross_validate(part, folds, *rest)
+
+    monkeypatch.setattr(module, "cross_validate", watched)
+    both, folds = data
+    tune(both, folds, 2, tmp_path / "study.db")
+    for part, part_folds in seen:
+        rows = [both.view.ids.index(name) for name in part.view.ids]
+        assert len(set(rows)) == len(part.votes) == len(part_folds) == 60
+        assert np.array_equal(part.votes, both.votes[rows])
+        assert np.array_equal(part_folds, folds[rows])
+        assert np.array_equal(part.view.values, both.view.values[rows])
+    assert len(both.votes) > 60
