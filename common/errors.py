@@ -120,6 +120,7 @@ class Code(StrEnum):
     NO_ROOM = "TB703"
     GPU_UNSUPPORTED = "TB704"
     WORKERS_FAILED = "TB705"
+    NUMBERS_NOT_FINITE = "TB706"
 
 
 class UserError(Exception):

@@ -43,6 +43,31 @@ Numbers = TypeVar("Numbers")
 """What a model gives for one sequence."""
 
 
+FIRST_SHARDS = 4
+"""Shards of a call after which a model is trusted: they have its longest sequences."""
+
+MOST_LOST, TOO_FEW = 0.01, 8
+"""Largest share of them that may have no finite numbers, and how many never say anything."""
+
+MEMORY_MESSAGES = (
+    *("CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED", "CUDA out of memory"),
+    "cublasLt ran into an error",
+)
+"""What cuBLAS, cuDNN and bitsandbytes' LLM.int8 say where the GPU's memory does not suffice."""
+
+
+def out_of_memory(error: RuntimeError) -> bool:
+    """Whether a GPU's memory did not suffice, as PyTorch or one of its libraries says."""
+    return isinstance(error, torch.OutOfMemoryError) or any(
+        message in str(error) for message in MEMORY_MESSAGES
+    )
+
+
+def first_line(error: RuntimeError) -> str:
+    """The first line of what an error says, without the advice that follows it."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0].split(". ")[0]
+
+
 @dataclass
 class BatchBudget:
     """How many tokens a batch may have; what memory did not suffice for stays out of reach.
@@ -55,11 +80,12 @@ class BatchBudget:
     tokens: int
     shorten: str = "--max-tokens (and --predict-tokens of finetune.py)"
 
-    def halve(self, longest: int) -> None:
+    def halve(self, longest: int, reason: str) -> None:
         """Allow half as many tokens from now on, and say so.
 
         Args:
             longest: tokens of the longest sequence that is still to be read.
+            reason: what the GPU said.
 
         Raises:
             UserError: memory did not suffice for one sequence.
@@ -67,12 +93,13 @@ class BatchBudget:
         if self.tokens <= longest:
             raise UserError(
                 Code.OUT_OF_MEMORY,
-                f"out of memory with a single sequence of {longest:,} tokens: lower "
+                f"out of memory with a single sequence of {longest:,} tokens ({reason}): lower "
                 f"{self.shorten}, or take --quantization nf4",
             )
         self.tokens //= 2
         print(
-            f"out of GPU memory: going on with batches of {self.tokens:,} tokens", file=sys.stderr
+            f"out of GPU memory ({reason}): going on with batches of {self.tokens:,} tokens",
+            file=sys.stderr,
         )
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -124,15 +151,57 @@ def read_into_store(
             (rows, width) of different lengths.
 
     Raises:
-        UserError: memory does not suffice for one sequence.
+        UserError: memory does not suffice for one sequence, or too many of the first numbers are
+            not finite; these are not stored.
     """
-    tokens = sum(s.tokens for s in sequences)
+    tokens, check = sum(s.tokens for s in sequences), FiniteCheck()
     quiet = isinstance(store, MemoryStore) and len(sequences) <= SHARD_ITEMS
     with Progress(label, tokens, unit="tokens", disable=quiet) as progress:
         for shard, numbers in read_shards(
             sequences, read, budget, lambda batch: progress.update(sum(s.tokens for s in batch))
         ):
-            store.add([s.key for s in shard], arrays(numbers))
+            made = arrays(numbers)
+            check.add(made)
+            store.add([s.key for s in shard], made)
+
+
+class FiniteCheck:
+    """Stops a reading whose first numbers are not finite, before they are stored for good.
+
+    Some sequences of any model may be lost: they are named at the end.
+    """
+
+    def __init__(self) -> None:
+        """No shard was read yet."""
+        self._shards = self._items = self._lost = 0
+
+    def add(self, arrays: Mapping[str, torch.Tensor]) -> None:
+        """Look at one of the first shards.
+
+        Args:
+            arrays: of the shard: ``ragged``, or ``states`` with a row for each sequence.
+
+        Raises:
+            UserError: too many of the first shards' sequences have numbers that are not finite.
+        """
+        if self._shards == FIRST_SHARDS:
+            return
+        items: Sequence[torch.Tensor]
+        if "ends" in arrays:
+            items = torch.tensor_split(arrays["values"], arrays["ends"][:-1])
+        else:
+            items = list(arrays["states"])
+        self._shards += 1
+        self._items += len(items)
+        self._lost += sum(not bool(item.isfinite().all()) for item in items)
+        if self._lost > max(TOO_FEW, MOST_LOST * self._items):
+            raise UserError(
+                Code.NUMBERS_NOT_FINITE,
+                f"The model's numbers are not finite for {self._lost:,} of the first "
+                f"{self._items:,} sequences. float16, and int8 in any dtype, hold none above "
+                "65,504: take --dtype bfloat16 or float32 and --quantization nf4 or none, or "
+                "another backbone.",
+            )
 
 
 def read_shards(
@@ -166,16 +235,18 @@ def read_shards(
                 left = shard[len(numbers) :]
                 lengths = [s.length for s in left]
                 parts = [left[part] for part in batches(lengths, budget.tokens)]
-                out_of_memory = False
+                trouble = ""
                 try:
                     for batch, batch_numbers in zip(parts, pool.map(read, parts), strict=True):
                         numbers += batch_numbers
                         progress(batch)
-                except torch.OutOfMemoryError:
-                    out_of_memory = True
-                if out_of_memory:
+                except RuntimeError as error:
+                    if not out_of_memory(error):
+                        raise
+                    trouble = first_line(error)
+                if trouble:
                     # Not in the handler: there the error's frames still hold the failed pass.
-                    budget.halve(max(lengths))
+                    budget.halve(max(lengths), trouble)
             yield shard, numbers
 
 

@@ -24,6 +24,7 @@ from embeddings.cache.memory import Store
 from embeddings.cache.shards import as_keys
 from embeddings.inference import (
     BatchBudget,
+    FiniteCheck,
     Item,
     Numbers,
     read_into_store,
@@ -133,15 +134,16 @@ class Replicas(Generic[Item, Numbers]):
             label: of the progress bar.
 
         Raises:
-            UserError: no process is left that can read.
+            UserError: no process is left that can read, or too many of the first numbers are not
+                finite.
         """
         if not self._told:
             print(f"{label} with a process each on {', '.join(self._devices)}", flush=True)
             self._told = True
-        tokens = sum(s.tokens for s in sequences)
+        tokens, check = sum(s.tokens for s in sequences), FiniteCheck()
         with Progress(label, tokens, unit="tokens") as progress:
             for _, shard in self._workers.results(shards_of(sequences), progress.update):
-                add_shard(store, shard)
+                add_shard(store, shard, check)
 
 
 def _shard_reader(load: Load[Item, Numbers]) -> Callable[[Sequence[Item], Count], bytes]:
@@ -178,9 +180,14 @@ def read_shard(
     return saved
 
 
-def add_shard(store: Store, shard: bytes) -> list[bytes]:
-    """Store what ``read_shard`` gave; its keys are returned."""
+def add_shard(store: Store, shard: bytes, check: FiniteCheck) -> list[bytes]:
+    """Store what ``read_shard`` gave; its keys are returned.
+
+    Raises:
+        UserError: too many of the first numbers are not finite.
+    """
     arrays: dict[str, Any] = safetensors.torch.load(shard)
     keys = [row.tobytes() for row in arrays.pop("keys").numpy()]
+    check.add(arrays)
     store.add(keys, arrays)
     return keys

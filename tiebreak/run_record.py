@@ -22,8 +22,9 @@ VERSIONS = ("torch", "transformers", "bitsandbytes", "lightgbm", "scikit-learn",
 
 
 def as_json(config: BackboneConfig) -> Any:
-    """A configuration as ``run.json`` gives it back."""
-    return json.loads(json.dumps(asdict(config)))
+    """A configuration as ``run.json`` gives it back; older runs have no ``attention``."""
+    entries = json.loads(json.dumps(asdict(config)))
+    return {name: value for name, value in entries.items() if name != "attention" or value}
 
 
 def code() -> str:

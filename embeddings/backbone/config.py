@@ -57,6 +57,8 @@ class BackboneConfig:
     """Depths whose hidden states are kept, as fractions of the number of decoder layers."""
     batch_tokens: int = 16384
     """Most tokens, padding included, in one batch on a GPU; a CPU reads one sequence at a time."""
+    attention: Literal["", "eager", "sdpa", "flash_attention_2", "flex_attention"] = ""
+    """How attention is computed; empty: PyTorch's fused one, eager with soft-capped logits."""
     device_map: Literal["", "auto"] = ""
     """``auto`` spreads the model over all GPUs; empty puts it on one device."""
     parameters: Annotated[int, Field(ge=0)] = 0

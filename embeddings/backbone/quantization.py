@@ -18,7 +18,8 @@ class Quantization:
 
     Attributes:
         name: in a backbone's YAML and after ``--quantization``.
-        load_arguments: gives the keyword arguments of ``AutoModelForCausalLM.from_pretrained``.
+        load_arguments: gives the keyword arguments of ``AutoModelForCausalLM.from_pretrained``;
+            the loader adds the dtype in which 4-bit weights are computed with.
         bytes_per_weight: over all weights, scales included; None: those of the dtype.
     """
 
@@ -49,7 +50,6 @@ def bytes_per_weight(quantization: str, dtype: str) -> float:
 def _nf4() -> dict[str, Any]:
     """4-bit NormalFloat with double quantization (Dettmers et al. 2023, QLoRA), bitsandbytes."""
     # Heavy, and not needed to list names.
-    import torch
     from transformers import BitsAndBytesConfig
 
     return {
@@ -57,7 +57,6 @@ def _nf4() -> dict[str, Any]:
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=torch.bfloat16,
         )
     }
 

@@ -163,6 +163,8 @@ def _openvino_obstacle(config: BackboneConfig) -> str:
         return f"it does not read {config.quantization} weights of bitsandbytes"
     if config.dtype == "float16":
         return "on a CPU it computes in bfloat16 or float32, not float16"
+    if config.attention:
+        return f"it has an attention of its own, not {config.attention}"
     if torch.cuda.is_available():
         return "it computes on the CPU, and there is a GPU"
     if importlib.util.find_spec("openvino") is None:

@@ -44,7 +44,7 @@ def shape_of(config: BackboneConfig) -> Shape:
         folder = model_folder(config, weights=False)
         # Without the argument, transformers asks on the terminal whether code may run.
         config_file = AutoConfig.from_pretrained(folder, trust_remote_code=False)  # nosec B615 -- a folder
-        return _from_config(config_file.get_text_config())
+        return _from_config(config_file.get_text_config(), config.attention)
     # Other architectures have other names for their sizes.
     except (UserError, OSError, ValueError, AttributeError) as error:
         parameters = parameters_of(config)
@@ -60,20 +60,25 @@ def shape_of(config: BackboneConfig) -> Shape:
         return Shape(33, width, 4 * width, 20 * width, 0.95 * parameters, 0, note)
 
 
-def _from_config(c: PretrainedConfig) -> Shape:
-    """Sizes from a configuration; AttributeError where it lacks one."""
+def _from_config(c: PretrainedConfig, attention: str) -> Shape:
+    """Sizes from a configuration; AttributeError where it lacks one.
+
+    Args:
+        c: the model's own.
+        attention: of the backbone's YAML; PyTorch's fused kernels know no soft-capping.
+    """
     head = getattr(c, "head_dim", None) or c.hidden_size // c.num_attention_heads
     queries = c.num_attention_heads * head
     keys = (getattr(c, "num_key_value_heads", None) or c.num_attention_heads) * head
     d, f = c.hidden_size, c.intermediate_size
-    capped = getattr(c, "attn_logit_softcapping", None) is not None
+    unfused = not attention and getattr(c, "attn_logit_softcapping", None) is not None
     return Shape(
         layers=c.num_hidden_layers,
         width=d,
         inner=f,
         projections=2 * (d + queries) + 2 * (d + keys) + 3 * (d + f),
         weights=c.num_hidden_layers * (2 * d * queries + 2 * d * keys + 3 * d * f),
-        unfused_heads=c.num_attention_heads if capped else 0,
+        unfused_heads=c.num_attention_heads if attention == "eager" or unfused else 0,
     )
 
 

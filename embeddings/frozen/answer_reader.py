@@ -10,7 +10,7 @@ import torch
 
 from embeddings.backbone.config import BackboneConfig
 from embeddings.backbone.layers import layer_numbers
-from embeddings.backbone.load import fingerprint, load_backbone, model_config, model_folder
+from embeddings.backbone.load import load_backbone, model_config, model_folder, model_settings
 from embeddings.backbone.runtime import TORCH
 from embeddings.frozen.pooling import slot_names
 from embeddings.frozen.scoring import SCORING_VERSION, Scorer
@@ -29,12 +29,10 @@ def evidence_settings(config: BackboneConfig, engine: str = TORCH) -> dict[str, 
     Raises:
         UserError: the backbone cannot be had.
     """
-    model = model_folder(config)
+    layers = model_config(model_folder(config)).num_hidden_layers
     settings: dict[str, Any] = {
-        "model": fingerprint(model),
-        "dtype": config.dtype,
-        "quantization": config.quantization,
-        "slots": slot_names(layer_numbers(config.layers, model_config(model).num_hidden_layers)),
+        **model_settings(config),
+        "slots": slot_names(layer_numbers(config.layers, layers)),
         "scoring": SCORING_VERSION,
         "template": TEMPLATE_VERSION,
     }

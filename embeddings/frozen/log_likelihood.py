@@ -95,20 +95,36 @@ def token_log_probs(
     counts = [len(t.positions) for t in targets]
     begins = np.repeat(np.arange(len(targets)) * states.shape[1], counts)
     positions = begins + np.concatenate([t.positions for t in targets])
-    rows = torch.from_numpy(positions).to(states.device)
     tokens = np.concatenate([t.tokens for t in targets]).astype(np.int64)
-    wanted = torch.from_numpy(tokens).to(states.device)
-    flat = states.flatten(0, 1)
+    log_probs = log_probs_at(
+        backbone, states.flatten(0, 1), torch.from_numpy(positions), torch.from_numpy(tokens)
+    )
+    return np.split(log_probs.double().cpu().numpy(), np.cumsum(counts)[:-1], axis=1)
+
+
+def log_probs_at(
+    backbone: Backbone, states: torch.Tensor, rows: torch.Tensor, tokens: torch.Tensor
+) -> torch.Tensor:
+    """``of_logits`` of the tokens that follow some states; float32 (3, n) on the head's card.
+
+    Args:
+        backbone: whose head gives the logits; it may lie on another card than the states.
+        states: final states, (positions, d).
+        rows: of the states, int64 (n,).
+        tokens: int64 (n,).
+    """
+    where = backbone.model.lm_head.weight.device
+    rows, tokens = rows.to(states.device), tokens.to(where)
     on_cpu = states.device.type == "cpu"
     head_rows, softmax_rows = (HEAD_ROWS, SOFTMAX_ROWS) if on_cpu else (GPU_ROWS, GPU_ROWS)
-    parts = [torch.empty((3, 0), device=states.device)]
-    for begin in range(0, len(rows), head_rows):
-        logits = backbone.logits(flat[rows[begin : begin + head_rows]])
-        own = wanted[begin : begin + head_rows].to(logits.device)
+    parts = [torch.empty((3, 0), device=where)]
+    for some_rows, own in zip(
+        torch.split(rows, head_rows), torch.split(tokens, head_rows), strict=True
+    ):
+        logits = backbone.logits(states.index_select(0, some_rows))
         pieces = zip(torch.split(logits, softmax_rows), torch.split(own, softmax_rows), strict=True)
         parts += [of_logits(some_logits, some_tokens) for some_logits, some_tokens in pieces]
-    log_probs = torch.cat(parts, dim=1).double().cpu().numpy()
-    return np.split(log_probs, np.cumsum(counts)[:-1], axis=1)
+    return torch.cat(parts, dim=1)
 
 
 def of_logits(logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
@@ -122,7 +138,7 @@ def of_logits(logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
     below = below - below.amax(dim=-1, keepdim=True)
     weights = below.exp()
     total = weights.sum(dim=-1)
-    own = below.gather(1, tokens[:, None])[:, 0]
+    own = below.gather(1, tokens.unsqueeze(1)).squeeze(1)
     # The sum of p log p with one exponential a token, written over the weights.
     entropy = total.log() - weights.mul_(below).sum(dim=-1) / total
     return torch.stack([own - total.log(), entropy, (own == 0).float()])

@@ -44,7 +44,8 @@ class PairReader:
             pool: ``LAST_TOKEN`` or ``BOTH_ANSWERS``.
         """
         self.device, self.batch_tokens = backbone.device, backbone.batch_tokens
-        self.autocasts = backbone.config.dtype == "bfloat16"
+        self.dtype = backbone.dtype
+        self.autocasts = self.dtype != torch.float32
         layers.cut(backbone)
         self.decoder, self.pool = backbone.decoder, pool
         self.depths = [depth - layers.begin for depth in layers.reads]
@@ -58,12 +59,12 @@ class PairReader:
             token, the mean of the first answer, that of the second, and the size of their
             difference (``embeddings.frozen.pair_states.STATES``).
         """
-        rows = [inputs(s) for s in batch]
+        rows = [self._in_own_dtype(inputs(s)) for s in batch]
         padded = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(self.device)
         name = "inputs_embeds" if padded.is_floating_point() else "input_ids"
         with torch.autocast(
             self.device.type,
-            torch.bfloat16,
+            self.dtype if self.autocasts else None,
             enabled=self.autocasts,
             # The cache is one for all threads, and holds parts of their graphs.
             cache_enabled=False,
@@ -81,6 +82,10 @@ class PairReader:
             # What is infinite stays so, what float16 cannot hold does not become it.
             states = self.states(batch, inputs)
             return list(torch.where(states.isinf(), states, states.clamp(-HALF, HALF)).half().cpu())
+
+    def _in_own_dtype(self, inputs: torch.Tensor) -> torch.Tensor:
+        """States of lower layers, which another card may have read in another dtype."""
+        return inputs.to(self.dtype) if inputs.is_floating_point() else inputs
 
     def _pooled(self, batch: Sequence[PackedPair], states: torch.Tensor) -> torch.Tensor:
         """The pooled states of one depth, float32 (n, 1 or 4, d)."""

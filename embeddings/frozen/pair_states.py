@@ -28,11 +28,11 @@ from common.run_dir import RunDir
 from embeddings.backbone.config import BackboneConfig
 from embeddings.backbone.layers import LayerRange, first_pass
 from embeddings.backbone.load import (
-    fingerprint,
     load_backbone,
     load_tokenizer,
     model_config,
     model_folder,
+    model_settings,
 )
 from embeddings.cache.memory import MOST_ITEMS, MemoryStore, Store, exclusive, kept
 from embeddings.cache.shards import ShardStore, ShardWriter, as_keys, ragged, settings_hash
@@ -57,19 +57,6 @@ MOST_LOWER = 64
 
 STATES = (*SIDES, "difference")
 """States of a depth, in the order in which they are stored."""
-
-
-def backbone_settings(config: BackboneConfig) -> dict[str, object]:
-    """All of a backbone that changes what it reads.
-
-    Raises:
-        UserError: the backbone cannot be had.
-    """
-    return {
-        "model": fingerprint(model_folder(config)),
-        "dtype": config.dtype,
-        "quantization": config.quantization,
-    }
 
 
 class PairStates:
@@ -104,7 +91,7 @@ class PairStates:
             UserError: the backbone cannot be had, or lacks such layers.
         """
         self.config, self.pool, self.shared = config, pool, shared
-        self._folder, self._settings = folder, backbone_settings(config)
+        self._folder, self._settings = folder, model_settings(config)
         depths = [float(fraction) for fraction in read_layers.split(",")]
         whole = model_config(model_folder(config)).num_hidden_layers
         self.layers = LayerRange.of(depths, top_layers, whole)

@@ -29,7 +29,7 @@ from embeddings.backbone.load import fingerprint, model_folder
 from embeddings.backbone.runtime import TORCH
 from embeddings.cache.memory import Store
 from embeddings.frozen.device_readers import answer_replica
-from embeddings.inference import shards_of
+from embeddings.inference import FiniteCheck, shards_of
 from embeddings.prompts.answers import PackedAnswer, PackedBattles
 from embeddings.replicas import add_shard, read_shard
 
@@ -119,10 +119,10 @@ class RayWorkers:
         parts = shards_of(answers)
         tokens = {part[0].key: sum(answer.tokens for answer in part) for part in parts}
         shards = self._pool.map_unordered(lambda actor, part: actor.read.remote(part), parts)
-        total = sum(tokens.values())
+        total, check = sum(tokens.values()), FiniteCheck()
         with Progress(f"{self.config.name} reads", total, unit="tokens") as progress:
             for shard in shards:
-                progress.update(tokens[add_shard(store, shard)[0]])
+                progress.update(tokens[add_shard(store, shard, check)[0]])
 
     def _started(self, task: Task) -> Any:
         """A pool of actors that have loaded the model."""

@@ -24,7 +24,7 @@ from arena.swap import SWAP
 from common.files import read_json, write_json
 from embeddings.backbone.config import BackboneConfig
 from embeddings.backbone.device import default_device
-from embeddings.backbone.load import load_backbone
+from embeddings.backbone.load import load_backbone, model_settings
 from embeddings.both_orders import columns, view_values
 from embeddings.cache.memory import MemoryStore, Store, kept
 from embeddings.cache.shards import ShardWriter, as_keys, ragged, settings_hash
@@ -32,7 +32,6 @@ from embeddings.cache.tensor_files import DamagedError, read_tensors, write_tens
 from embeddings.frozen.pair_states import (
     FINETUNE,
     PairStates,
-    backbone_settings,
     free_gpu,
     with_room,
 )
@@ -119,7 +118,7 @@ class Judges:
         if MEMBERS in settings:
             members = [self.folder / name for name in settings[MEMBERS]]
             return all(map(self.trained_on_this_backbone, members))
-        backbone = backbone_settings(self.config)
+        backbone = model_settings(self.config)
         return {name: settings.get(name) for name in backbone} == backbone
 
     def train(self, dataset: JudgeDataset, label: str) -> Path:
@@ -140,7 +139,7 @@ class Judges:
         # Before the model is loaded: a probe takes twice the memory of its states.
         probe = self._probe(dataset)
         free_gpu()
-        judge = Judge(load_backbone(self.config), self.training)
+        judge = Judge(load_backbone(self.config, trains=True), self.training)
         judge.start(probe)
         trainer = Trainer(judge, dataset, self.training, folder, self.frozen.inputs)
         trainer.run(self.checkpoint_steps, label)
@@ -260,7 +259,7 @@ class Judges:
         if dataset.teacher is not None:
             rows.update(dataset.teacher.tobytes())
         return {
-            **backbone_settings(self.config),
+            **model_settings(self.config),
             "training": TRAINING_VERSION,
             "template": TEMPLATE_VERSION,
             "recipe": {name: getattr(self.training, name) for name in names},

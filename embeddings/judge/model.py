@@ -27,10 +27,10 @@ from embeddings.prompts.pairs import PackedPair
 
 
 def check_trainable(config: BackboneConfig, training: JudgeConfig) -> None:
-    """Check that a backbone can be trained, where it is to be.
+    """Check that a backbone can be trained, where it is to be; one that only predicts may be any.
 
     Raises:
-        UserError: it computes in float16, which needs loss scaling.
+        UserError: it is to compute in float16, which needs loss scaling.
     """
     if config.dtype == "float16" and training.epochs:
         raise UserError(
@@ -54,15 +54,11 @@ class Judge(nn.Module):
         """Change ``backbone`` in place; the same seed initialises every judge.
 
         Judges of all folds start from one point, so that their weights may be averaged.
-
-        Raises:
-            UserError: see :func:`check_trainable`.
         """
         # It loads bitsandbytes, which takes seconds and speaks while it does: nothing for --help.
         from peft import LoraConfig, inject_adapter_in_model
 
         super().__init__()
-        check_trainable(backbone.config, training)
         self.where, self.batch_tokens = backbone.device, backbone.batch_tokens
         layers = LayerRange.of(training.depths, training.top_layers, len(backbone.decoder.layers))
         self.reader = PairReader(backbone, layers, training.pool)
@@ -102,6 +98,11 @@ class Judge(nn.Module):
     def weights(self) -> dict[str, torch.Tensor]:
         """What makes this judge of its backbone, by name: what is trained, and the head's scale."""
         return {**self.trained, "head.mean": self.head.mean, "head.scale": self.head.scale}
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """In which the backbone computes; what is trained is float32."""
+        return self.reader.dtype
 
     def start(self, probe: Probe) -> None:
         """Let the head say what a probe of the frozen states says."""

@@ -19,7 +19,6 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -31,15 +30,19 @@ from common.files import read_json, write_json
 from common.progress import Progress
 from embeddings.cache.tensor_files import DamagedError, read_tensors, write_tensors
 from embeddings.frozen.pair_reader import Inputs
-from embeddings.inference import batches, threads_of_one_core
+from embeddings.inference import batches, out_of_memory, threads_of_one_core
 from embeddings.judge.config import JudgeConfig
 from embeddings.judge.dataset import JudgeDataset, Sample
 from embeddings.judge.model import Judge
+from embeddings.judge.optimizer import make_optimizer, moments_of, restore_moments
 
 TRAINING_VERSION = 3
 
 CLIP = 1.0
 """Largest norm of the gradient."""
+
+MOST_SKIPPED = 5
+"""Steps in a row whose gradient is not finite, after which a training has diverged."""
 
 WEIGHTS, CHECKPOINT, RECORD = "weights.safetensors", "checkpoint.safetensors", "training.json"
 
@@ -111,7 +114,17 @@ class Trainer:
         folder: Path,
         inputs: Inputs,
     ) -> None:
-        """Go to train mode, and to the checkpoint where there is one."""
+        """Go to train mode, and to the checkpoint where there is one.
+
+        Raises:
+            UserError: the judge computes in float16, which needs loss scaling.
+        """
+        if judge.dtype == torch.float16:
+            raise UserError(
+                Code.FLOAT16_UNTRAINABLE,
+                "A judge that computes in float16 cannot be trained. Set dtype: bfloat16 (or "
+                "float32) in the backbone's YAML.",
+            )
         self.judge, self.dataset, self.training = judge.train(), dataset, training
         self.folder, self.inputs = folder, inputs
         self.steps = steps_of(len(dataset.targets), training)
@@ -123,6 +136,7 @@ class Trainer:
         self.step, self.seconds = 0, 0.0
         self.losses: list[float] = []
         self.skipped: set[str] = set()
+        self.skipped_steps = self.skipped_in_a_row = 0
         if (folder / CHECKPOINT).exists():
             self._restore(folder / CHECKPOINT)
 
@@ -134,8 +148,8 @@ class Trainer:
             label: of the progress bar.
 
         Raises:
-            UserError: the loss or the gradient is not finite, or memory does not suffice for one
-                sequence.
+            UserError: the loss or the gradient is not finite in several steps in a row, or memory
+                does not suffice for one sequence.
         """
         last = time.monotonic()
         workers = 1 if self.training.dropout else torch.get_num_threads()
@@ -158,7 +172,7 @@ class Trainer:
                     self._checkpoint(self.folder / CHECKPOINT)
                     print(
                         f"{label}: step {self.step:,} of {self.steps:,}, mean loss of the last "
-                        f"{checkpoint_steps}: {np.mean(self.losses[-checkpoint_steps:]):.4f}",
+                        f"{checkpoint_steps}: {_mean(self.losses[-checkpoint_steps:])}",
                         flush=True,
                     )
         self.seconds += time.monotonic() - last
@@ -170,34 +184,23 @@ class Trainer:
                 "battles": len(self.dataset.targets),
                 "tokens": self.dataset.pairs.tokens * self.training.epochs,
                 "seconds": round(self.seconds, 1),
+                "skipped_steps": self.skipped_steps,
                 "mean_loss_of_epoch": [
-                    round(float(np.mean(self.losses[i : i + epoch])), 4)
-                    for i in range(0, self.steps, max(1, epoch))
+                    _mean(self.losses[i : i + epoch]) for i in range(0, self.steps, max(1, epoch))
                 ],
             },
         )
         self.judge.save(self.folder / WEIGHTS)
         (self.folder / CHECKPOINT).unlink(missing_ok=True)
 
-    def _optimizer(self) -> Any:
-        trained = self.judge.trained
-        r = self.training
-        heads = [p for n, p in trained.items() if n.startswith("head.")]
-        loras = [p for n, p in trained.items() if not n.startswith("head.")]
-        groups = [
-            {"params": loras, "lr": r.lr, "peak": r.lr},
-            {"params": heads, "lr": r.head_lr, "peak": r.head_lr},
-        ]
-        if self.on_cpu:
-            return torch.optim.AdamW(groups, weight_decay=r.weight_decay)
-        # It takes seconds to load and speaks while it does: nothing for --help.
-        import bitsandbytes
-
-        # Not the paged one: it never gives its memory back, and each fold has its own.
-        return bitsandbytes.optim.AdamW8bit(groups, weight_decay=r.weight_decay)
+    def _optimizer(self) -> torch.optim.Optimizer:
+        return make_optimizer(self.judge.trained, self.training, on_cpu=self.on_cpu)
 
     def _step(self, samples: list[Sample]) -> float:
-        """One optimizer step; returns its mean loss."""
+        """One optimizer step; returns its mean loss, NaN where the step was skipped.
+
+        A gradient that is not finite moves nothing: the step is skipped, said and counted.
+        """
         loss = self._gradients(samples)
         while loss is None:
             longest = len(samples[0].sequence.ids)
@@ -215,16 +218,31 @@ class Trainer:
             loss = self._gradients(samples)
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, CLIP)
         if not (math.isfinite(loss) and math.isfinite(float(norm))):
-            raise UserError(
-                Code.TRAINING_DIVERGED,
-                f"At step {self.step + 1} the loss is {loss}, its gradient's norm {float(norm)}. "
-                f"Lower --lr (now {self.training.lr}) and --head-lr (now {self.training.head_lr}), "
-                "or raise --warmup.",
-            )
+            self._skip(loss, float(norm))
+            return math.nan
+        self.skipped_in_a_row = 0
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * rate(self.step, self.steps, self.training.warmup)
         self.optimizer.step()
         return loss
+
+    def _skip(self, loss: float, norm: float) -> None:
+        """Count a step that moves nothing.
+
+        Raises:
+            UserError: it is one of several in a row.
+        """
+        self.skipped_steps += 1
+        self.skipped_in_a_row += 1
+        what = f"at step {self.step + 1} the loss is {loss}, its gradient's norm {norm}"
+        if self.skipped_in_a_row == min(MOST_SKIPPED, self.steps):
+            raise UserError(
+                Code.TRAINING_DIVERGED,
+                f"The last {self.skipped_in_a_row} steps had no finite gradient: {what}. "
+                f"Lower --lr (now {self.training.lr}) and --head-lr (now {self.training.head_lr}), "
+                "or raise --warmup.",
+            )
+        print(f"{what}: the step is skipped", file=sys.stderr)
 
     def _gradients(self, samples: list[Sample]) -> float | None:
         """Accumulate the step's gradients micro-batch by micro-batch; ``None``: out of memory."""
@@ -245,7 +263,9 @@ class Trainer:
                 # The loop would hold them through the next pass.
                 gradients.clear()
                 del gradient
-        except torch.OutOfMemoryError:
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
             return None
         return total if read else math.nan
 
@@ -276,46 +296,43 @@ class Trainer:
         tensors: dict[str, torch.Tensor] = {
             "losses": torch.tensor(self.losses, dtype=torch.float64)
         }
-        numbers: dict[str, int | float] = {}
-        for name, weight in self.judge.weights.items():
-            tensors[f"weights/{name}"] = weight.detach()
-        for name, parameter in self.judge.trained.items():
-            for key, value in self.optimizer.state[parameter].items():
-                if isinstance(value, torch.Tensor):
-                    tensors[f"optimizer/{name}/{key}"] = value.detach()
-                else:
-                    numbers[f"optimizer/{name}/{key}"] = value
-        state = {"step": self.step, "seconds": self.seconds, "numbers": numbers}
+        tensors |= {f"weights/{n}": w.detach() for n, w in self.judge.weights.items()}
+        moments, numbers = moments_of(self.optimizer, self.judge.trained)
+        tensors |= moments
+        state = {
+            "step": self.step,
+            "seconds": self.seconds,
+            "numbers": numbers,
+            "skipped": [self.skipped_steps, self.skipped_in_a_row],
+        }
         # Tensors that share memory (bitsandbytes' maps) cannot be written as they are.
         tensors = {n: t.cpu().clone().contiguous() for n, t in tensors.items()}
         write_tensors(path, tensors, state)
 
     def _restore(self, path: Path) -> None:
-        trouble = ""
         try:
             tensors, state = read_tensors(path)
-            eight_bits = any(name.endswith("/state1") for name in tensors)
-            if eight_bits == isinstance(self.optimizer, torch.optim.AdamW):
-                trouble = "of another device"
         except DamagedError as error:
-            trouble = f"damaged ({error})"
-        if trouble:
-            print(f"{path} is {trouble}: removed, training begins anew", file=sys.stderr)
+            print(f"{path} is damaged ({error}): removed, training begins anew", file=sys.stderr)
             path.unlink()
             return
         self.step, self.seconds = state["step"], state["seconds"]
+        # Older checkpoints skipped none.
+        self.skipped_steps, self.skipped_in_a_row = state.get("skipped", [0, 0])
         self.losses = tensors.pop("losses").tolist()
         with torch.no_grad():
             for name, weight in self.judge.weights.items():
                 weight.copy_(tensors[f"weights/{name}"])
-        for name, parameter in self.judge.trained.items():
-            begin = f"optimizer/{name}/"
-            values: dict[str, Any] = {
-                # torch's AdamW counts its steps on the CPU, wherever the parameters are.
-                n: t if n == f"{begin}step" else t.to(parameter.device)
-                for n, t in tensors.items()
-                if n.startswith(begin)
-            }
-            values |= {n: v for n, v in state["numbers"].items() if n.startswith(begin)}
-            self.optimizer.state[parameter] = {n[len(begin) :]: v for n, v in values.items()}
         print(f"going on after step {self.step:,} of {self.steps:,}", flush=True)
+        if not restore_moments(self.optimizer, self.judge.trained, tensors, state["numbers"]):
+            print(
+                f"{path} was written on another kind of device: weights and step are kept, the "
+                "optimizer's moments begin anew",
+                file=sys.stderr,
+            )
+
+
+def _mean(losses: Sequence[float]) -> float | None:
+    """Mean loss of the steps that were not skipped, to four places; ``None`` without any."""
+    finite = [loss for loss in losses if math.isfinite(loss)]
+    return round(float(np.mean(finite)), 4) if finite else None

@@ -15,13 +15,12 @@ import torch
 
 from arena.feature_table import FeatureTable
 from embeddings.backbone.config import BackboneConfig
-from embeddings.backbone.load import Backbone, load_backbone, load_tokenizer
+from embeddings.backbone.load import Backbone, load_backbone, load_tokenizer, model_settings
 from embeddings.both_orders import columns, view_values
 from embeddings.cache.memory import MemoryStore, Store, kept
 from embeddings.cache.responses import ResponseCache
 from embeddings.cache.shards import ShardWriter, as_keys, ragged, settings_hash
 from embeddings.frozen.extract import NAMED
-from embeddings.frozen.pair_states import backbone_settings
 from embeddings.inference import BatchBudget, read_into_store
 from embeddings.prompts.chat_template import TEMPLATE_VERSION
 from embeddings.prompts.pairs import PackedPair, Pairs, distinct
@@ -74,7 +73,7 @@ def query_backbone(
         UserError: the backbone cannot be had, or has no token for a letter.
     """
     letters = letter_tokens(load_tokenizer(config))
-    settings = {**VERSIONS, **backbone_settings(config), "letters": letters}
+    settings = {**VERSIONS, **model_settings(config), "letters": letters}
     name = settings_hash(settings)
     store: Store = (
         ShardWriter(folder / name, settings, "python pipelines/verdict.py")

@@ -134,3 +134,63 @@ def test_a_sequence_that_memory_does_not_suffice_for_is_one_line(tmp_path):
         read_into_store(
             ShardWriter(tmp_path), todo, with_memory_for(5, []), "reading", BatchBudget(40), ragged
         )
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "cublasLt ran into an error!\n\tA: torch.Size([8, 8])",
+    ],
+)
+def test_what_cublas_and_bitsandbytes_say_of_memory_halves_the_budget_too(
+    tmp_path, capsys, message
+):
+    todo = [sequence(n) for n in (9, 8, 7, 6)]
+
+    def read(batch):
+        if len(batch) > 1:
+            raise RuntimeError(message)
+        return double(batch)
+
+    read_into_store(ShardWriter(tmp_path), todo, read, "reading", BatchBudget(40), ragged)
+    assert ShardWriter(tmp_path).missing(todo) == []
+    assert message.splitlines()[0] in capsys.readouterr().err
+
+
+def test_other_errors_of_a_gpu_are_not_taken_for_memory(tmp_path):
+    def read(batch):
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    with pytest.raises(RuntimeError, match="illegal"):
+        read_into_store(
+            ShardWriter(tmp_path), [sequence(9)], read, "reading", BatchBudget(40), ragged
+        )
+
+
+def lost(lengths):
+    """A read whose numbers are not finite for sequences of these lengths."""
+
+    def read(batch):
+        return [
+            torch.full_like(numbers, torch.nan) if len(s.ids) in lengths else numbers
+            for s, numbers in zip(batch, double(batch), strict=True)
+        ]
+
+    return read
+
+
+def test_many_first_numbers_that_are_not_finite_stop_and_are_not_stored(tmp_path):
+    todo = [sequence(n) for n in range(200, 50, -1)]
+    with raises(Code.NUMBERS_NOT_FINITE, match="9 of the first 64"):
+        read_into_store(
+            ShardWriter(tmp_path), todo, lost(range(150, 159)), "x", BatchBudget(0), ragged
+        )
+    assert len(ShardWriter(tmp_path).missing(todo)) == len(todo)
+
+
+def test_a_few_are_stored_and_later_shards_are_not_looked_at(tmp_path):
+    todo = [sequence(n) for n in range(400, 50, -1)]
+    few = lost({*range(390, 398), *range(100, 140)})
+    read_into_store(ShardWriter(tmp_path), todo, few, "reading", BatchBudget(0), ragged)
+    assert ShardWriter(tmp_path).missing(todo) == []

@@ -16,7 +16,7 @@ from embeddings.cache.shards import ragged
 from embeddings.frozen import chunks, device_readers
 from embeddings.frozen.device_readers import DeviceReaders, answer_replica
 from embeddings.frozen.extract import extract
-from embeddings.inference import BatchBudget
+from embeddings.inference import BatchBudget, FiniteCheck
 from embeddings.replicas import (
     DEVICES,
     Replica,
@@ -115,7 +115,7 @@ def test_a_shard_travels_as_it_is():
 
     shard, counted, store = [Item(5), Item(3)], [], Remembered()
     data = read_shard(Replica(read, BatchBudget(100), ragged), shard, counted.append)
-    assert add_shard(store, data) == store.keys == [s.key for s in shard]
+    assert add_shard(store, data, FiniteCheck()) == store.keys == [s.key for s in shard]
     assert counted == [8]
     (ends, values) = (store.arrays[name] for name in ("ends", "values"))
     assert ends.tolist() == [5, 8]
@@ -156,3 +156,17 @@ def test_a_card_that_a_process_does_not_find_is_not_replaced_by_the_cpu(monkeypa
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
     with raises(Code.GPU_UNSUPPORTED):
         _shard_reader(lambda: None)
+
+
+def test_numbers_that_are_not_finite_stop_the_processes_before_they_are_stored():
+    class Item:
+        def __init__(self, number):
+            self.key, self.length, self.tokens = bytes([number] * 32), 3, 3
+
+    shard = [Item(number) for number in range(20)]
+    replica = Replica(
+        lambda batch: [torch.full((1, 2), torch.nan) for _ in batch], BatchBudget(0), ragged
+    )
+    data = read_shard(replica, shard)
+    with raises(Code.NUMBERS_NOT_FINITE, match="20 of the first 20"):
+        add_shard(None, data, FiniteCheck())

@@ -7,7 +7,7 @@ from dataclasses import asdict
 import pytest
 
 from embeddings import inference as reading
-from embeddings.backbone import load as backbone
+from embeddings.backbone import hub
 from embeddings.backbone.config import load_config
 from embeddings.frozen import pair_states
 from embeddings.frozen import plan as planning
@@ -100,7 +100,7 @@ def test_a_model_that_is_not_here_is_planned_with_another_tokenizer(
     def stand_in(name):
         return load_config(str(toy_folder) if name == extract.DEFAULT_BACKBONE else name)
 
-    monkeypatch.setattr(backbone, "snapshot_download", no_hub)
+    monkeypatch.setattr(hub, "snapshot_download", no_hub)
     monkeypatch.setattr(planning, "load_config", stand_in)
     assert finetune.command(["--run", str(tuned), "--backbone", "gemma2-9b", "--dry-run"]) == 0
     out = capsys.readouterr().out

@@ -1,17 +1,25 @@
 """Cards that this machine does not have, as PyTorch would describe them."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 
 from common.errors import Code
+from embeddings.backbone import device
 from embeddings.backbone.config import BackboneConfig
-from embeddings.backbone.device import check_device, has_kernels
+from embeddings.backbone.device import (
+    check_device,
+    compute_dtype,
+    default_device,
+    has_kernels,
+    machine,
+)
 from embeddings.backbone.load import load_backbone
+from tests.helpers.cards import A100, CUDA_12_8, T4, install
 from tests.helpers.errors import raises
 
-CUDA_12_8 = ["sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120", "compute_120"]
 CONFIG = BackboneConfig(name="toy", source="no/where", dtype="bfloat16")
 
 
@@ -19,19 +27,7 @@ CONFIG = BackboneConfig(name="toy", source="no/where", dtype="bfloat16")
 def card(monkeypatch):
     """Makes PyTorch find cards of these capabilities, and a build for these architectures."""
 
-    def install(*capabilities, built_for=CUDA_12_8):
-        found = {
-            "is_available": lambda: True,
-            "current_device": lambda: 0,
-            "device_count": lambda: len(capabilities),
-            "get_device_capability": lambda i: capabilities[i],
-            "get_device_name": lambda i: f"Card {i}",
-            "get_arch_list": lambda: built_for,
-        }
-        for name, answer in found.items():
-            monkeypatch.setattr(torch.cuda, name, answer)
-
-    return install
+    return partial(install, monkeypatch)
 
 
 @pytest.mark.parametrize(
@@ -63,21 +59,84 @@ def test_a_card_without_kernels_is_named(card):
 
 def test_a_model_that_is_spread_needs_all_cards(card):
     card((8, 0), (6, 0))
-    assert check_device(CONFIG) == []
+    assert len(check_device(CONFIG)) == 1
     with raises(Code.GPU_UNSUPPORTED, match="Card 1"):
         check_device(replace(CONFIG, device_map="auto"))
     with raises(Code.GPU_UNSUPPORTED, match="Card 1"):
         check_device(CONFIG, torch.device("cuda:1"))
 
 
-def test_bfloat16_is_said_to_be_emulated_before_ampere(card):
-    card((7, 5))
-    (note,) = check_device(CONFIG)
+def test_cards_and_their_free_memory_are_said(card):
+    card(A100, A100)
+    assert check_device(CONFIG) == ["GPU 0: Card 0 (sm_80), 14.0 of 15.0 GiB free"]
+    both = check_device(replace(CONFIG, device_map="auto"))
+    assert both[1] == "GPU 1: Card 1 (sm_80), 14.0 of 15.0 GiB free"
+
+
+def test_before_ampere_bfloat16_is_read_in_float16_and_said(card, monkeypatch):
+    # PyTorch says so of a T4: it counts emulation.
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *_: True)
+    card(T4)
+    assert compute_dtype(CONFIG) == "float16"
+    assert compute_dtype(CONFIG, trains=True) == "bfloat16"
+    assert compute_dtype(replace(CONFIG, dtype="float32")) == "float32"
+    assert machine(CONFIG) == {"device": "cuda", "dtype": "float16", "cards": ["Card 0 (sm_75)"]}
+    _, note = check_device(CONFIG)
     assert "Card 0 (sm_75)" in note
     assert "float16" in note
-    assert check_device(replace(CONFIG, dtype="float16")) == []
-    card((8, 0))
-    assert check_device(CONFIG) == []
+    assert len(check_device(replace(CONFIG, dtype="float16"))) == 1
+    card(A100)
+    assert compute_dtype(CONFIG) == "bfloat16"
+    assert len(check_device(CONFIG)) == 1
+
+
+def test_one_old_card_of_two_is_enough(card):
+    card(A100, T4)
+    assert compute_dtype(CONFIG) == "bfloat16"
+    assert compute_dtype(replace(CONFIG, device_map="auto")) == "float16"
+
+
+def test_a_cpu_computes_in_the_dtype_of_the_yaml(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert machine(CONFIG) == {"device": "cpu", "dtype": "bfloat16", "cards": []}
+
+
+def test_int8_and_flash_attention_are_refused_where_they_have_no_kernel(card):
+    card((6, 0), built_for=["sm_60"])
+    with raises(Code.GPU_UNSUPPORTED, match=r"LLM.int8 for Card 0 \(sm_60\).*nf4"):
+        check_device(replace(CONFIG, quantization="int8"))
+    check_device(replace(CONFIG, quantization="nf4"))
+    card(T4)
+    check_device(replace(CONFIG, quantization="int8"))
+    with raises(Code.GPU_UNSUPPORTED, match="flash_attention_2"):
+        check_device(replace(CONFIG, attention="flash_attention_2"))
+    card(A100)
+    check_device(replace(CONFIG, attention="flash_attention_2"))
+
+
+@pytest.mark.parametrize(
+    ("driver", "visible", "stops"),
+    [
+        (True, None, True),
+        (True, "0", True),
+        (True, "", False),
+        (True, "-1", False),
+        (False, None, False),
+    ],
+)
+def test_a_driver_without_cuda_stops_unless_the_cpu_is_asked_for(
+    tmp_path, monkeypatch, driver, visible, stops
+):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(device, "DRIVER", tmp_path if driver else tmp_path / "none")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    if stops:
+        with raises(Code.GPU_UNSUPPORTED, match="finds no GPU.*CUDA_VISIBLE_DEVICES"):
+            default_device()
+    else:
+        assert default_device().type == "cpu"
 
 
 def test_float16_is_said_to_be_slow_on_a_cpu(monkeypatch):

@@ -15,6 +15,7 @@ from safetensors.numpy import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from common.errors import Code
+from embeddings.backbone import hub
 from embeddings.backbone import load as module
 from embeddings.backbone.config import BackboneConfig, load_config
 from embeddings.backbone.load import (
@@ -26,6 +27,7 @@ from embeddings.backbone.load import (
 )
 from embeddings.frozen.scoring import Scorer
 from embeddings.prompts.answers import pack_battles
+from tests.helpers.cards import A100, pretend
 from tests.helpers.errors import raises
 from tests.helpers.tiny import save_tiny_model, tiny_battles
 
@@ -202,7 +204,7 @@ def test_what_the_hub_refuses_is_told_with_its_id_and_revision(monkeypatch, erro
         assert (source, revision) == ("owner/name", "v1")
         raise error
 
-    monkeypatch.setattr(module, "snapshot_download", download)
+    monkeypatch.setattr(hub, "snapshot_download", download)
     with raises(code, match="owner/name at revision v1"):
         model_folder(HUB)
 
@@ -219,7 +221,7 @@ def test_a_dry_run_downloads_no_weights(monkeypatch, folders):
         asked.append(allow_patterns)
         return str(folders["llama"])
 
-    monkeypatch.setattr(module, "snapshot_download", download)
+    monkeypatch.setattr(hub, "snapshot_download", download)
     load_tokenizer(HUB)
     assert model_folder(HUB) == folders["llama"]
     assert ["*.safetensors" in patterns for patterns in asked] == [False, True]
@@ -283,7 +285,25 @@ def test_the_device_map_of_a_yaml_reaches_the_loader(
         raise StoppedError
 
     monkeypatch.setattr(module, "check_device", lambda *_: [])
+    pretend(monkeypatch, A100)
     monkeypatch.setattr(module.AutoModelForCausalLM, "from_pretrained", load)
     with pytest.raises(StoppedError):
         load_backbone(load_config(str(tmp_path / "big.yaml")), device)
     assert found == [expected]
+
+
+def test_a_model_that_the_cards_cannot_hold_is_not_read_from_disk_pass_by_pass(
+    folders, tmp_path, monkeypatch
+):
+    (tmp_path / "big.yaml").write_text(f"source: {folders['llama']}\ndevice_map: auto\n")
+    spilled = SimpleNamespace(
+        hf_device_map={"model.layers.0": 0, "lm_head": "cpu"},
+        lm_head=None,
+        get_decoder=lambda: SimpleNamespace(layers=[]),
+        config=SimpleNamespace(),
+    )
+    monkeypatch.setattr(module, "check_device", lambda *_: [])
+    pretend(monkeypatch, A100)
+    monkeypatch.setattr(module.AutoModelForCausalLM, "from_pretrained", lambda *_, **__: spilled)
+    with raises(Code.OUT_OF_MEMORY, match="nf4"):
+        load_backbone(load_config(str(tmp_path / "big.yaml")), "cuda")

@@ -8,8 +8,15 @@ import torch
 from common.errors import Code
 from embeddings.backbone.config import load_config
 from embeddings.backbone.load import load_backbone
-from embeddings.backbone.quantization import NONE, QUANTIZATIONS, Quantization, bytes_per_weight
+from embeddings.backbone.quantization import (
+    DTYPE_BYTES,
+    NONE,
+    QUANTIZATIONS,
+    Quantization,
+    bytes_per_weight,
+)
 from pipelines import extract
+from tests.helpers.cards import T4, pretend
 from tests.helpers.errors import raises
 
 
@@ -41,11 +48,24 @@ def test_unknown_ones_are_named_with_the_known(configs):
         load_config(configs["llama"].source, "int3")
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_4_bit_weights_are_computed_with_in_the_dtype_of_16_bits(configs, dtype):
+@pytest.mark.parametrize("dtype", DTYPE_BYTES)
+def test_4_bit_weights_are_computed_with_in_the_dtype_of_the_rest(configs, dtype):
     config = replace(configs["llama"], quantization="nf4", dtype=dtype)
     layer = load_backbone(config).model.get_decoder().layers[0].self_attn.q_proj
     assert layer.compute_dtype == getattr(torch, dtype)
+
+
+def test_before_ampere_4_bit_weights_are_computed_with_in_float16(configs, monkeypatch, capsys):
+    pretend(monkeypatch, T4)
+    config = replace(configs["llama"], quantization="nf4", dtype="bfloat16")
+    backbone = load_backbone(config)
+    assert backbone.config.dtype == "bfloat16"
+    assert backbone.dtype == torch.float16
+    assert backbone.decoder.layers[0].self_attn.q_proj.compute_dtype == torch.float16
+    assert "reads in float16 on Card 0 (sm_75)" in capsys.readouterr().err
+    trained = load_backbone(config, trains=True)
+    assert trained.dtype == torch.bfloat16
+    assert trained.decoder.layers[0].self_attn.q_proj.compute_dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize("name", QUANTIZATIONS)

@@ -15,6 +15,7 @@ from embeddings.judge.head import unscaled
 from embeddings.judge.model import Judge, average
 from embeddings.judge.probe import fit_probe
 from embeddings.prompts.pairs import distinct
+from tests.helpers.cards import T4, pretend
 from tests.helpers.errors import raises
 from tests.helpers.planted import QUICK, examples, planted
 from tests.helpers.tiny import ARCHITECTURES
@@ -122,11 +123,25 @@ def test_a_head_starts_as_its_probe_and_needs_no_scale(configs, kind):
     assert torch.allclose(judge.load(found).head(states), moved, atol=1e-3)
 
 
-def test_float16_cannot_be_trained_and_can_be_read(configs):
-    half = replace(configs["llama"], dtype="float16")
-    with raises(Code.FLOAT16_UNTRAINABLE):
-        judge_of(half)
-    judge_of(half, replace(QUICK, epochs=0))
+@pytest.mark.parametrize("quantization", ["none", "nf4"])
+def test_a_judge_of_an_a100_reads_on_a_t4(
+    configs, architecture, quantization, tmp_path, monkeypatch
+):
+    config = replace(configs[architecture], dtype="bfloat16", quantization=quantization)
+    judge, read = disturb(judge_of(config)).eval(), sequences(config)
+    judge.save(tmp_path / "w.safetensors")
+    exactly = disturb(judge_of(replace(config, dtype="float32"))).eval()
+    wanted = torch.cat(exactly.read(read, token_ids))
+    pretend(monkeypatch, T4)
+    half = judge_of(config).load(load_file(tmp_path / "w.safetensors"))
+    assert half.dtype == torch.float16
+    assert half.reader.depths == judge.reader.depths
+    found = torch.cat(half.read(read, token_ids))
+    assert found.isfinite().all()
+    assert torch.cosine_similarity(found.flatten(), wanted.flatten(), dim=0) > 0.98
+    # Lower layers that the A100 stored are read in float16, too.
+    states = half.reader.read(read, lambda s: torch.zeros(len(s.ids), 64, dtype=torch.bfloat16))
+    assert torch.stack(states).isfinite().all()
 
 
 def test_saved_weights_come_back_and_others_are_refused(configs, tmp_path):

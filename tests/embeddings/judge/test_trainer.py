@@ -1,5 +1,6 @@
 """The training loop: what it minimises, what it moves, and that nothing stops it for good."""
 
+import json
 import math
 from dataclasses import replace
 
@@ -15,6 +16,7 @@ from embeddings.backbone.load import load_backbone
 from embeddings.frozen.pair_reader import token_ids
 from embeddings.judge import trainer as training
 from embeddings.judge.model import Judge
+from embeddings.judge.optimizer import make_optimizer
 from embeddings.judge.trainer import CHECKPOINT, RECORD, WEIGHTS, Trainer, losses, rate, rows_of
 from tests.helpers.errors import raises
 from tests.helpers.planted import QUICK, examples, planted
@@ -167,17 +169,45 @@ def test_stopped_and_resumed_gives_the_same_bits(config, tmp_path, monkeypatch, 
     check_resumed(config, tmp_path, replace(SMALL, rank=64), monkeypatch)
 
 
-def test_a_checkpoint_of_another_device_is_no_checkpoint(config, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(Trainer, "_step", dies_in_step(3))
+@pytest.mark.parametrize("began_on", ["cpu", "gpu"])
+def test_a_checkpoint_of_another_device_keeps_weights_and_step(
+    config, tmp_path, monkeypatch, capsys, began_on
+):
+    cpu = Trainer._optimizer
+    there, here = (cpu, eight_bits) if began_on == "cpu" else (eight_bits, cpu)
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_optimizer", eight_bits)
+        patch.setattr(Trainer, "_optimizer", there)
+        patch.setattr(Trainer, "_step", dies_in_step(3))
         begun = trainer(config, tmp_path)
-    with pytest.raises(KeyboardInterrupt):
-        begun.run(2, "x")
-    assert (tmp_path / CHECKPOINT).exists()
-    assert trainer(config, tmp_path).step == 0
-    assert "of another device" in capsys.readouterr().err
-    assert not (tmp_path / CHECKPOINT).exists()
+        with pytest.raises(KeyboardInterrupt):
+            begun.run(1, "x")
+    monkeypatch.setattr(Trainer, "_optimizer", here)
+    again = trainer(config, tmp_path)
+    assert again.step == 3
+    assert again.losses == begun.losses
+    assert same(begun.judge.trained, again.judge.trained)
+    assert "weights and step are kept" in capsys.readouterr().err
+    again.run(100, "x")
+    assert len(again.losses) == again.steps
+
+
+def test_the_head_has_moments_of_32_bits_and_lora_of_8(config):
+    judge = Judge(load_backbone(config), replace(SMALL, rank=64, head="mlp")).train()
+    optimizer = make_optimizer(judge.trained, SMALL, on_cpu=False)
+    for parameter in judge.trained.values():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    # bitsandbytes keeps moments of fewer than 4,096 numbers in 32 bits by itself.
+    bits = {
+        n: optimizer.state[p]["state1"].dtype for n, p in judge.trained.items() if p.numel() >= 4096
+    }
+    assert {bits[n] for n in bits if n.startswith("head.")} == {torch.float32}
+    assert {bits[n] for n in bits if "lora_" in n} == {torch.uint8}
+
+
+def test_what_computes_in_float16_is_not_trained(config, tmp_path):
+    with raises(Code.FLOAT16_UNTRAINABLE):
+        trainer(replace(config, dtype="float16"), tmp_path)
 
 
 @pytest.mark.slow
@@ -265,7 +295,50 @@ def test_a_loss_that_is_no_number_is_one_line_and_leaves_the_weights(
     monkeypatch.setattr(training, "losses", lambda *a: real(*a) * value)
     t = trainer(config, tmp_path)
     before = {n: p.detach().clone() for n, p in t.judge.trained.items()}
-    with raises(Code.TRAINING_DIVERGED, match="step 1"):
+    with raises(Code.TRAINING_DIVERGED, match="The last 5 steps.*at step 5"):
         t.run(100, "x")
     assert same(before, t.judge.trained)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def infinite_in(monkeypatch):
+    """Makes the gradient of these steps infinite."""
+    real = Trainer._part
+
+    def install(*steps):
+        def part(self, samples):
+            loss, gradients = real(self, samples)
+            if self.step in steps:
+                gradients[0][0] = torch.inf
+            return loss, gradients
+
+        monkeypatch.setattr(Trainer, "_part", part)
+
+    return install
+
+
+def test_a_step_without_a_finite_gradient_is_skipped_and_counted(
+    config, tmp_path, infinite_in, capsys
+):
+    infinite_in(1, 2, 5)
+    t = trainer(config, tmp_path, replace(SMALL, dropout=0.0))
+    t.run(100, "x")
+    assert [math.isfinite(loss) for loss in t.losses] == [i not in (1, 2, 5) for i in range(8)]
+    record = json.loads((tmp_path / RECORD).read_text())
+    assert record["skipped_steps"] == 3
+    assert np.isfinite(record["mean_loss_of_epoch"]).all()
+    assert all(torch.isfinite(weight).all() for weight in weights(tmp_path).values())
+    assert capsys.readouterr().err.count("the step is skipped") == 3
+
+
+def test_skipped_steps_are_counted_across_a_restart(config, tmp_path, infinite_in, monkeypatch):
+    infinite_in(0, 1, 2, 3, 4)
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_step", dies_in_step(3))
+        with pytest.raises(KeyboardInterrupt):
+            trainer(config, tmp_path).run(1, "x")
+    again = trainer(config, tmp_path)
+    assert again.step == again.skipped_steps == 3
+    with raises(Code.TRAINING_DIVERGED, match="The last 5 steps"):
+        again.run(100, "x")
