@@ -78,6 +78,7 @@ class RunRecord(Entry):
 
     inputs: dict[str, dict[str, Any]] = {}
     backbone: BackboneEntry | None = None
+    machine: dict[str, dict[str, Any]] = {}
     style: dict[str, str] = {}
     seconds: dict[str, float] = {}
     peak_mib: dict[str, float] = {}

@@ -21,11 +21,12 @@ from common.files import atomic
 from common.parallel import peak_mib
 from common.parquet import read_notes
 from common.run_dir import RunDir
+from embeddings.backbone.device import machine
 from embeddings.frozen.costs import check_room, extraction_lines
 from embeddings.frozen.extract import Reader, extract
 from embeddings.frozen.plan import count_answers, plan
 from embeddings.view_kinds import LIKELIHOOD
-from tiebreak.extraction_options import HIDDEN, ExtractionOptions, resolve
+from tiebreak.extraction_options import HIDDEN, RAY, ExtractionOptions, resolve
 from tiebreak.run_record import (
     asked_before,
     record_costs,
@@ -66,6 +67,8 @@ def extract_run(
                 )
                 write_rejected(run, summaries)
             if extraction:
+                if extraction.options.engine != RAY:
+                    run.update_record(machine={"extract": machine(extraction.config)})
                 answers = sum(count_answers(_valid_parts(run, split)) for split in summaries)
                 check_room(run.views, answers, extraction.config)
             now = run.read_record()

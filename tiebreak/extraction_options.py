@@ -12,7 +12,7 @@ from common.errors import Code, UserError
 from common.parquet import read_notes
 from common.run_dir import RunDir
 from embeddings.backbone.config import BackboneConfig
-from embeddings.backbone.device import check_device
+from embeddings.backbone.device import check_device, store_suffix
 from embeddings.backbone.runtime import TORCH, select_engine
 from embeddings.cache.shards import settings_hash
 from embeddings.frozen.answer_reader import evidence_settings
@@ -204,12 +204,22 @@ def _check_training(run: RunDir, extraction: Extraction) -> None:
         UserError: another backbone, quantization or engine read these.
     """
     path = run.views / HIDDEN / "train.parquet"
-    if path.exists() and read_notes(path).get("source") != settings_hash(
-        evidence_settings(extraction.config, extraction.engine)
-    ):
+    if not path.exists():
+        return
+    source, notes = (
+        settings_hash(evidence_settings(extraction.config, extraction.engine)),
+        read_notes(path),
+    )
+    if notes.get("source") != source:
         raise UserError(
             Code.BACKBONE_DIFFERS,
             f"The training battles of {run.folder} were read by another backbone, quantization, "
             "dtype or engine. Leave out --backbone, --quantization, --dtype and --engine, or "
             "extract --train again.",
+        )
+    if notes.get("store", source) != source + store_suffix(extraction.config):
+        print(
+            "the training battles were read on another kind of device: the last digits of what the "
+            "model says differ there",
+            flush=True,
         )

@@ -20,7 +20,7 @@ from common.parallel import peak_mib
 from common.parquet import read_notes
 from common.run_dir import RunDir
 from embeddings.backbone.config import BackboneConfig, finetune_entries
-from embeddings.backbone.device import check_device
+from embeddings.backbone.device import check_device, machine
 from embeddings.backbone.load import load_tokenizer
 from embeddings.cache.shards import settings_hash
 from embeddings.frozen.extract import warn_non_finite
@@ -212,7 +212,10 @@ def _finetune(run: RunDir, options: FinetuneOptions, checkpoint_steps: int) -> N
     # Options that a check refused or a training could not bear are not remembered.
     entry = {**options.record(), "judges": [folder.name for folder in folders]}
     same = run.read_record().get("finetune", {}).get(options.view) == entry
-    run.update_record(finetune={options.view: entry})
+    run.update_record(
+        finetune={options.view: entry},
+        machine={options.view: machine(options.config, trains=options.training.epochs > 0)},
+    )
     tables = {"train": logits}
     if packed.test is not None:
         tables["test"] = JudgeLogits(options.view, judges, folders).read(packed.test)
@@ -267,7 +270,8 @@ def _write_joint(
         for split, pairs in splits.items():
             if pairs is not None:
                 layers = frozen.layers.reads
-                write_joint(run.views, split, pairs, texts[split], frozen.name, layers)
+                texts_of = texts[split]
+                write_joint(run.views, split, pairs, texts_of, frozen.name, layers, frozen.suffix)
         run.update_record(
             joint={
                 "backbone": backbone_entry(options.backbone, options.config),

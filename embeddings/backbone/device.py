@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -173,7 +173,7 @@ def machine(config: BackboneConfig, *, trains: bool = False) -> dict[str, Any]:
         trains: whether it is trained.
 
     Returns:
-        ``device`` (its kind), ``dtype`` (in which it computes) and ``cards``.
+        ``device`` (its kind), ``dtype`` (in which it computes) and ``cards`` (all that are seen).
 
     Raises:
         UserError: PyTorch cannot use the GPU.
@@ -182,8 +182,27 @@ def machine(config: BackboneConfig, *, trains: bool = False) -> dict[str, Any]:
     return {
         "device": device.type,
         "dtype": compute_dtype(config, device, trains=trains),
-        "cards": [str(card) for card in cards_of(config, device)],
+        "cards": [str(card) for card in cards_of(replace(config, device_map="auto"), device)],
     }
+
+
+def store_suffix(config: BackboneConfig) -> str:
+    """What stands behind the hash in the name of a store that is filled here.
+
+    Nothing on a CPU. Elsewhere the kind of device, whose kernels round and quantize otherwise; and
+    for LLM.int8, which chooses its columns over a whole batch, the tokens of a batch. Evidence of
+    all kinds of device goes together; one store holds that of one kind.
+
+    Args:
+        config: the backbone.
+
+    Raises:
+        UserError: PyTorch cannot use the GPU.
+    """
+    kind = default_device().type
+    if kind == "cpu":
+        return ""
+    return f"-{kind}" + (f"-{config.batch_tokens}" if config.quantization == "int8" else "")
 
 
 REMEDY = (

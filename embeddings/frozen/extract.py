@@ -16,12 +16,14 @@ from arena.battle_table import TextsHash
 from arena.feature_table import write_feature_tables
 from common.parquet import write_table
 from embeddings.backbone.config import BackboneConfig
+from embeddings.backbone.device import store_suffix
 from embeddings.backbone.load import load_tokenizer
 from embeddings.cache.memory import Store
 from embeddings.cache.shards import ShardWriter, as_keys, settings_hash
 from embeddings.frozen import chunks
 from embeddings.frozen.answer_reader import evidence_settings
 from embeddings.frozen.log_likelihood import QUANTITIES, likelihood_view
+from embeddings.frozen.states import store_notes
 from embeddings.prompts.answers import PackedAnswer, PackedBattles, pack_battles
 
 NAMED = 10
@@ -67,6 +69,7 @@ def extract(
     """
     settings = evidence_settings(model.config, model.engine)
     source = settings_hash(settings)
+    name = source + store_suffix(model.config)
     tokenizer, texts = load_tokenizer(model.config), TextsHash()
 
     def pack(stop: Event, battles: pd.DataFrame) -> PackedBattles:
@@ -77,7 +80,7 @@ def extract(
     quantities: list[tuple[np.ndarray, np.ndarray]] = []
     done = 0
     with chunks.packed_ahead(parts, pack) as packed_chunks:
-        store = ShardWriter(folder / "hidden" / source, settings)
+        store = ShardWriter(folder / "hidden" / name, settings)
         for chunk in packed_chunks:
             missing = store.missing(chunk.answers)
             _announce(split, chunk, missing, done, rows)
@@ -93,7 +96,8 @@ def extract(
     )
     path = folder / "likelihood" / f"{split}.parquet"
     write_feature_tables(path, views, texts.digest, source)
-    notes = {"battles": texts.digest(), "source": source, "slots": ",".join(settings["slots"])}
+    slots = ",".join(settings["slots"])
+    notes = {"battles": texts.digest(), "slots": slots, **store_notes(source, name)}
     table = pa.concat_tables(keys).combine_chunks().replace_schema_metadata(notes)
     not_finite = [np.isnan(a).all(axis=1) | np.isnan(b).all(axis=1) for a, b in quantities]
     warn_non_finite(

@@ -26,6 +26,7 @@ from common.errors import Code, UserError
 from common.parquet import write_table
 from common.run_dir import RunDir
 from embeddings.backbone.config import BackboneConfig
+from embeddings.backbone.device import store_suffix
 from embeddings.backbone.layers import LayerRange, first_pass
 from embeddings.backbone.load import (
     load_backbone,
@@ -39,7 +40,7 @@ from embeddings.cache.shards import ShardStore, ShardWriter, as_keys, ragged, se
 from embeddings.frozen.layer_cache import LowerLayers
 from embeddings.frozen.likelihood import recorded_config
 from embeddings.frozen.pair_reader import BOTH_ANSWERS, PairReader, token_ids
-from embeddings.frozen.states import HiddenStates, Rows, read_index
+from embeddings.frozen.states import HiddenStates, Rows, read_index, store_notes
 from embeddings.inference import BatchBudget, read_into_store
 from embeddings.prompts.pairs import PackedPair, Pairs, distinct, pack_pairs
 
@@ -63,7 +64,8 @@ class PairStates:
     """States of pairs in a frozen backbone, each sequence read once: on disk, or in memory.
 
     Attributes:
-        name: of the store: says all that changes the states.
+        name: of the store in memory: says all that changes the states.
+        suffix: behind it on disk, see ``embeddings.backbone.device.store_suffix``.
         layers: which are read, and at which depth a judge's own begin.
     """
 
@@ -91,6 +93,7 @@ class PairStates:
             UserError: the backbone cannot be had, or lacks such layers.
         """
         self.config, self.pool, self.shared = config, pool, shared
+        self.suffix = store_suffix(config)
         self._folder, self._settings = folder, model_settings(config)
         depths = [float(fraction) for fraction in read_layers.split(",")]
         whole = model_config(model_folder(config)).num_hidden_layers
@@ -211,7 +214,8 @@ class PairStates:
     def _open(self, kind: str, **settings: object) -> tuple[str, Store]:
         name = f"{kind}-{settings_hash({**self._settings, **settings})}"
         if self._folder is not None:
-            return name, ShardWriter(self._folder / name, rerun_command=FINETUNE)
+            folder = self._folder / (name + self.suffix)
+            return name, ShardWriter(folder, rerun_command=FINETUNE)
         most_items = MOST_LOWER if kind == "lower" else MOST_ITEMS
         return name, kept(self.shared, name, lambda: MemoryStore(most_items))
 
@@ -244,7 +248,13 @@ def _slots(layers: Sequence[int | str]) -> tuple[list[str], list[tuple[int, str,
 
 
 def write_joint(
-    views: Path, split: str, table: Pairs, texts: str, store: str, depths: Sequence[int]
+    views: Path,
+    split: str,
+    table: Pairs,
+    texts: str,
+    source: str,
+    depths: Sequence[int],
+    suffix: str = "",
 ) -> None:
     """Write which states belong to which battles.
 
@@ -253,16 +263,18 @@ def write_joint(
         split: ``train`` or ``test``.
         table: packed battles, n.
         texts: ``arena.battle_table.texts_hash`` of the battles.
-        store: name of the folder that has the states of both orders, float16 (items, len(depths)
-            * len(STATES), d).
+        source: name of ``PairStates`` that has read both orders.
         depths: layers of the states.
+        suffix: behind the source, in the name of the folder that has them: float16 (items,
+            len(depths) * len(STATES), d).
     """
     columns = {
         "id": pa.array(table.ids, pa.string()),
         FORWARD: pa.array([s.key for s in table.forward], pa.binary(32)),
         SWAPPED: pa.array([s.key for s in table.swapped], pa.binary(32)),
     }
-    metadata = {"battles": texts, "source": store, "depths": ",".join(map(str, depths))}
+    depths_note = ",".join(map(str, depths))
+    metadata = {"battles": texts, "depths": depths_note, **store_notes(source, source + suffix)}
     write_table(
         views / VIEW / f"{split}.parquet", pa.table(columns).replace_schema_metadata(metadata)
     )
@@ -281,7 +293,7 @@ def read_joint(views: Path, judges: Path, split: str) -> HiddenStates:
     """
     path = views / VIEW / f"{split}.parquet"
     index = read_index(path, (FORWARD, SWAPPED), "depths", "frozen-[0-9a-f]{16}", FINETUNE)
-    store = ShardStore(judges / index.source, FINETUNE)
+    store = ShardStore(judges / index.store, FINETUNE)
     places = dict(zip((FORWARD, SWAPPED), map(store.require, index.keys), strict=True))
     names, columns = _slots(index.listed)
 

@@ -19,6 +19,15 @@ Rows = np.ndarray | slice
 """Positions of battles."""
 
 
+SUFFIX = "(-[a-z]+(-[0-9]+)?)?"
+"""Pattern of ``embeddings.backbone.device.store_suffix``."""
+
+
+def store_notes(source: str, store: str) -> dict[str, str]:
+    """What a table says of its states: whose they are, and where they lie if elsewhere."""
+    return {"source": source, **({"store": store} if store != source else {})}
+
+
 @dataclass(frozen=True)
 class HiddenStates:
     """Pooled hidden states of a split's battles, in their order, read slot by slot and in parts.
@@ -50,7 +59,7 @@ class HiddenStates:
                 f"{path} is missing. Run `python pipelines/extract.py` first.",
             )
         index = read_index(path, ("key_a", "key_b"), "slots", "[0-9a-f]{16}", EXTRACT)
-        store = ShardStore(folder / "hidden" / index.source)
+        store = ShardStore(folder / "hidden" / index.store)
         a, b = map(store.require, index.keys)
         return cls(
             index.ids,
@@ -82,25 +91,29 @@ class Index(NamedTuple):
 
     Attributes:
         ids: battle ids, n.
-        source: hash of the settings that made the states, or what begins with it: a store's name.
+        source: hash of the settings that made the states, or what ends with it.
+        store: name of the store's folder: the source, and ``embeddings.backbone.device``'s suffix.
         listed: names or numbers of the states.
         keys: content addresses, uint8 (n, 32) each.
     """
 
     ids: list[str]
     source: str
+    store: str
     listed: list[str]
     keys: list[np.ndarray]
 
 
-def read_index(path: Path, keys: Sequence[str], note: str, store: str, rerun_command: str) -> Index:
+def read_index(
+    path: Path, keys: Sequence[str], note: str, pattern: str, rerun_command: str
+) -> Index:
     """Read a table of battles and of the states that a store has of them.
 
     Args:
         path: of the table.
         keys: its columns of content addresses.
         note: what of its metadata lists the states.
-        store: pattern of a store's name.
+        pattern: of the source.
         rerun_command: the command that makes it, for people.
 
     Raises:
@@ -111,10 +124,12 @@ def read_index(path: Path, keys: Sequence[str], note: str, store: str, rerun_com
     try:
         source, listed = notes[b"source"].decode(), notes[note.encode()].decode().split(",")
         columns = [table.column(name) for name in keys]
-        if not re.fullmatch(store, source) or any(c.type != pa.binary(32) for c in columns):
+        store = notes.get(b"store", notes[b"source"]).decode()
+        named = re.fullmatch(pattern, source) and re.fullmatch(f"{source}{SUFFIX}", store)
+        if not named or any(c.type != pa.binary(32) for c in columns):
             raise ValueError(source)
         addresses = [as_keys(column.to_pylist()) for column in columns]
-        return Index(table.column("id").to_pylist(), source, listed, addresses)
+        return Index(table.column("id").to_pylist(), source, store, listed, addresses)
     except (LookupError, TypeError, ValueError) as error:
         raise UserError(
             Code.RUN_FILE_DAMAGED, f"{path} is damaged. Rerun `{rerun_command}`."

@@ -188,7 +188,7 @@ class Judges:
     def _logits_store(self, folder: Path) -> Store:
         """Where the logits of a judge are kept."""
         if self.shared is None:
-            return ShardWriter(folder / "logits", rerun_command=FINETUNE)
+            return ShardWriter(folder / f"logits{self.frozen.suffix}", rerun_command=FINETUNE)
         return kept(self.shared, ("logits", folder), MemoryStore)
 
     def _read(

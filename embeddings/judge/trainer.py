@@ -184,6 +184,8 @@ class Trainer:
                 "battles": len(self.dataset.targets),
                 "tokens": self.dataset.pairs.tokens * self.training.epochs,
                 "seconds": round(self.seconds, 1),
+                "device": self.judge.where.type,
+                "dtype": str(self.judge.dtype).removeprefix("torch."),
                 "skipped_steps": self.skipped_steps,
                 "mean_loss_of_epoch": [
                     _mean(self.losses[i : i + epoch]) for i in range(0, self.steps, max(1, epoch))

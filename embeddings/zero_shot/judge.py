@@ -15,6 +15,7 @@ import torch
 
 from arena.feature_table import FeatureTable
 from embeddings.backbone.config import BackboneConfig
+from embeddings.backbone.device import store_suffix
 from embeddings.backbone.load import Backbone, load_backbone, load_tokenizer, model_settings
 from embeddings.both_orders import columns, view_values
 from embeddings.cache.memory import MemoryStore, Store, kept
@@ -76,7 +77,7 @@ def query_backbone(
     settings = {**VERSIONS, **model_settings(config), "letters": letters}
     name = settings_hash(settings)
     store: Store = (
-        ShardWriter(folder / name, settings, "python pipelines/verdict.py")
+        ShardWriter(folder / (name + store_suffix(config)), settings, "python pipelines/verdict.py")
         if folder
         else kept(shared, ("verdict", name), MemoryStore)
     )

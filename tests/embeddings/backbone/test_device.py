@@ -15,6 +15,7 @@ from embeddings.backbone.device import (
     default_device,
     has_kernels,
     machine,
+    store_suffix,
 )
 from embeddings.backbone.load import load_backbone
 from tests.helpers.cards import A100, CUDA_12_8, T4, install
@@ -94,6 +95,17 @@ def test_one_old_card_of_two_is_enough(card):
     card(A100, T4)
     assert compute_dtype(CONFIG) == "bfloat16"
     assert compute_dtype(replace(CONFIG, device_map="auto")) == "float16"
+
+
+def test_stores_are_named_by_the_kind_of_device_and_not_by_the_card(card, monkeypatch):
+    int8 = replace(CONFIG, quantization="int8", batch_tokens=4096)
+    for capability in (T4, A100):
+        card(capability)
+        assert store_suffix(CONFIG) == "-cuda"
+        # LLM.int8 chooses its columns over a batch.
+        assert store_suffix(int8) == "-cuda-4096"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert store_suffix(CONFIG) == store_suffix(int8) == ""
 
 
 def test_a_cpu_computes_in_the_dtype_of_the_yaml(monkeypatch):

@@ -5,10 +5,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from arena.feature_table import FeatureTable
 from arena.swap import swap_battles
 from common.errors import Code
+from common.parquet import read_notes
+from common.run_dir import SPLITS
+from embeddings.backbone import device
 from embeddings.backbone.config import load_config
 from embeddings.backbone.load import load_backbone
 from embeddings.frozen.log_likelihood import QUANTITIES
@@ -138,6 +142,30 @@ def test_another_setting_has_a_store_of_its_own(config, tmp_path, counted, chang
     assert files(tmp_path / "hidden" / first) == shards
     layers = 1 if "layers" in changes else 4
     assert states(tmp_path).shape[2] == layers * len(POOLINGS)
+
+
+def test_a_gpu_fills_a_store_of_its_own_and_its_evidence_goes_with_a_cpus(
+    config, tmp_path, counted, monkeypatch
+):
+    extract_all(FEW, config, tmp_path, "train")
+    (cpu,) = (path for path in (tmp_path / "hidden").iterdir() if path.is_dir())
+    before, read = files(cpu), counted.items
+    # What names the store finds a GPU, what loads the model does not.
+    monkeypatch.setattr(device, "default_device", lambda: torch.device("cuda"))
+    extract_all(FEW, config, tmp_path, "test")
+    assert counted.items == 2 * read
+    assert files(cpu) == before
+    gpu = cpu.with_name(f"{cpu.name}-cuda")
+    assert sorted(path.name for path in gpu.glob("*.safetensors")) == sorted(
+        path.name for path in cpu.glob("*.safetensors")
+    )
+    notes = [read_notes(tmp_path / "hidden" / f"{split}.parquet") for split in SPLITS]
+    assert [n["source"] for n in notes] == [cpu.name, cpu.name]
+    assert [n.get("store") for n in notes] == [None, gpu.name]
+    shutil.rmtree(cpu)
+    found = HiddenStates.read(tmp_path, "test")
+    assert found.source == cpu.name
+    assert len(found.slot(0)[0]) == len(FEW)
 
 
 def test_another_model_has_a_store_of_its_own(config, configs, tmp_path):

@@ -1,5 +1,6 @@
 """The frozen states of both answers in one sequence."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +11,7 @@ from arena.battle_table import texts_hash
 from arena.swap import swap_battles
 from common.errors import Code
 from common.run_dir import RunDir
+from embeddings.backbone import device
 from embeddings.backbone.config import load_config
 from embeddings.backbone.load import load_backbone, load_tokenizer
 from embeddings.frozen.pair_states import read_joint, write_joint
@@ -36,9 +38,20 @@ def joint(battles, config, folder):
     judges = Judges(config, RECIPE, run.judges, checkpoint_steps=100)
     table = pack_pairs(battles, load_tokenizer(config), RECIPE.max_tokens)
     judges.prepare(table)
-    frozen = judges.frozen
-    write_joint(run.views, "train", table, texts_hash(battles), frozen.name, frozen.layers.reads)
+    frozen, texts = judges.frozen, texts_hash(battles)
+    layers = frozen.layers.reads
+    write_joint(run.views, "train", table, texts, frozen.name, layers, frozen.suffix)
     return run, table, read_joint(run.views, run.judges, "train")
+
+
+def test_a_gpus_states_lie_in_a_store_of_their_own(config, tmp_path, monkeypatch):
+    _, _, found = joint(BATTLES, config, tmp_path)
+    monkeypatch.setattr(device, "default_device", lambda: torch.device("cuda"))
+    run, _, again = joint(BATTLES, config, tmp_path)
+    assert again.source == found.source
+    assert (run.judges / f"{found.source}-cuda").is_dir()
+    shutil.rmtree(run.judges / found.source)
+    assert np.array_equal(read_joint(run.views, run.judges, "train").slot(0)[0], again.slot(0)[0])
 
 
 def test_slots_are_the_states_that_a_fresh_judge_reads(config, tmp_path):
