@@ -68,10 +68,12 @@ class LayerRange:
         return cls(begin, end, tuple(reads))
 
     def cut(self, backbone: Backbone) -> None:
-        """Drop a backbone's other layers; without the last one, its output is not normalised."""
-        whole = len(backbone.decoder.layers)
+        """Drop a backbone's other layers; without the last one, its output is not normalised.
+
+        Those above ``end`` need not have been loaded.
+        """
         keep(backbone.decoder, slice(self.begin, self.end))
-        if self.end < whole:
+        if self.end < backbone.depth:
             backbone.decoder.norm = torch.nn.Identity()
 
 

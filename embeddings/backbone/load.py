@@ -45,6 +45,8 @@ class Backbone:
     config: BackboneConfig
     device: torch.device
     """Where input ids go."""
+    depth: int
+    """Decoder layers of the whole model, of which fewer may be loaded."""
 
     @property
     def decoder(self) -> Any:
@@ -229,7 +231,11 @@ def load_tokenizer(config: BackboneConfig) -> Any:
 
 
 def load_backbone(
-    config: BackboneConfig, device: str | None = None, *, trains: bool = False
+    config: BackboneConfig,
+    device: str | None = None,
+    *,
+    trains: bool = False,
+    layers: int | None = None,
 ) -> Backbone:
     """Load a model, quantized as ``config`` says, in eval mode.
 
@@ -242,6 +248,7 @@ def load_backbone(
         config: the backbone.
         device: ``cpu``, ``cuda``, ``cuda:1`` …; by default the GPU if there is one.
         trains: whether it will be trained.
+        layers: load so many of its lowest layers; by default all.
 
     Raises:
         UserError: the model cannot be had, loaded or read, max_tokens exceeds its context, PyTorch
@@ -263,6 +270,7 @@ def load_backbone(
             folder,
             dtype=getattr(torch, dtype),
             **_load_arguments(config, dtype),
+            **({} if layers is None else {"num_hidden_layers": layers}),
             device_map="auto" if spread else {"": place},
             use_safetensors=True,
             trust_remote_code=False,
@@ -289,7 +297,8 @@ def load_backbone(
             "weights. Take --quantization nf4, or a smaller backbone.",
         )
     fit_attention(model, cards)
-    return Backbone(model.eval(), tokenizer, config, model.get_input_embeddings().weight.device)
+    inputs = model.get_input_embeddings().weight.device
+    return Backbone(model.eval(), tokenizer, config, inputs, model_config(folder).num_hidden_layers)
 
 
 def model_settings(config: BackboneConfig) -> dict[str, Any]:

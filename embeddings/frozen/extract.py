@@ -97,7 +97,7 @@ def extract(
     path = folder / "likelihood" / f"{split}.parquet"
     write_feature_tables(path, views, texts.digest, source)
     slots = ",".join(settings["slots"])
-    notes = {"battles": texts.digest(), "slots": slots, **store_notes(source, name)}
+    notes = {"battles": texts.digest(), **store_notes(source, name), "slots": slots}
     table = pa.concat_tables(keys).combine_chunks().replace_schema_metadata(notes)
     not_finite = [np.isnan(a).all(axis=1) | np.isnan(b).all(axis=1) for a, b in quantities]
     warn_non_finite(

@@ -29,6 +29,7 @@ from embeddings.backbone.config import BackboneConfig
 from embeddings.backbone.device import store_suffix
 from embeddings.backbone.layers import LayerRange, first_pass
 from embeddings.backbone.load import (
+    Backbone,
     load_backbone,
     load_tokenizer,
     model_config,
@@ -195,8 +196,11 @@ class PairStates:
         budget = BatchBudget(reader.batch_tokens)
         read_into_store(self.store, sequences, read, "frozen states", budget, _stacked)
 
+    def _load(self, layers: int) -> Backbone:
+        return load_backbone(self.config, layers=layers)
+
     def _load_reader(self) -> PairReader:
-        reader = PairReader(load_backbone(self.config), self.layers, self.pool)
+        reader = PairReader(self._load(self.layers.end), self.layers, self.pool)
         first_pass(reader.decoder, reader.device)
         return reader
 
@@ -204,7 +208,7 @@ class PairStates:
         reader = kept(
             self.shared,
             ("lower layers", self._lower_name),
-            lambda: LowerLayers(load_backbone(self.config), self.layers.begin),
+            lambda: LowerLayers(self._load(self.layers.begin), self.layers.begin),
         )
         if isinstance(store, ShardWriter):
             reader.check_room(store.folder, sequences)
@@ -273,8 +277,8 @@ def write_joint(
         FORWARD: pa.array([s.key for s in table.forward], pa.binary(32)),
         SWAPPED: pa.array([s.key for s in table.swapped], pa.binary(32)),
     }
-    depths_note = ",".join(map(str, depths))
-    metadata = {"battles": texts, "depths": depths_note, **store_notes(source, source + suffix)}
+    notes = store_notes(source, source + suffix)
+    metadata = {"battles": texts, **notes, "depths": ",".join(map(str, depths))}
     write_table(
         views / VIEW / f"{split}.parquet", pa.table(columns).replace_schema_metadata(metadata)
     )

@@ -262,7 +262,7 @@ def seconds_per_token(
     targets = np.full((len(timed.ids), 3), 1 / 3, dtype=np.float32)
     dataset = JudgeDataset(timed, targets, timed.ids)
     once = replace(training, batch=len(timed.ids), epochs=1)
-    judge = Judge(load_backbone(config, trains=True), once)
+    judge = Judge(load_backbone(config, trains=True, layers=states.layers.end), once)
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(judge, dataset, once, Path(folder), states.inputs)
         trainer.run(1, "timing a step")

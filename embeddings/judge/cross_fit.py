@@ -24,7 +24,7 @@ from arena.swap import SWAP
 from common.files import read_json, write_json
 from embeddings.backbone.config import BackboneConfig
 from embeddings.backbone.device import default_device
-from embeddings.backbone.load import load_backbone, model_settings
+from embeddings.backbone.load import Backbone, load_backbone, model_settings
 from embeddings.both_orders import columns, view_values
 from embeddings.cache.memory import MemoryStore, Store, kept
 from embeddings.cache.shards import ShardWriter, as_keys, ragged, settings_hash
@@ -139,7 +139,7 @@ class Judges:
         # Before the model is loaded: a probe takes twice the memory of its states.
         probe = self._probe(dataset)
         free_gpu()
-        judge = Judge(load_backbone(self.config, trains=True), self.training)
+        judge = Judge(self._load(trains=True), self.training)
         judge.start(probe)
         trainer = Trainer(judge, dataset, self.training, folder, self.frozen.inputs)
         trainer.run(self.checkpoint_steps, label)
@@ -202,7 +202,7 @@ class Judges:
         judge = kept(
             self.shared,
             ("judge", self.frozen.name, training),
-            lambda: Judge(load_backbone(self.config), training),
+            lambda: Judge(self._load(), training),
         ).load(self._weights(folder))
         read = partial(judge.read, inputs=self.frozen.inputs)
         if self.config.quantization != "none":
@@ -210,6 +210,10 @@ class Judges:
             read(sequences[-1:])
         budget = BatchBudget(judge.batch_tokens)
         read_into_store(store, sequences, read, label, budget, ragged)
+
+    def _load(self, *, trains: bool = False) -> Backbone:
+        """The backbone up to the last layer that a head reads."""
+        return load_backbone(self.config, trains=trains, layers=self.frozen.layers.end)
 
     def _read_head(
         self, folder: Path, store: Store, sequences: Sequence[PackedPair], label: str

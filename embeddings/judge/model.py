@@ -60,7 +60,7 @@ class Judge(nn.Module):
 
         super().__init__()
         self.where, self.batch_tokens = backbone.device, backbone.batch_tokens
-        layers = LayerRange.of(training.depths, training.top_layers, len(backbone.decoder.layers))
+        layers = LayerRange.of(training.depths, training.top_layers, backbone.depth)
         self.reader = PairReader(backbone, layers, training.pool)
         torch.manual_seed(SEED)
         width = backbone.model.get_input_embeddings().embedding_dim

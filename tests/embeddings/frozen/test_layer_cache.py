@@ -81,6 +81,29 @@ def test_bfloat16_is_stored_as_it_was_computed(configs, architecture, tmp_path, 
     assert torch.allclose(whole, cached, atol=1e-3)
 
 
+@pytest.mark.parametrize("quantization", ["none", "nf4"])
+def test_layers_above_those_that_are_read_are_not_loaded(
+    configs, architecture, monkeypatch, quantization
+):
+    config = replace(configs[architecture], dtype="float32", quantization=quantization)
+    sequences = distinct(examples(planted(3), config).pairs)
+    loaded = []
+
+    def load(config, **how):
+        backbone = load_backbone(config, **how)
+        loaded.append(len(backbone.decoder.layers))
+        return backbone
+
+    monkeypatch.setattr(pair_states, "load_backbone", load)
+    states = PairStates(config, "0.5", top_layers=1, shared={})
+    states.fill(sequences)
+    assert loaded == [1, 2]
+    # No last norm, which the whole model's states at that depth have not seen.
+    whole, _ = look_with(config, top_of(0, "0.5"), token_ids, sequences)
+    found = torch.from_numpy(states.states(sequences)).float().flatten(1)
+    assert torch.allclose(found, whole, rtol=1e-2, atol=1e-2)
+
+
 def test_what_is_stored_is_not_read_again(configs, tmp_path, monkeypatch):
     config = configs["llama"]
     sequences = distinct(examples(planted(3), config).pairs)

@@ -30,7 +30,7 @@ def spread():
         head = Head()
         config = SimpleNamespace(model_type="gemma2", final_logit_softcapping=30.0)
         model = SimpleNamespace(lm_head=head, config=config)
-        yield Backbone(model, None, None, torch.device(FIRST))
+        yield Backbone(model, None, None, torch.device(FIRST), 2)
 
 
 def test_log_probabilities_are_made_on_the_card_of_the_head(spread):

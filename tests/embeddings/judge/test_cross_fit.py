@@ -14,6 +14,7 @@ from embeddings.backbone.config import load_config
 from embeddings.backbone.load import load_backbone
 from embeddings.both_orders import view_values
 from embeddings.frozen.pair_reader import token_ids
+from embeddings.judge import cross_fit
 from embeddings.judge.config import FOR_TRAINING
 from embeddings.judge.cross_fit import Judges, crossfit, unseen
 from embeddings.judge.model import Judge
@@ -65,6 +66,19 @@ def fit(battles, config, recipe, folder, folds=2, **changes):
     judges.prepare(learned.pairs)
     folders, view = crossfit(judges, learned, held_out(battles["group"], folds), learned.pairs)
     return judges, folders, view
+
+
+def test_judges_load_no_layer_above_the_last_that_their_head_reads(config, tmp_path, monkeypatch):
+    loaded = []
+
+    def load(config, **how):
+        backbone = load_backbone(config, **how)
+        loaded.append((len(backbone.decoder.layers), how["trains"]))
+        return backbone
+
+    monkeypatch.setattr(cross_fit, "load_backbone", load)
+    fit(planted(8), config, replace(BRIEF, read_layers="0.5"), tmp_path)
+    assert loaded == [(1, True), (1, False)] * 2
 
 
 def probabilities(view):
