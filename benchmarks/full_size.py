@@ -10,10 +10,11 @@ that falls by a power law, and what half the variance comes from is the same in 
 answer. Each slot has a direction for the side and one for the tie; these, the lengths and the bold
 type of the answers make the probabilities that the votes are drawn from, so the best possible log
 loss is known. With 57,477 battles, 25,000 to predict, 12 slots and 3,584 values the states take
-14 GB of disk; they are written in blocks. There is no view of likelihoods.
+14 GB of disk; they are written in blocks. There is no view of likelihoods. "probes,
+fused by the truth" is what a second stage could reach at best with these probes.
 
 Printed are seconds and peak resident memory of each command (VmHWM of Linux; mapped pages of the
-store count) and of its largest worker, seconds of the steps of ``train_meta.py``, and log losses.
+store count) and of its largest worker, those of the steps of ``train_meta.py``, and log losses.
 With ``--keep`` the folder stays: the next call of the same sizes only trains, anew, and predicts.
 """
 
@@ -38,6 +39,8 @@ import pandas as pd
 import pyarrow as pa
 from scipy.fft import dct
 from scipy.special import softmax
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.preprocessing import StandardScaler
 
 from arena.schema import CLASSES
 from arena.swap import SWAP
@@ -51,6 +54,9 @@ from features.formatting import bold
 from features.text import Text
 from features.verbosity import characters
 from meta.metrics.scores import log_loss
+from meta.stack import model_io
+from meta.stack.dataset import read_dataset
+from meta.votes import examples
 from pipelines import cli
 
 PIPELINES = Path(__file__).resolve().parents[1] / "pipelines"
@@ -118,6 +124,11 @@ def drawn(
             yield prompt, a, b, int((votes[i] > truth[-1].cumsum()[:2]).sum())
 
 
+def first_to_predict(rows: int) -> int:
+    """The number of the first battle to predict: it begins a block."""
+    return -(-rows // BLOCK) * BLOCK
+
+
 def of_texts(prompt: Text, a: Text, b: Text) -> float:
     """What length and bold type add to A's log-odds."""
     length = characters(a, prompt) - characters(b, prompt)
@@ -133,7 +144,7 @@ def make(folder: Path, arguments: argparse.Namespace) -> list[Step]:
     start, truth = time.perf_counter(), list[np.ndarray]()
     world = World(slots, width)
     writer = ShardWriter(run.views / "hidden" / notes["source"], settings)
-    test_first = -(-arguments.rows // BLOCK) * BLOCK
+    test_first = first_to_predict(arguments.rows)
     train, test = folder / "train.csv", folder / "test.csv"
     lmsys_like.write_rows(train, drawn(world, writer, 0, arguments.rows, truth))
     rows = drawn(world, writer, test_first, arguments.test_rows, truth)
@@ -191,6 +202,35 @@ def prepared(folder: Path, arguments: argparse.Namespace) -> list[Step]:
     return [(name, *costs) for name, *costs in made["steps"]]
 
 
+def of_probes(run: RunDir, truth: np.ndarray, first: int) -> np.ndarray:
+    """What the probes of all rows can give at best.
+
+    They and the texts' true part are fused by a logistic regression that is fitted to the true
+    probabilities of these very battles.
+
+    Args:
+        run: after training.
+        truth: of the battles to predict, (n, 3).
+        first: the number of the first of them.
+
+    Returns:
+        Probabilities (n, 3).
+    """
+    test = read_dataset(run, "test", ["hidden"])
+    probes = test.unseen(model_io.load(run.model).base_models)["hidden"]
+    side, tie = (
+        probes.values[:, [name.endswith(question) for name in probes.names]]
+        for question in (".side", ".tie")
+    )
+    odds = [of_texts(*map(Text, row[:3])) for row in lmsys_like.rows(len(truth), first)]
+    known = np.column_stack([side, odds])
+    given = LinearRegression(fit_intercept=False).fit(known, np.log(truth[:, 0] / truth[:, 1]))
+    known = StandardScaler().fit_transform(np.column_stack([known, tie, abs(given.predict(known))]))
+    of_example, labels, weights = examples(truth)
+    fused = LogisticRegression(C=100.0, max_iter=1000).fit(known[of_example], labels, weights)
+    return np.asarray(fused.predict_proba(known))
+
+
 def report(run: RunDir, folder: Path, steps: list[Step], arguments: argparse.Namespace) -> None:
     """Print the table, and the losses."""
     print(
@@ -212,10 +252,12 @@ def report(run: RunDir, folder: Path, steps: list[Step], arguments: argparse.Nam
     )
     shares = np.bincount(train[train >= 0], minlength=3) / np.sum(train >= 0)
     print("log loss of the battles to predict")
+    truth = np.load(folder / "truth.npy")[arguments.rows :]
     for name, guess in {
         "prior": np.tile((shares + shares[SWAP]) / 2, (len(labels), 1)),
         "submission.csv": pd.read_csv(run.submission)[list(CLASSES)].to_numpy(),
-        "true probabilities (Bayes)": np.load(folder / "truth.npy")[arguments.rows :],
+        "probes, fused by the truth": of_probes(run, truth, first_to_predict(arguments.rows)),
+        "true probabilities (Bayes)": truth,
     }.items():
         print(f"  {name:26} {log_loss(guess[labels >= 0], labels[labels >= 0]):.4f}")
 
