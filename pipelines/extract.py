@@ -81,6 +81,7 @@ def main(arguments: argparse.Namespace) -> None:
         arguments.backbone,
         arguments.quantization,
         arguments.dtype,
+        arguments.state_bits,
         arguments.engine,
         arguments.ray_address or "",
         arguments.actors or 0,
@@ -117,6 +118,12 @@ def command(argv: list[str] | None = None) -> int:
     )
     p.add_argument("--quantization", choices=tuple(QUANTIZATIONS), help="overrides the YAML")
     p.add_argument("--dtype", choices=tuple(DTYPE_BYTES), help="overrides the YAML")
+    p.add_argument(
+        "--state-bits",
+        type=int,
+        choices=(8, 16),
+        help="bits of a stored value of the hidden states; 8: half the disk; overrides the YAML",
+    )
     p.add_argument(
         "--engine",
         choices=(*ENGINES, AUTO, RAY),

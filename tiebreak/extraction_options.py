@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from arena.view import KINDS
@@ -40,6 +40,8 @@ class ExtractionOptions:
     quantization: str | None = None
     dtype: str | None = None
     """``float32``, ``bfloat16`` or ``float16``; overrides the backbone's own."""
+    state_bits: int | None = None
+    """Bits in which a value of a hidden state is stored, 8 or 16; overrides the backbone's own."""
     engine: str | None = None
     """``torch``, ``openvino``, ``auto``, or ``ray``: torch in the actors of a cluster."""
     ray_address: str = ""
@@ -54,8 +56,8 @@ class ExtractionOptions:
         """Whether something is said of the language model."""
         return any(
             (
-                *(self.backbone, self.quantization, self.dtype, self.engine),
-                *(self.ray_address, self.actors),
+                *(self.backbone, self.quantization, self.dtype, self.state_bits),
+                *(self.engine, self.ray_address, self.actors),
             )
         )
 
@@ -76,10 +78,12 @@ class Extraction:
         Raises:
             UserError: the backbone's configuration is not valid, or OpenVINO cannot run it here.
         """
-        backbone, config = chosen_backbone(
-            options.backbone, options.quantization, record, options.dtype
-        )
         own = record.get("backbone", {})
+        if options.state_bits is None and options.backbone in (None, own.get("asked")):
+            options = replace(options, state_bits=own.get("state_bits"))
+        backbone, config = chosen_backbone(
+            options.backbone, options.quantization, record, options.dtype, options.state_bits
+        )
         last = own.get("engine", TORCH) if as_json(config) == own.get("config") else TORCH
         # Ray's actors read with torch, to the same bytes.
         named = TORCH if options.engine == RAY else options.engine
@@ -101,10 +105,13 @@ class Extraction:
 
     def entry(self) -> dict[str, Any]:
         """The entry ``backbone`` of run.json."""
+        named = self.options.state_bits
         return {
             "asked": self.backbone,
             "quantization": self.config.quantization,
             "dtype": self.config.dtype,
+            # Only what overrides the backbone's own, which may change.
+            **({} if named is None else {"state_bits": named}),
             "engine": self.engine,
             "config": as_json(self.config),
         }
@@ -159,7 +166,8 @@ def resolve(run: RunDir, splits: Collection[str], options: ExtractionOptions) ->
             raise UserError(
                 Code.OPTIONS_CONFLICT,
                 "--no-language-model goes with no option of a language model. Leave out "
-                "--backbone, --quantization, --dtype, --engine, --ray-address and --actors.",
+                "--backbone, --quantization, --dtype, --state-bits, --engine, --ray-address and "
+                "--actors.",
             )
         if test_only and (run.views / HIDDEN / "train.parquet").exists():
             _check_model_does_without(run)
@@ -214,8 +222,8 @@ def _check_training(run: RunDir, extraction: Extraction) -> None:
         raise UserError(
             Code.BACKBONE_DIFFERS,
             f"The training battles of {run.folder} were read by another backbone, quantization, "
-            "dtype or engine. Leave out --backbone, --quantization, --dtype and --engine, or "
-            "extract --train again.",
+            "dtype or engine, or stored in other bits. Leave out --backbone, --quantization, "
+            "--dtype, --state-bits and --engine, or extract --train again.",
         )
     if notes.get("store", source) != source + store_suffix(extraction.config):
         print(

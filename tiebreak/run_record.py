@@ -21,10 +21,14 @@ DEFAULT_BACKBONE = "smollm2-135m"
 VERSIONS = ("torch", "transformers", "bitsandbytes", "lightgbm", "scikit-learn", "optuna")
 
 
+NEWER = {"attention": "", "state_bits": 16}
+"""Fields of a backbone that older runs lack, and what they read with."""
+
+
 def as_json(config: BackboneConfig) -> Any:
-    """A configuration as ``run.json`` gives it back; older runs have no ``attention``."""
+    """A configuration as ``run.json`` gives it back, without ``NEWER`` defaults."""
     entries = json.loads(json.dumps(asdict(config)))
-    return {name: value for name, value in entries.items() if name != "attention" or value}
+    return {name: value for name, value in entries.items() if (name, value) not in NEWER.items()}
 
 
 def code() -> str:
@@ -42,6 +46,7 @@ def chosen_backbone(
     quantization: str | None,
     record: Mapping[str, Any],
     dtype: str | None = None,
+    state_bits: int | None = None,
 ) -> tuple[str, BackboneConfig]:
     """The backbone of a command: the one that is named, else the run's own, else the default.
 
@@ -51,6 +56,7 @@ def chosen_backbone(
             same.
         record: the run's record, or an entry of it that holds ``backbone``.
         dtype: as ``quantization``.
+        state_bits: overrides the backbone's own.
 
     Returns:
         Its name as it was given, and its configuration.
@@ -64,7 +70,7 @@ def chosen_backbone(
         quantization = own["quantization"]
     if dtype is None and chosen == own.get("asked"):
         dtype = own.get("dtype")
-    return chosen, load_config(chosen, quantization, dtype)
+    return chosen, load_config(chosen, quantization, dtype, state_bits)
 
 
 def record_inputs(

@@ -55,6 +55,8 @@ class BackboneConfig:
     """How many tokens of the answer are read again without the prompt; 0 for none."""
     layers: Annotated[tuple[Fraction, ...], Field(min_length=1)] = (0.33, 0.6, 0.8, 1.0)
     """Depths whose hidden states are kept, as fractions of the number of decoder layers."""
+    state_bits: Literal[8, 16] = 16
+    """Bits in which a value of a hidden state is stored (``embeddings.frozen.one_byte``)."""
     batch_tokens: int = 16384
     """Most tokens, padding included, in one batch on a GPU; a CPU reads one sequence at a time."""
     attention: Literal["", "eager", "sdpa", "flash_attention_2", "flex_attention"] = ""
@@ -93,7 +95,10 @@ def valid_config(entries: Mapping[str, Any], where: str) -> BackboneConfig:
 
 
 def load_config(
-    name_or_path: str, quantization: str | None = None, dtype: str | None = None
+    name_or_path: str,
+    quantization: str | None = None,
+    dtype: str | None = None,
+    state_bits: int | None = None,
 ) -> BackboneConfig:
     """Find a backbone by name in ``configs/``, by YAML file, or by local model folder.
 
@@ -101,6 +106,7 @@ def load_config(
         name_or_path: which.
         quantization: replaces that of the YAML; ``None``: it does not.
         dtype: likewise.
+        state_bits: likewise.
 
     Raises:
         UserError: there is no such backbone, or its YAML is not valid.
@@ -108,9 +114,8 @@ def load_config(
     path = _find(name_or_path)
     entries = {"source": str(path)} if path.is_dir() else _read(path)
     entries.pop(FINETUNE, None)
-    for entry, value in (("quantization", quantization), ("dtype", dtype)):
-        if value is not None:
-            entries[entry] = value
+    named = {"quantization": quantization, "dtype": dtype, "state_bits": state_bits}
+    entries |= {entry: value for entry, value in named.items() if value is not None}
     name = path.name if path.is_dir() else path.stem
     return valid_config({"name": name, **entries}, str(path))
 

@@ -12,6 +12,7 @@ from embeddings.backbone.config import BackboneConfig
 from embeddings.backbone.layers import layer_numbers
 from embeddings.backbone.load import load_backbone, model_config, model_folder, model_settings
 from embeddings.backbone.runtime import TORCH
+from embeddings.frozen.one_byte import to_bytes
 from embeddings.frozen.pooling import slot_names
 from embeddings.frozen.scoring import SCORING_VERSION, Scorer
 from embeddings.inference import BatchBudget, one_core
@@ -38,14 +39,18 @@ def evidence_settings(config: BackboneConfig, engine: str = TORCH) -> dict[str, 
     }
     if engine != TORCH:
         settings["engine"] = engine
+    if config.state_bits == 8:
+        settings["state_bits"] = config.state_bits
     return settings
 
 
 class AnswerNumbers(NamedTuple):
-    """Of one answer, as ``Scorer.score`` gives them: float16 (slots, d), float32 (quantities,)."""
+    """Of one answer, as ``Scorer.score`` gives them; or of many, with their number before that."""
 
     states: np.ndarray
+    """float16 (slots, d); where they are stored, uint8 (slots, d + 1) with ``state_bits`` 8."""
     likelihood: np.ndarray
+    """float32 (quantities,)."""
 
 
 def answer_arrays(numbers: Sequence[AnswerNumbers]) -> dict[str, torch.Tensor]:
@@ -70,11 +75,13 @@ class AnswerReader:
             UserError: the backbone cannot be had, or the engine cannot run it.
         """
         backbone = load_backbone(config)
+        self._one_byte = config.state_bits == 8
         self.budget = BatchBudget(backbone.batch_tokens, "max_tokens in the backbone's YAML")
         with one_core():
             self._scorer = Scorer(backbone, end_token, shared_prefix, engine)
 
     def read(self, answers: Sequence[PackedAnswer]) -> list[AnswerNumbers]:
-        """The numbers of a batch, one entry an answer, for ``embeddings.inference``."""
-        rows = zip(*self._scorer.score(answers), strict=True)
-        return [AnswerNumbers(states, likelihood) for states, likelihood in rows]
+        """The numbers of a batch as they are stored, one entry an answer."""
+        states, likelihoods = self._scorer.score(answers)
+        stored = to_bytes(states) if self._one_byte else states
+        return [AnswerNumbers(*numbers) for numbers in zip(stored, likelihoods, strict=True)]

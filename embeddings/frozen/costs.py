@@ -47,7 +47,7 @@ def extraction_lines(
     disk = len(plan.seen) * bytes_per_answer(config)
     return [
         *memory_lines(plan.longest, config),
-        f"  disk: {disk / 2**30:,.2f} GiB of hidden states",
+        f"  disk: {disk / 2**30:,.2f} GiB of hidden states, {config.state_bits} bits a value",
         time_line(plan, config, engine),
     ]
 
@@ -60,7 +60,8 @@ def bytes_per_answer(config: BackboneConfig) -> int:
     """
     shape = shape_of(config)
     slots = len(layer_numbers(config.layers, shape.layers)) * len(POOLINGS)
-    return 2 * slots * shape.width + 4 * len(QUANTITIES) + 32
+    state = shape.width + 1 if config.state_bits == 8 else 2 * shape.width
+    return slots * state + 4 * len(QUANTITIES) + 32
 
 
 def check_room(views: Path, answers: int, config: BackboneConfig) -> None:
@@ -87,7 +88,8 @@ def check_room(views: Path, answers: int, config: BackboneConfig) -> None:
             Code.NO_ROOM,
             f"{views}: the hidden states of {answers:,} answers take {needed / 2**30:,.2f} GiB, "
             f"{missing / 2**30:,.2f} more than are there, and {free / 2**30:,.2f} are free. "
-            "Make room, name a --run on another disk, or read with fewer `layers`.",
+            "Make room, name a --run on another disk, take --state-bits 8, or read with fewer "
+            "`layers`.",
         )
 
 

@@ -25,6 +25,7 @@ from embeddings.frozen.answer_reader import (
     evidence_settings,
 )
 from embeddings.frozen.log_likelihood import QUANTITIES, likelihood_view
+from embeddings.frozen.one_byte import as_float16
 from embeddings.frozen.states import HiddenStates
 from embeddings.inference import read_into_store
 from embeddings.prompts.answers import PackedAnswer, PackedBattles, pack_battles
@@ -130,7 +131,8 @@ class LanguageModel:
                 np.empty((0, slots, 0), np.float16), np.empty((0, len(QUANTITIES)), np.float32)
             )
         places = self._memory.require(as_keys(keys))
-        return AnswerNumbers(*(self._memory.rows(places, name) for name in AnswerNumbers._fields))
+        states, likelihood = (self._memory.rows(places, name) for name in AnswerNumbers._fields)
+        return AnswerNumbers(as_float16(states), likelihood)
 
     def read_into(
         self, store: Store, answers: Sequence[PackedAnswer], chunk: PackedBattles

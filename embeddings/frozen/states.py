@@ -14,6 +14,7 @@ import pyarrow as pa
 from common.errors import Code, UserError
 from common.parquet import read_table
 from embeddings.cache.shards import EXTRACT, ShardStore, as_keys
+from embeddings.frozen.one_byte import as_float16
 
 Rows = np.ndarray | slice
 """Positions of battles."""
@@ -60,16 +61,14 @@ class HiddenStates:
             )
         index = read_index(path, ("key_a", "key_b"), "slots", "[0-9a-f]{16}", EXTRACT)
         store = ShardStore(folder / "hidden" / index.store)
-        a, b = map(store.require, index.keys)
-        return cls(
-            index.ids,
-            index.listed,
-            lambda number, rows: (
-                store.rows(a[rows], "states", number),
-                store.rows(b[rows], "states", number),
-            ),
-            index.source,
-        )
+        places_a, places_b = map(store.require, index.keys)
+
+        def part(number: int, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
+            stored = (store.rows(p[rows], "states", number) for p in (places_a, places_b))
+            a, b = map(as_float16, stored)
+            return a, b
+
+        return cls(index.ids, index.listed, part, index.source)
 
     def take(self, rows: np.ndarray) -> HiddenStates:
         """The states of the battles at positions ``rows`` (integer array or boolean mask)."""

@@ -10,7 +10,8 @@ import torch
 from arena.reader import open_battles
 from common import files
 from common.errors import Code
-from common.run_dir import RunDir
+from common.parquet import read_notes
+from common.run_dir import SPLITS, RunDir
 from embeddings.backbone import load
 from pipelines import cli, extract, submit, train_meta
 from tests.helpers.battle_files import lmsys
@@ -204,3 +205,25 @@ def test_a_dtype_that_is_named_stays_that_of_the_run(tmp_path, train, model_fold
     assert Extraction.of(ExtractionOptions(), record).config.dtype == "float32"
     other = Extraction.of(ExtractionOptions(dtype="bfloat16"), record)
     assert other.config.dtype == "bfloat16"
+
+
+def test_bits_that_are_named_stay_those_of_the_run(own, model_folder):
+    run, options = RunDir(own / "smaller"), ExtractionOptions(str(model_folder), state_bits=8)
+    assert "8 bits a value" in plan(run, options, path=own / "train.csv")
+    extracted(run, options, path=own / "train.csv")
+    extracted(run, ExtractionOptions(), "test", own / "test.csv")
+    sources = [read_notes(run.views / "hidden" / f"{s}.parquet")["source"] for s in SPLITS]
+    assert sources[0] == sources[1]
+    # So they are at the third call, too, and others where these are named.
+    for bits in (8, 16):
+        record = {"backbone": Extraction.of(options, run.read_record()).entry()}
+        assert Extraction.of(ExtractionOptions(), record).config.state_bits == bits
+        options = ExtractionOptions(state_bits=16)
+    with raises(Code.BACKBONE_DIFFERS):
+        extracted(run, options, "test", own / "test.csv")
+
+
+def test_a_run_of_16_bits_is_recorded_as_before(model_folder):
+    entry = Extraction.of(ExtractionOptions(str(model_folder)), {}).entry()
+    assert "state_bits" not in entry
+    assert "state_bits" not in entry["config"]
