@@ -27,9 +27,15 @@ Result = TypeVar("Result")
 Count = Callable[[int], Any]
 """Takes how much more of a job is done."""
 
+OF_A_DEVICE = (Code.OUT_OF_MEMORY, Code.GPU_UNSUPPORTED)
+"""Mistakes that another device may not make; any other ends all work at once."""
+
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 CPU = "cpu"
+
+PATIENCE = 10
+"""Seconds that a process gets to end by itself."""
 
 
 @dataclass
@@ -95,7 +101,7 @@ class DeviceWorkers(Generic[Job, Result]):
                 back.
 
         Raises:
-            UserError: no process is left; the last one's own, where it had one.
+            UserError: a process raised one that all would; or none is left.
         """
         waiting, left = deque(jobs), len(jobs)
         while left:
@@ -118,6 +124,8 @@ class DeviceWorkers(Generic[Job, Result]):
                 # A killed one's pipe ends, perhaps within a message.
                 except (EOFError, OSError):
                     kind, value = "failed", None
+                if isinstance(value, UserError) and value.code not in OF_A_DEVICE:
+                    raise value
                 if kind == "failed":
                     self._lose(worker, value, waiting, count)
                 elif kind == "count":
@@ -132,7 +140,12 @@ class DeviceWorkers(Generic[Job, Result]):
 
     def _start(self, device: str) -> None:
         ours, theirs = Pipe()
-        env = {VISIBLE: visible_to(device), "OMP_NUM_THREADS": str(self._cores)}
+        env = {
+            VISIBLE: visible_to(device),
+            "OMP_NUM_THREADS": str(self._cores),
+            # What it prints is not lost when it is ended.
+            "PYTHONUNBUFFERED": "1",
+        }
         process = LokyProcess(
             target=_serve, args=(theirs, self._load), name=device, daemon=True, env=env
         )
@@ -150,8 +163,9 @@ class DeviceWorkers(Generic[Job, Result]):
         self, worker: _Worker, error: UserError | str | None, waiting: deque[Job], count: Count
     ) -> None:
         """Go on without a process that failed with ``error``, or was killed."""
-        if error:
-            worker.process.terminate()
+        # One that lost its pipe ends by itself; CUDA may keep one that failed.
+        worker.process.join(0 if error else PATIENCE)
+        worker.process.terminate()
         worker.process.join()
         worker.pipe.close()
         self._workers.remove(worker)

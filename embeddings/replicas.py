@@ -20,6 +20,7 @@ from common.device_workers import CPU, VISIBLE, Count, DeviceWorkers
 from common.errors import Code, UserError
 from common.progress import Progress
 from embeddings.backbone.config import BackboneConfig
+from embeddings.backbone.device import check_device
 from embeddings.cache.memory import Store
 from embeddings.cache.shards import as_keys
 from embeddings.inference import (
@@ -71,27 +72,41 @@ def devices_for(config: BackboneConfig) -> tuple[str, ...]:
     there = [f"cuda:{number}" for number in range(cards)]
     named = [name.strip() for name in os.environ.get(DEVICES, "").split(",") if name.strip()]
     for name in named:
-        if name not in (*there, CPU):
+        # Stores are named by the kind of device, so no CPU stands in for a card.
+        if name not in (there or [CPU]):
             raise UserError(
                 Code.OPTION_INVALID,
-                f"{DEVICES}: there is no {name} here. Take names of {', '.join([*there, CPU])}.",
+                f"{DEVICES}: {name} does not read here. Take names of {', '.join(there or [CPU])}.",
             )
     if config.device_map == "auto" and cards:
         return ()
     return tuple(named or there) if named or cards > 1 else ()
 
 
+def check_devices(config: BackboneConfig) -> list[str]:
+    """``check_device`` of every device that a backbone will be put on.
+
+    Raises:
+        UserError: as there, or the environment names a device that is not there.
+    """
+    places = [torch.device(name) for name in devices_for(config)]
+    notes = [note for place in places for note in check_device(config, place)]
+    return list(dict.fromkeys(notes)) if places else check_device(config)
+
+
 def read_with(
-    load: Load[Item, Numbers],
+    here: Load[Item, Numbers],
+    there: Load[Item, Numbers],
     devices: Sequence[str],
     store: Store,
     sequences: Sequence[Item],
     label: str,
 ) -> None:
-    """Read sequences with a model that is loaded for them alone, and store their numbers.
+    """Read sequences with a model that is loaded for them, and store their numbers.
 
     Args:
-        load: loads it.
+        here: loads it in this process, where no device is named.
+        there: loads the same in a worker process.
         devices: as ``devices_for`` gives them.
         store: where to.
         sequences: those that the store lacks, longest first.
@@ -100,19 +115,24 @@ def read_with(
     Raises:
         UserError: the model cannot be loaded, or memory does not suffice.
     """
-    if not devices:
-        replica = load()
-        read_into_store(store, sequences, replica.read, label, replica.budget, replica.arrays)
+    if devices:
+        with Replicas(there, devices) as replicas:
+            replicas.read_into(store, sequences, label)
         return
-    with Replicas(load, devices) as replicas:
-        replicas.read_into(store, sequences, label)
+    replica = here()
+    read_into_store(store, sequences, replica.read, label, replica.budget, replica.arrays)
 
 
 class Replicas(Generic[Item, Numbers]):
     """One model a device, each in a process; loaded when needed, ended with the context."""
 
     def __init__(self, load: Load[Item, Numbers], devices: Sequence[str]) -> None:
-        """Nothing is loaded yet; the arguments are those of ``read_with``."""
+        """Nothing is loaded yet.
+
+        Args:
+            load: loads a model in its process.
+            devices: as ``devices_for`` gives them, at least one.
+        """
         self._devices = devices
         self._workers: DeviceWorkers[Sequence[Item], bytes] = DeviceWorkers(
             partial(_shard_reader, load), devices, torch.get_num_threads() // len(devices)

@@ -24,6 +24,7 @@ from common.run_dir import RunDir
 from embeddings.backbone.device import machine
 from embeddings.frozen.costs import check_room, extraction_lines
 from embeddings.frozen.extract import Reader, extract
+from embeddings.frozen.machine import machine_lines
 from embeddings.frozen.plan import count_answers, plan
 from embeddings.view_kinds import LIKELIHOOD
 from tiebreak.extraction_options import HIDDEN, RAY, ExtractionOptions, resolve
@@ -86,6 +87,8 @@ def plan_run(
         UserError: as :func:`extract_run`, before it reads.
     """
     extraction = resolve(run, files, options)
+    if extraction is not None:
+        yield from machine_lines(run.folder, extraction.config)
     answers = 0
     for split, file in files.items():
         usable, counts = map(valid_rows, file.parts()), None

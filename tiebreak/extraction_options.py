@@ -12,7 +12,7 @@ from common.errors import Code, UserError
 from common.parquet import read_notes
 from common.run_dir import RunDir
 from embeddings.backbone.config import BackboneConfig
-from embeddings.backbone.device import check_device, store_suffix
+from embeddings.backbone.device import store_suffix
 from embeddings.backbone.runtime import TORCH, select_engine
 from embeddings.cache.shards import settings_hash
 from embeddings.frozen.answer_reader import evidence_settings
@@ -20,7 +20,7 @@ from embeddings.frozen.device_readers import DeviceReaders
 from embeddings.frozen.extract import Reader
 from embeddings.frozen.language_model import LanguageModel
 from embeddings.frozen.ray_workers import RayWorkers
-from embeddings.replicas import devices_for
+from embeddings.replicas import check_devices, devices_for
 from embeddings.view_kinds import LIKELIHOOD
 from meta.stack import model_io
 from tiebreak.run_record import as_json, chosen_backbone
@@ -93,14 +93,14 @@ class Extraction:
         return cls(backbone, config, engine, options)
 
     def check_device(self) -> None:
-        """Say what will be slow on this machine's card.
+        """Say what will be slow on this machine's cards.
 
         Raises:
-            UserError: PyTorch cannot use it.
+            UserError: PyTorch cannot use one of them.
         """
         # The actors' machines have cards of their own.
         if self.options.engine != RAY:
-            for note in check_device(self.config):
+            for note in check_devices(self.config):
                 print(note, flush=True)
 
     def entry(self) -> dict[str, Any]:

@@ -20,10 +20,11 @@ from common.parallel import peak_mib
 from common.parquet import read_notes
 from common.run_dir import RunDir
 from embeddings.backbone.config import BackboneConfig, finetune_entries
-from embeddings.backbone.device import check_device, machine
+from embeddings.backbone.device import machine
 from embeddings.backbone.load import load_tokenizer
 from embeddings.cache.shards import settings_hash
 from embeddings.frozen.extract import warn_non_finite
+from embeddings.frozen.machine import machine_lines
 from embeddings.frozen.pair_states import VIEW as JOINT
 from embeddings.frozen.pair_states import write_joint
 from embeddings.frozen.plan import counting_tokenizer
@@ -32,9 +33,11 @@ from embeddings.judge.costs import estimate_finetuning
 from embeddings.judge.cross_fit import Judges, crossfit
 from embeddings.judge.dataset import JudgeDataset
 from embeddings.judge.model import check_trainable
+from embeddings.judge.parallel_training import train_on_devices
 from embeddings.judge.trainer import seconds_of
 from embeddings.judge.view import JudgeLogits
 from embeddings.prompts.pairs import Pairs, pack_pairs
+from embeddings.replicas import check_devices
 from embeddings.view_kinds import LOGITS
 from meta.votes import describe, scored_votes, shares_of, training_votes, weights_of
 from tiebreak.last_options import backbone_entry, log_loss_of, resolved, valid_battles
@@ -144,7 +147,7 @@ def plan_lines(run: RunDir, options: FinetuneOptions) -> list[str]:
         UserError: the run has no training battles, or the backbone's sizes are not known.
     """
     battles = valid_battles(run)
-    notes = check_device(options.config)
+    notes = [*check_devices(options.config), *machine_lines(run.folder, options.config)]
     tokenizer, note = counting_tokenizer(options.config)
     packed = PackedSplits.of(battles, tokenizer, options.training)
     # Files of soft labels and of a teacher are checked.
@@ -181,7 +184,7 @@ def finetune_run(run: RunDir, named: Mapping[str, Any], checkpoint_steps: int) -
     run.judges.mkdir(exist_ok=True)
     with run.reading("finetune.py"), run_lock(run.judges, "finetune.py"):
         options = FinetuneOptions.of(run, named)
-        print("\n".join([options.line(), *check_device(options.config)]), flush=True)
+        print("\n".join([options.line(), *check_devices(options.config)]), flush=True)
         _finetune(run, options, checkpoint_steps)
 
 
@@ -197,6 +200,7 @@ def _finetune(run: RunDir, options: FinetuneOptions, checkpoint_steps: int) -> N
     judges.prepare(packed.train, packed.predict, *([packed.test] if packed.test else []))
     reading = time.monotonic() - start
     val_masks = held_out(groups, options.folds)
+    train_on_devices(judges, dataset, val_masks)
     folders, logits = crossfit(judges, dataset, val_masks, packed.predict)
     trained = sum(map(seconds_of, folders))
     source = settings_hash(

@@ -17,13 +17,14 @@ from common.errors import Code, UserError
 from common.lock import run_lock
 from common.run_dir import RunDir
 from embeddings.backbone.config import BackboneConfig, finetune_entries, load_config
-from embeddings.backbone.device import check_device
 from embeddings.cache.shards import settings_hash
 from embeddings.frozen.costs import memory_lines
 from embeddings.frozen.extract import warn_non_finite
+from embeddings.frozen.machine import machine_lines
 from embeddings.frozen.plan import counting_tokenizer
 from embeddings.judge.config import JudgeConfig
 from embeddings.prompts.pairs import distinct
+from embeddings.replicas import check_devices
 from embeddings.view_kinds import VERDICT
 from embeddings.zero_shot.endpoint import LIMITS, Endpoint
 from embeddings.zero_shot.http_client import API_KEY, one_line
@@ -119,7 +120,7 @@ class VerdictOptions:
         Raises:
             UserError: PyTorch cannot use it.
         """
-        return check_device(self.config) if self.config and not self.endpoint else []
+        return check_devices(self.config) if self.config and not self.endpoint else []
 
     def line(self) -> str:
         """All of them, for people."""
@@ -158,6 +159,7 @@ def plan_lines(run: RunDir, options: VerdictOptions) -> list[str]:
         )
     elif view.config is not None:
         lines += memory_lines(max(lengths), view.config)
+        notes += machine_lines(run.folder, view.config)
     return [*notes, *([note] if note else []), *lines]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from embeddings.backbone.runtime import TORCH
 from embeddings.backbone.shape import parameters_of, shape_of
 from embeddings.frozen.answer_reader import AnswerReader
 from embeddings.frozen.log_likelihood import GPU_ROWS, HEAD_ROWS, QUANTITIES
+from embeddings.frozen.machine import cards_that_read, memory
 from embeddings.frozen.plan import ExtractionPlan
 from embeddings.frozen.pooling import POOLINGS
 from embeddings.inference import one_core, read_shards
@@ -153,10 +153,13 @@ def time_line(plan: ExtractionPlan, config: BackboneConfig, engine: str) -> str:
     if reason := unmeasurable(config, reading_memory(plan.longest, config, on_gpu=on_gpu)):
         return f"  time: not measured, for {reason}"
     seconds, answers = measured_seconds(plan, config, engine)
+    cards = cards_that_read(config)
+    seconds /= cards
     tokens = int(plan.tokens.sum())
     return (
         f"  time on this machine: {duration(seconds)}, {tokens / max(seconds, 1e-9):,.0f} tokens a "
-        f"second (measured just now on {answers} answers)"
+        f"second (measured just now on {answers} answers"
+        + (f" by one card; {cards} will read)" if cards > 1 else ")")
     )
 
 
@@ -217,4 +220,4 @@ def _memory_here() -> float:
     """Bytes of the GPU's memory, else of this machine's."""
     if torch.cuda.is_available():
         return float(torch.cuda.get_device_properties(0).total_memory)
-    return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    return memory()[1]

@@ -13,8 +13,10 @@ import torch
 
 from common.errors import Code, UserError
 from common.files import free_bytes
+from embeddings.backbone.config import BackboneConfig
 from embeddings.backbone.layers import first_pass, keep
-from embeddings.backbone.load import Backbone
+from embeddings.backbone.load import Backbone, model_config, model_folder
+from embeddings.backbone.quantization import DTYPE_BYTES
 from embeddings.prompts.pairs import PackedPair
 
 
@@ -24,8 +26,6 @@ class LowerLayers:
     def __init__(self, backbone: Backbone, layers: int) -> None:
         """Leave ``backbone`` its lowest ``layers`` layers, in place."""
         self.device, self.batch_tokens = backbone.device, backbone.batch_tokens
-        width = backbone.model.get_input_embeddings().embedding_dim
-        self._bytes_per_token = width * backbone.model.dtype.itemsize
         self._decoder = backbone.decoder
         keep(self._decoder, slice(0, layers))
         # What the layers above take is not normalised.
@@ -40,9 +40,15 @@ class LowerLayers:
             states = self._decoder(input_ids=padded, use_cache=False).last_hidden_state.cpu()
         return [states[row, : len(s.ids)] for row, s in enumerate(batch)]
 
-    def check_room(self, folder: Path, sequences: Sequence[PackedPair]) -> None:
-        """Raise ``UserError`` where the disk of a folder has no room for the output."""
-        check_room(folder, sum(len(s.ids) for s in sequences) * self._bytes_per_token)
+
+def bytes_per_token(config: BackboneConfig) -> int:
+    """Bytes of the lower layers' output of one token.
+
+    Raises:
+        UserError: the backbone cannot be had.
+    """
+    width = model_config(model_folder(config, weights=False)).hidden_size
+    return int(width * DTYPE_BYTES[config.dtype])
 
 
 def check_room(folder: Path, needed: int) -> None:

@@ -27,23 +27,27 @@ from common.parquet import write_table
 from common.run_dir import RunDir
 from embeddings.backbone.config import BackboneConfig
 from embeddings.backbone.device import store_suffix
-from embeddings.backbone.layers import LayerRange, first_pass
+from embeddings.backbone.layers import LayerRange
 from embeddings.backbone.load import (
-    Backbone,
-    load_backbone,
     load_tokenizer,
     model_config,
     model_folder,
     model_settings,
 )
 from embeddings.cache.memory import MOST_ITEMS, MemoryStore, Store, exclusive, kept
-from embeddings.cache.shards import ShardStore, ShardWriter, as_keys, ragged, settings_hash
-from embeddings.frozen.layer_cache import LowerLayers
+from embeddings.cache.shards import ShardStore, ShardWriter, as_keys, settings_hash
+from embeddings.frozen.layer_cache import bytes_per_token, check_room
 from embeddings.frozen.likelihood import recorded_config
-from embeddings.frozen.pair_reader import BOTH_ANSWERS, PairReader, token_ids
+from embeddings.frozen.pair_reader import BOTH_ANSWERS, token_ids
+from embeddings.frozen.pair_replicas import (
+    load_pair_reader,
+    lower_replica,
+    pair_replica,
+    worker_replica,
+)
 from embeddings.frozen.states import HiddenStates, Rows, read_index, store_notes
-from embeddings.inference import BatchBudget, read_into_store
 from embeddings.prompts.pairs import PackedPair, Pairs, distinct, pack_pairs
+from embeddings.replicas import devices_for, read_with
 
 VIEW = "joint"
 FINETUNE = "python pipelines/finetune.py"
@@ -170,6 +174,21 @@ class PairStates:
             self._read_lower(self.lower, missing)
             free_gpu()
 
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """Devices that get a model of their own; none where what is read stays in memory.
+
+        Raises:
+            UserError: the environment names some that are not there.
+        """
+        return devices_for(self.config) if self._folder is not None else ()
+
+    @property
+    def lower_folder(self) -> Path | None:
+        """Where the lower layers' output lies on disk, if it does."""
+        there = self._folder is not None and self.lower is not None
+        return self._folder / self._lower_name if self._folder and there else None
+
     def states(self, sequences: Sequence[PackedPair]) -> np.ndarray:
         """The states of sequences that were read, float16 (n, depths * len(STATES) or 1, d)."""
         if not sequences:
@@ -187,33 +206,24 @@ class PairStates:
         return token_ids(sequence) if self.lower is None else self.lower.get(sequence.key)
 
     def _read(self, sequences: Sequence[PackedPair]) -> None:
-        reader = kept(
-            self.shared,
-            ("pair reader", self.name, self.layers.begin),
-            self._load_reader,
+        key = ("pair reader", self.name, self.layers.begin)
+        load = partial(load_pair_reader, self.config, self.layers, self.pool)
+        read_with(
+            lambda: pair_replica(kept(self.shared, key, load), self.inputs),
+            partial(worker_replica, load, self.lower_folder),
+            self.devices,
+            self.store,
+            sequences,
+            "frozen states",
         )
-        read = partial(reader.read, inputs=self.inputs)
-        budget = BatchBudget(reader.batch_tokens)
-        read_into_store(self.store, sequences, read, "frozen states", budget, _stacked)
-
-    def _load(self, layers: int) -> Backbone:
-        return load_backbone(self.config, layers=layers)
-
-    def _load_reader(self) -> PairReader:
-        reader = PairReader(self._load(self.layers.end), self.layers, self.pool)
-        first_pass(reader.decoder, reader.device)
-        return reader
 
     def _read_lower(self, store: Store, sequences: Sequence[PackedPair]) -> None:
-        reader = kept(
-            self.shared,
-            ("lower layers", self._lower_name),
-            lambda: LowerLayers(self._load(self.layers.begin), self.layers.begin),
-        )
         if isinstance(store, ShardWriter):
-            reader.check_room(store.folder, sequences)
-        budget, label = BatchBudget(reader.batch_tokens), f"{self.config.name} lower layers"
-        read_into_store(store, sequences, reader.read, label, budget, ragged)
+            tokens = sum(len(s.ids) for s in sequences)
+            check_room(store.folder, tokens * bytes_per_token(self.config))
+        key, label = ("lower layers", self._lower_name), f"{self.config.name} lower layers"
+        load = partial(lower_replica, self.config, self.layers.begin)
+        read_with(lambda: kept(self.shared, key, load), load, self.devices, store, sequences, label)
 
     def _open(self, kind: str, **settings: object) -> tuple[str, Store]:
         name = f"{kind}-{settings_hash({**self._settings, **settings})}"
@@ -235,10 +245,6 @@ def free_gpu() -> None:
     if torch.cuda.is_available():
         gc.collect()
         torch.cuda.empty_cache()
-
-
-def _stacked(items: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {"states": torch.stack(list(items))}
 
 
 def _slots(layers: Sequence[int | str]) -> tuple[list[str], list[tuple[int, str, str]]]:

@@ -24,7 +24,7 @@ from arena.swap import SWAP
 from common.files import read_json, write_json
 from embeddings.backbone.config import BackboneConfig
 from embeddings.backbone.device import default_device
-from embeddings.backbone.load import Backbone, load_backbone, model_settings
+from embeddings.backbone.load import load_backbone, model_settings
 from embeddings.both_orders import columns, view_values
 from embeddings.cache.memory import MemoryStore, Store, kept
 from embeddings.cache.shards import ShardWriter, as_keys, ragged, settings_hash
@@ -41,9 +41,11 @@ from embeddings.judge.dataset import JudgeDataset
 from embeddings.judge.head import Head
 from embeddings.judge.model import Judge, average
 from embeddings.judge.probe import Probe, fit_probe
+from embeddings.judge.replicas import judge_replica, untrained, worker_replica
 from embeddings.judge.trainer import TRAINING_VERSION, WEIGHTS, Trainer
 from embeddings.prompts.chat_template import TEMPLATE_VERSION
 from embeddings.prompts.pairs import PackedPair, Pairs, distinct
+from embeddings.replicas import read_with
 
 SETTINGS, MEMBERS = "settings.json", "mean of"
 
@@ -139,7 +141,9 @@ class Judges:
         # Before the model is loaded: a probe takes twice the memory of its states.
         probe = self._probe(dataset)
         free_gpu()
-        judge = Judge(self._load(trains=True), self.training)
+        judge = Judge(
+            load_backbone(self.config, trains=True, layers=self.frozen.layers.end), self.training
+        )
         judge.start(probe)
         trainer = Trainer(judge, dataset, self.training, folder, self.frozen.inputs)
         trainer.run(self.checkpoint_steps, label)
@@ -198,22 +202,20 @@ class Judges:
         times = len(read_json(folder / SETTINGS).get(MEMBERS, [folder]))
         rank, alpha = times * self.training.rank, times * self.training.alpha
         training = replace(self.training, rank=rank, alpha=alpha)
+        load = partial(untrained, self.config, training, self.frozen.layers.end)
+        first = sequences[-1:] if self.config.quantization != "none" else []
         # Judges that only predict may take turns on one instance.
-        judge = kept(
-            self.shared,
-            ("judge", self.frozen.name, training),
-            lambda: Judge(self._load(), training),
-        ).load(self._weights(folder))
-        read = partial(judge.read, inputs=self.frozen.inputs)
-        if self.config.quantization != "none":
-            # bitsandbytes rearranges weights in their first pass: no two threads may do that.
-            read(sequences[-1:])
-        budget = BatchBudget(judge.batch_tokens)
-        read_into_store(store, sequences, read, label, budget, ragged)
-
-    def _load(self, *, trains: bool = False) -> Backbone:
-        """The backbone up to the last layer that a head reads."""
-        return load_backbone(self.config, trains=trains, layers=self.frozen.layers.end)
+        key = ("judge", self.frozen.name, training)
+        read_with(
+            lambda: judge_replica(
+                kept(self.shared, key, load), self._weights(folder), self.frozen.inputs, first
+            ),
+            partial(worker_replica, load, folder / WEIGHTS, self.frozen.lower_folder, first),
+            self.frozen.devices,
+            store,
+            sequences,
+            label,
+        )
 
     def _read_head(
         self, folder: Path, store: Store, sequences: Sequence[PackedPair], label: str

@@ -7,6 +7,7 @@ kept by content. No vote is seen, so there is nothing to cross-fit.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,11 @@ from embeddings.cache.memory import MemoryStore, Store, kept
 from embeddings.cache.responses import ResponseCache
 from embeddings.cache.shards import ShardWriter, as_keys, ragged, settings_hash
 from embeddings.frozen.extract import NAMED
-from embeddings.inference import BatchBudget, read_into_store
+from embeddings.inference import BatchBudget
 from embeddings.prompts.chat_template import TEMPLATE_VERSION
 from embeddings.prompts.pairs import PackedPair, Pairs, distinct
 from embeddings.prompts.truncation import Packer
+from embeddings.replicas import Replica, devices_for, read_with
 from embeddings.zero_shot.endpoint import PROBE, SILENT, Endpoint
 from embeddings.zero_shot.prompt import (
     CHARACTERS_A_TOKEN,
@@ -83,13 +85,15 @@ def query_backbone(
     )
     missing = store.missing(distinct(*tables))
     if missing:
-        backbone = kept(shared, ("zero-shot backbone", config), lambda: _loaded(config))
-
-        def read(batch: Sequence[PackedPair]) -> list[torch.Tensor]:
-            return read_letters(backbone, letters, batch)
-
-        budget = BatchBudget(backbone.batch_tokens)
-        read_into_store(store, missing, read, f"{config.name} answers", budget, ragged)
+        load = partial(_loaded, config)
+        read_with(
+            lambda: _replica(kept(shared, ("zero-shot backbone", config), load), letters),
+            partial(_worker_replica, config, letters),
+            devices_for(config) if folder else (),
+            store,
+            missing,
+            f"{config.name} answers",
+        )
     return [
         store.rows(store.require(as_keys([s.key for s in _both(table)])), "values").reshape(-1, 3)
         for table in tables
@@ -100,6 +104,21 @@ def _loaded(config: BackboneConfig) -> Backbone:
     backbone = load_backbone(config)
     backbone.check_head()
     return backbone
+
+
+def _replica(
+    backbone: Backbone, letters: Sequence[Sequence[int]]
+) -> Replica[PackedPair, torch.Tensor]:
+    """What reads with a loaded backbone."""
+    read = partial(read_letters, backbone, letters)
+    return Replica(read, BatchBudget(backbone.batch_tokens), ragged)
+
+
+def _worker_replica(
+    config: BackboneConfig, letters: Sequence[Sequence[int]]
+) -> Replica[PackedPair, torch.Tensor]:
+    """What a worker process reads with."""
+    return _replica(_loaded(config), letters)
 
 
 def read_letters(

@@ -7,9 +7,9 @@ from dataclasses import asdict
 import pytest
 
 from embeddings import inference as reading
+from embeddings import replicas
 from embeddings.backbone import hub
 from embeddings.backbone.config import load_config
-from embeddings.frozen import pair_states
 from embeddings.frozen import plan as planning
 from embeddings.judge import cross_fit
 from embeddings.judge.costs import Tokens
@@ -83,7 +83,7 @@ def test_the_plan_counts_what_a_run_reads(tuned, extra, tmp_path, monkeypatch):
     monkeypatch.setattr(finetuning, "estimate_finetuning", counting)
     assert finetune.command([*argv, "--dry-run"]) == 0
     monkeypatch.setattr(cross_fit, "read_into_store", filling)
-    monkeypatch.setattr(pair_states, "read_into_store", filling)
+    monkeypatch.setattr(replicas, "read_into_store", filling)
     monkeypatch.setattr(Trainer, "_step", stepping)
     assert finetune.command(argv) == 0
     assert planned == [read]

@@ -8,9 +8,10 @@ import torch
 
 from common import files
 from common.errors import Code
+from embeddings import replicas
 from embeddings.backbone.layers import LayerRange
 from embeddings.backbone.load import load_backbone
-from embeddings.frozen import pair_states
+from embeddings.frozen import pair_replicas
 from embeddings.frozen.pair_reader import token_ids
 from embeddings.frozen.pair_states import PairStates
 from embeddings.judge.model import Judge
@@ -94,7 +95,7 @@ def test_layers_above_those_that_are_read_are_not_loaded(
         loaded.append(len(backbone.decoder.layers))
         return backbone
 
-    monkeypatch.setattr(pair_states, "load_backbone", load)
+    monkeypatch.setattr(pair_replicas, "load_backbone", load)
     states = PairStates(config, "0.5", top_layers=1, shared={})
     states.fill(sequences)
     assert loaded == [1, 2]
@@ -109,10 +110,10 @@ def test_what_is_stored_is_not_read_again(configs, tmp_path, monkeypatch):
     sequences = distinct(examples(planted(3), config).pairs)
     lower_layers(config, top_of(2), tmp_path, sequences[1:])
     read = []
-    monkeypatch.setattr(pair_states, "read_into_store", lambda store, todo, *_: read.extend(todo))
+    monkeypatch.setattr(replicas, "read_into_store", lambda store, todo, *_: read.extend(todo))
     lower_layers(config, top_of(2), tmp_path, sequences)
     assert read == sequences[:1]
-    monkeypatch.setattr(pair_states, "load_backbone", None)
+    monkeypatch.setattr(pair_replicas, "load_backbone", None)
     lower_layers(config, top_of(2), tmp_path, sequences[1:])
 
 

@@ -14,7 +14,7 @@ from embeddings.backbone.config import load_config
 from embeddings.backbone.load import load_backbone
 from embeddings.both_orders import view_values
 from embeddings.frozen.pair_reader import token_ids
-from embeddings.judge import cross_fit
+from embeddings.judge import cross_fit, replicas
 from embeddings.judge.config import FOR_TRAINING
 from embeddings.judge.cross_fit import Judges, crossfit, unseen
 from embeddings.judge.model import Judge
@@ -73,10 +73,11 @@ def test_judges_load_no_layer_above_the_last_that_their_head_reads(config, tmp_p
 
     def load(config, **how):
         backbone = load_backbone(config, **how)
-        loaded.append((len(backbone.decoder.layers), how["trains"]))
+        loaded.append((len(backbone.decoder.layers), how.get("trains", False)))
         return backbone
 
-    monkeypatch.setattr(cross_fit, "load_backbone", load)
+    for module in (cross_fit, replicas):
+        monkeypatch.setattr(module, "load_backbone", load)
     fit(planted(8), config, replace(BRIEF, read_layers="0.5"), tmp_path)
     assert loaded == [(1, True), (1, False)] * 2
 

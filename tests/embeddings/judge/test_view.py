@@ -9,6 +9,7 @@ from arena.swap import swap_battles
 from common.errors import Code
 from common.parquet import read_notes
 from common.run_dir import RunDir
+from embeddings import replicas
 from embeddings.frozen import pair_states
 from embeddings.frozen.pair_states import PairStates, read_joint
 from embeddings.judge import cross_fit
@@ -50,7 +51,7 @@ def reads(monkeypatch):
         fill(store, todo, *how)
 
     monkeypatch.setattr(cross_fit, "read_into_store", counting)
-    monkeypatch.setattr(pair_states, "read_into_store", counting)
+    monkeypatch.setattr(replicas, "read_into_store", counting)
     return counts
 
 

@@ -9,6 +9,7 @@ import torch
 from arena.predictions_file import read_probabilities
 from arena.swap import swap_battles
 from common.errors import Code
+from embeddings import replicas
 from embeddings.backbone.load import load_backbone, load_tokenizer
 from embeddings.prompts.pairs import distinct, pack_with
 from embeddings.zero_shot import judge as verdict
@@ -89,9 +90,9 @@ def test_what_was_said_is_not_read_again(configs, tmp_path, monkeypatch):
     first, all_of_them = asked(config, BATTLES[:1]), asked(config)
     (before,) = query_backbone([first], config, tmp_path)
     read = []
-    plain = verdict.read_into_store
+    plain = replicas.read_into_store
     monkeypatch.setattr(
-        verdict,
+        replicas,
         "read_into_store",
         lambda said, todo, *how: (read.extend(todo), plain(said, todo, *how)),
     )

@@ -9,6 +9,7 @@ from arena.swap import swap_battles
 from common.errors import Code, UserError
 from common.parquet import read_notes
 from common.run_dir import RunDir
+from embeddings import replicas
 from embeddings.zero_shot import judge
 from embeddings.zero_shot.http_client import API_KEY
 from embeddings.zero_shot.view import ZeroShotVerdict
@@ -52,12 +53,12 @@ def test_a_local_verdict_in_memory_is_that_on_disk_to_the_bit(run):
 
 
 def test_a_second_call_loads_nothing_and_reads_its_own_battles_only(run, monkeypatch):
-    shared, counts, fill = {}, [], judge.read_into_store
+    shared, counts, fill = {}, [], replicas.read_into_store
     view = ZeroShotVerdict.of_run(run, "verdict-toy", shared)
     first = view.transform(battles(run)[:2])
     monkeypatch.setattr(judge, "load_backbone", None)
     monkeypatch.setattr(
-        judge,
+        replicas,
         "read_into_store",
         lambda said, todo, *how: (counts.append(len(todo)), fill(said, todo, *how)),
     )
