@@ -179,21 +179,25 @@ class FiniteCheck:
         """Look at one of the first shards.
 
         Args:
-            arrays: of the shard: ``ragged``, or ``states`` with a row for each sequence.
+            arrays: of the shard: ``ragged``, or ``states`` with a row for each sequence; where
+                there is ``likelihood``, all of it is NaN of a lost answer, whose states may be
+                bytes.
 
         Raises:
             UserError: too many of the first shards' sequences have numbers that are not finite.
         """
         if self._shards == FIRST_SHARDS:
             return
-        items: Sequence[torch.Tensor]
         if "ends" in arrays:
             items = torch.tensor_split(arrays["values"], arrays["ends"][:-1])
+            lost = [not bool(item.isfinite().all()) for item in items]
+        elif "likelihood" in arrays:
+            lost = arrays["likelihood"].isnan().all(dim=1).tolist()
         else:
-            items = list(arrays["states"])
+            lost = (~arrays["states"].isfinite()).flatten(1).any(dim=1).tolist()
         self._shards += 1
-        self._items += len(items)
-        self._lost += sum(not bool(item.isfinite().all()) for item in items)
+        self._items += len(lost)
+        self._lost += sum(lost)
         if self._lost > max(TOO_FEW, MOST_LOST * self._items):
             raise UserError(
                 Code.NUMBERS_NOT_FINITE,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from common.errors import Code
 from embeddings.cache.shards import ShardWriter, ragged
-from embeddings.inference import BatchBudget, batches, read_into_store
+from embeddings.inference import BatchBudget, FiniteCheck, batches, read_into_store
 from embeddings.prompts.answers import PackedAnswer
 from embeddings.prompts.pairs import PackedPair
 from tests.helpers.errors import raises
@@ -187,6 +187,17 @@ def test_many_first_numbers_that_are_not_finite_stop_and_are_not_stored(tmp_path
             ShardWriter(tmp_path), todo, lost(range(150, 159)), "x", BatchBudget(0), ragged
         )
     assert len(ShardWriter(tmp_path).missing(todo)) == len(todo)
+
+
+@pytest.mark.parametrize("states", [torch.zeros(40, 2, 3).half(), torch.zeros(40, 2, 4).byte()])
+def test_answers_are_lost_whose_likelihood_is_whatever_their_states_are_stored_in(states):
+    likelihood = torch.zeros(40, 9)
+    # A quantity of no tokens is NaN by itself.
+    likelihood[:, 0] = torch.nan
+    FiniteCheck().add({"states": states, "likelihood": likelihood})
+    likelihood[:9] = torch.nan
+    with raises(Code.NUMBERS_NOT_FINITE, match="9 of the first 40"):
+        FiniteCheck().add({"states": states, "likelihood": likelihood})
 
 
 def test_a_few_are_stored_and_later_shards_are_not_looked_at(tmp_path):
