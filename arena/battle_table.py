@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
 
-from arena.schema import COLUMNS
+from arena.schema import COLUMNS, TEXTS
 from common.parquet import GROUP, damaged, read_groups, read_table, write_groups
 
 TURNS = pa.list_(pa.string())
 SHARES = pa.list_(pa.float64())
 TYPES = {
     **dict.fromkeys(COLUMNS, pa.string()),
-    **dict.fromkeys(("prompt", "response_a", "response_b"), TURNS),
+    **dict.fromkeys(TEXTS, TURNS),
     "row": pa.int64(),
     "label": pa.int8(),
     "soft_label": SHARES,
@@ -25,7 +25,12 @@ TYPES = {
 LATER = {"soft_label", "weight", "file_id"}
 """Columns that tables of runs made before 2026-12 lack."""
 
-SCHEMA = pa.schema([(name, TYPES[name]) for name in COLUMNS])
+
+def _schema(names: Sequence[str]) -> pa.Schema:
+    return pa.schema([(name, TYPES[name]) for name in names])
+
+
+SCHEMA = _schema(COLUMNS)
 
 
 def write_battles(path: Path, df: pd.DataFrame) -> None:
@@ -47,7 +52,17 @@ def read_battles_table(path: Path) -> pd.DataFrame:
     Raises:
         UserError: it is damaged.
     """
-    return _frame(path, read_table(path))
+    return _frame(path, read_table(path), COLUMNS)
+
+
+def read_without_texts(path: Path) -> pd.DataFrame:
+    """The same table without the columns ``arena.schema.TEXTS``, which are not read.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    names = [name for name in COLUMNS if name not in TEXTS]
+    return _frame(path, read_table(path, columns=names), names)
 
 
 def read_battles_groups(path: Path) -> Iterator[pd.DataFrame]:
@@ -56,7 +71,7 @@ def read_battles_groups(path: Path) -> Iterator[pd.DataFrame]:
     Raises:
         UserError: it is damaged.
     """
-    return (_frame(path, table) for table in read_groups(path))
+    return (_frame(path, table, COLUMNS) for table in read_groups(path))
 
 
 def texts_hash(battles: pd.DataFrame) -> str:
@@ -81,13 +96,14 @@ class TextsHash:
         return self._hash.hexdigest()[:16]
 
 
-def _frame(path: Path, table: pa.Table) -> pd.DataFrame:
+def _frame(path: Path, table: pa.Table, names: Sequence[str]) -> pd.DataFrame:
+    """The columns ``names``, which are all that was read."""
     columns = {}
     try:
-        table = _completed(table)
-        if not table.schema.equals(SCHEMA):
+        table = _completed(table, names)
+        if not table.schema.equals(_schema(names)):
             raise ValueError("it has other columns")
-        for name in COLUMNS:
+        for name in names:
             dtype = {TURNS: "object", SHARES: "object", pa.string(): "str"}.get(TYPES[name])
             column = table.column(name)
             columns[name] = (
@@ -98,9 +114,9 @@ def _frame(path: Path, table: pa.Table) -> pd.DataFrame:
         raise damaged(path, error) from error
 
 
-def _completed(table: pa.Table) -> pa.Table:
+def _completed(table: pa.Table, names: Sequence[str]) -> pa.Table:
     """A table that was written before ``LATER`` columns existed, with what they are by default."""
-    if set(table.column_names) != set(COLUMNS) - LATER:
+    if set(table.column_names) != set(names) - LATER:
         return table
     columns = {
         "soft_label": pa.nulls(len(table), SHARES),
@@ -108,4 +124,4 @@ def _completed(table: pa.Table) -> pa.Table:
         "file_id": table.column("id"),
     }
     columns |= {name: table.column(name) for name in table.column_names}
-    return pa.table([columns[name] for name in COLUMNS], schema=SCHEMA)
+    return pa.table([columns[name] for name in names], schema=_schema(names))

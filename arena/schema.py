@@ -52,6 +52,9 @@ COLUMNS = (
     "group",
 )
 
+TEXTS = ("prompt", "response_a", "response_b")
+"""The columns that hold texts."""
+
 SEED = 20_241
 
 Turns = Sequence[str | None]

@@ -24,6 +24,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from hashlib import sha256
+from itertools import chain
 from pathlib import Path
 
 if __name__ == "__main__":
@@ -37,6 +38,7 @@ from arena.battle_table import texts_hash, write_battles
 from arena.reader import read_battles, valid_rows
 from arena.sample.annotator import annotate
 from arena.sample.battles import Battle, draw
+from arena.schema import TEXTS
 from common.errors import Code, UserError
 from common.run_dir import RunDir
 from meta.base_models.baselines import Baselines
@@ -68,9 +70,9 @@ def handcrafted_run(path: str, folder: Path) -> RunDir:
 
 def truth_and_votes(evidence: Dataset, draws: int) -> tuple[np.ndarray, np.ndarray]:
     """True probabilities float64 (n, 3), and votes int (draws, n, LARGEST)."""
-    rows = evidence.battles[["id", "prompt", "response_a", "response_b"]].itertuples(index=False)
     truths, votes = [], []
-    for name, prompt, a, b in rows:
+    parts = (part[["id", *TEXTS]].itertuples(index=False) for part in evidence.texts)
+    for name, prompt, a, b in chain.from_iterable(parts):
         truth = annotate(prompt, a, b)
         number = int(name) if name.isdecimal() else int(sha256(name.encode()).hexdigest()[:12], 16)
         battle = Battle(number, "train", ("", ""), prompt, (a, b))
@@ -108,8 +110,9 @@ def forecasts(
         part = evidence.take(rows)
         part = replace(part, battles=part.battles.assign(label=labels))
         scored, training = np.arange(len(held)), np.arange(len(held), len(rows))
-        nulls = Baselines.fit(part.battles.iloc[training], labels[training])
-        predictions = nulls.predict(part.battles.iloc[scored])
+        lengths = evidence.lengths[rows]
+        nulls = Baselines.fit(lengths[training], labels[training])
+        predictions = nulls.predict(lengths[scored])
         with tempfile.TemporaryDirectory() as folder:
             cv = CrossValidation(part, folds[rows], RunDir(Path(folder)))
             sets = {"meta": evidence.names}

@@ -25,7 +25,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from arena.battle_table import read_battles_table, texts_hash
+from arena.battle_table import read_without_texts, texts_hash
 from arena.feature_table import FeatureTable
 from arena.schema import CLASSES
 from common.parallel import peak_mib
@@ -53,7 +53,7 @@ def enlarge(run: RunDir, folder: Path, rows: int) -> None:
     shutil.copytree(run.model, folder / "model")
     battles = RunDir(folder).battles("test")
     write_table(battles, repeat(read_table(run.battles("test")), rows))
-    texts = texts_hash(read_battles_table(battles))
+    texts = texts_hash(read_without_texts(battles))
     for path in run.views.rglob("test.parquet"):
         large, notes = repeat(read_table(path), rows), read_notes(path)
         target = folder / path.relative_to(run.folder)

@@ -6,7 +6,7 @@ memory.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -50,18 +50,21 @@ def write_groups(
         writer.add_key_value_metadata(dict(notes()))
 
 
-def read_table(path: Path, made_by: str = MADE_BY) -> pa.Table:
+def read_table(
+    path: Path, made_by: str = MADE_BY, columns: Sequence[str] | None = None
+) -> pa.Table:
     """Read a table that :func:`write_table` wrote.
 
     Args:
         path: of the file.
         made_by: the command that the message names if the file is damaged.
+        columns: those to read, of which any may be missing; by default all.
 
     Raises:
         UserError: it is cut short or changed.
     """
     with _undamaged(path, made_by):
-        return pq.ParquetFile(path, page_checksum_verification=True).read()
+        return pq.ParquetFile(path, page_checksum_verification=True).read(columns)
 
 
 def read_groups(path: Path) -> Iterator[pa.Table]:

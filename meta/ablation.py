@@ -6,7 +6,7 @@ All get the same second stage with the same settings, so that they differ in the
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import combinations
@@ -200,7 +200,7 @@ def strengths(
     probabilities: Mapping[str, np.ndarray],
     votes: np.ndarray,
     groups: np.ndarray,
-    battles: pd.DataFrame,
+    battles: Iterable[pd.DataFrame],
 ) -> dict[str, dict[str, Any]]:
     """What each architecture gets right that the others do not.
 
@@ -208,7 +208,7 @@ def strengths(
         probabilities: by set, float64 (n, 3).
         votes: labels (n,) or shares (n, 3), see ``meta.votes``.
         groups: prompt group of each row, (n,).
-        battles: canonical table of the rows.
+        battles: the rows' battles, successive parts of the canonical table.
 
     Returns:
         By architecture: ``right`` and ``right_alone`` (shares of the rows whose most probable class

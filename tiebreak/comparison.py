@@ -72,7 +72,9 @@ def compare_run(
         comparison: dict[str, Any] = {
             "sets": {name: list(members) for name, members in sets.items()},
             "nested": ablation.figures(scored.probabilities, votes, groups),
-            "strengths": ablation.strengths(scored.probabilities, votes, groups, battles),
+            "strengths": ablation.strengths(
+                scored.probabilities, votes, groups, dataset.texts.take(scored.rows)
+            ),
             "stage_one": ablation.stage_one_costs(
                 run.read_record(), dataset.kinds, len(dataset.battles)
             ),

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from arena import sample
-from arena.battle_table import read_battles_table
+from arena.battle_table import read_battles_groups
 from arena.ids import shown_ids
 from arena.reader import valid_rows
 from arena.schema import TIE
@@ -70,7 +70,7 @@ def evaluate_run(
             )
         known = found.known
         predictions = {name: p[known] for name, p in _predictions(model, dataset).items()}
-        battles = dataset.battles[known].reset_index(drop=True)
+        battles, texts = dataset.battles[known].reset_index(drop=True), dataset.texts.take(known)
         votes, groups = found.votes[known], battles["group"].to_numpy()
         ids = shown_ids(battles)
         if run.is_sample("test"):
@@ -84,7 +84,7 @@ def evaluate_run(
         }
         metrics["model"] = _model_entry(run)
         source = read_sources(sources, ids) if sources else None
-        slices = name_slices(battles, votes, source)
+        slices = name_slices(texts, votes, source)
         metrics["slices"] = score_families(predictions[META], votes, groups, slices)
         if source is not None:
             metrics["sources"] = _by_source(predictions, votes, groups, source)
@@ -100,8 +100,8 @@ def evaluate_run(
             )
         if run.battles("train").exists():
             # The test set may have come after the training, and its audit.
-            training = valid_rows(read_battles_table(run.battles("train")))
-            metrics["audit"] = [asdict(audit.prompt_leak(training, battles))]
+            training = map(valid_rows, read_battles_groups(run.battles("train")))
+            metrics["audit"] = [asdict(audit.prompt_leak(training, texts))]
         write_json(out or run.evaluation, run.provenance() | metrics)
         if out is None and run.predictions.exists():
             write_report(run)
@@ -110,7 +110,7 @@ def evaluate_run(
 
 def _predictions(model: TrainedModel, dataset: Dataset) -> dict[str, np.ndarray]:
     """Probabilities by every baseline and stacker, float64 (n, 3) each."""
-    predictions = model.baselines.predict(dataset.battles)
+    predictions = model.baselines.predict(dataset.lengths)
     tables = dataset.unseen(model.base_models)
     for name, stacker in model.stackers.items():
         design = stacker.design(tables)

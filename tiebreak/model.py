@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from arena.battle_rows import ReadOptions
-from arena.battle_table import read_battles_table
+from arena.battle_table import read_without_texts
 from arena.ids import shown_ids
 from arena.in_memory import battle_file, battle_of, battles_of
 from arena.reader import open_battles
@@ -195,13 +195,14 @@ class Tiebreak:
             split: ``train`` or ``test``; training rows get values that saw them.
 
         Returns:
-            The split's canonical table, n rows; probabilities, float64 (n, 3), with the training
-            prior for rows that were set aside; and the evidence of the others, if there are some.
+            The split's canonical table without texts, n rows; probabilities, float64 (n, 3), with
+            the training prior for rows that were set aside; and the evidence of the others, if
+            there are some.
 
         Raises:
             UserError: the evidence is missing or outdated.
         """
-        table = read_battles_table(self.run.require_battles(split))
+        table = read_without_texts(self.run.require_battles(split))
         if not (table["reason"] == "").any():
             return table, self._with_prior(table, None), None
         dataset = read_dataset(self.run, split, self._model.views)

@@ -9,7 +9,6 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from arena import sample
 from arena.feature_table import FeatureTable
@@ -84,7 +83,7 @@ def train_run(
         )
         seconds: dict[str, float] = {}
         scored, model = _fit(run, dataset, folds, settings, steps, seconds)
-        exchanged = exchange_gap(model.meta, battles.iloc[scored.rows], scored.design)
+        exchanged = exchange_gap(model.meta, dataset.texts.take(scored.rows), scored.design)
         scored = replace(scored, swap_gap=max(scored.swap_gap, exchanged))
         model_io.save(model, run.model)
         groups = battles["group"].to_numpy()[scored.rows]
@@ -164,15 +163,17 @@ def _audit(
     source: np.ndarray | None,
 ) -> dict[str, Any]:
     """The audit's findings and the metrics of every slice, for metrics.json."""
-    test_battles, test_design = _test_design(run, model)
+    test, test_design = _test_design(run, model)
     context = audit.AuditContext(
         dataset.battles,
+        dataset.texts,
         scored_votes(dataset.battles),
         scored.rows,
         scored.probabilities,
         scored.design,
         scored.swap_gap,
-        test_battles,
+        test.battles if test else None,
+        test.texts if test else None,
         test_design,
         one_order=scored.one_order,
         folds=folds,
@@ -185,15 +186,13 @@ def _audit(
     }
 
 
-def _test_design(
-    run: RunDir, model: TrainedModel
-) -> tuple[pd.DataFrame | None, FeatureTable | None]:
+def _test_design(run: RunDir, model: TrainedModel) -> tuple[Dataset | None, FeatureTable | None]:
     """The run's test battles and their design matrix; none where they cannot be scored."""
     if not run.battles("test").exists():
         return None, None
     try:
         test = read_dataset(run, "test", model.views)
-        return (None, None) if test.battles.empty else (test.battles, model.design(test))
+        return (None, None) if test.battles.empty else (test, model.design(test))
     except UserError as error:
         print(f"The audit leaves out the test battles: {error}", file=sys.stderr)
         return None, None

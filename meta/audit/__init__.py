@@ -1,6 +1,6 @@
 """The audit of a second stage: checks with stable codes, each a figure, a verdict and a sentence.
 
-    findings = run(AuditContext(battles, labels, rows, probabilities, design, swap_gap))
+    findings = run(AuditContext(battles, texts, labels, rows, probabilities, design, swap_gap))
 
 A new check is one function under ``@check("C18")`` in ``bias``, ``calibration``, ``data`` or
 ``sanity``, and nothing else changes.
@@ -9,7 +9,7 @@ A new check is one function under ``@check("C18")`` in ``bias``, ``calibration``
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
@@ -23,12 +23,12 @@ def run(context: AuditContext) -> list[Finding]:
     return [_finding(code, CHECKS[code](context)) for code in sorted(CHECKS)]
 
 
-def prompt_leak(training: pd.DataFrame, test: pd.DataFrame) -> Finding:
+def prompt_leak(training: Iterable[pd.DataFrame], test: Iterable[pd.DataFrame]) -> Finding:
     """Check C09 of a test set that came after the training.
 
     Args:
-        training: canonical table of the valid training battles.
-        test: canonical table of the test battles that are scored, at least one.
+        training: canonical table of the valid training battles, in successive parts.
+        test: likewise the test battles that are scored, at least one.
     """
     return _finding("C09", data.compare_prompts(training, test))
 

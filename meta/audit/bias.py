@@ -145,7 +145,7 @@ def refusal_bias(context: AuditContext) -> Result:
 
 def length_ratio(context: AuditContext) -> np.ndarray:
     """Doublings of A's characters against B's: log to base 2 of their ratio; float64 (m,)."""
-    ratio: np.ndarray = length_columns(context.scored)[0][:, 1] / np.log(2)
+    ratio: np.ndarray = length_columns(context.lengths)[0][:, 1] / np.log(2)
     return ratio
 
 

@@ -10,8 +10,10 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from arena.battle_texts import BattleTexts
 from arena.feature_table import FeatureTable
 from arena.view import ViewKind
+from meta.base_models.baselines import answer_lengths
 from meta.metrics.slices import name_slices
 from meta.votes import shares_of, winners
 
@@ -26,7 +28,9 @@ class AuditContext:
     """Everything that a check may look at. Scored rows are unseen by what scored them."""
 
     battles: pd.DataFrame
-    """The valid training battles, canonical table, n rows."""
+    """The valid training battles, canonical table, n rows; its texts are not looked at."""
+    texts: BattleTexts
+    """The same battles with their texts."""
     labels: np.ndarray
     """Their votes: labels int (n,), 0 A, 1 B, 2 tie, or shares (n, 3), see ``meta.votes``."""
     rows: np.ndarray
@@ -39,7 +43,9 @@ class AuditContext:
     """Largest |p(x) - unswap(p(swap x))|, see ``meta.metrics.scores.swap_gap``, over the scored
     battles and those whose texts were exchanged, see ``meta.audit.exchange``."""
     test_battles: pd.DataFrame | None = None
-    """The valid test battles, where the run has any."""
+    """The valid test battles, where the run has any; its texts are not looked at."""
+    test_texts: BattleTexts | None = None
+    """The same battles with their texts."""
     test_design: FeatureTable | None = None
     """Their design matrix, with the same columns."""
     one_order: np.ndarray | None = None
@@ -54,9 +60,9 @@ class AuditContext:
     def __post_init__(self) -> None:
         """Check that the parts are of the same battles; raise ``ValueError`` where not."""
         n, m = len(self.battles), len(self.rows)
-        for name, array in (("labels", self.labels), ("folds", self.folds)):
-            if array is not None and len(array) != n:
-                raise ValueError(f"{name} {array.shape}: {n} battles")
+        for name, part in (("texts", self.texts), ("labels", self.labels), ("folds", self.folds)):
+            if part is not None and len(part) != n:
+                raise ValueError(f"{name} of {len(part)}: {n} battles")
         forecasts = dict(self.probabilities)
         if META not in forecasts:
             raise ValueError(f"no forecast is named {META}")
@@ -67,8 +73,9 @@ class AuditContext:
                 raise ValueError(f"forecast {name} is not finite of shape ({m}, 3)")
         if self.design.ids != self.battles["id"].iloc[self.rows].tolist():
             raise ValueError("the design matrix is not of the scored battles")
-        if (self.test_battles is None) != (self.test_design is None):
-            raise ValueError("test battles and their design matrix belong together")
+        tests = (self.test_battles, self.test_texts, self.test_design)
+        if len({part is None for part in tests}) > 1:
+            raise ValueError("test battles, their texts and their design matrix belong together")
         if self.test_design is not None and self.test_design.names != self.design.names:
             raise ValueError("the test design matrix has other columns")
 
@@ -97,6 +104,11 @@ class AuditContext:
         """Prompt groups of the scored battles, str (m,)."""
         return self.scored["group"].to_numpy(dtype=np.str_)
 
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        """Characters of the scored battles' answers A and B, float64 (m, 2)."""
+        return answer_lengths(self.texts.take(self.rows))
+
     @property
     def meta(self) -> np.ndarray:
         """The audited forecast, float64 (m, 3)."""
@@ -106,7 +118,7 @@ class AuditContext:
     def slices(self) -> dict[str, np.ndarray]:
         """Slices of the scored battles, see ``meta.metrics.slices.name_slices``; each (m,)."""
         source = None if self.source is None else self.source[self.rows]
-        return name_slices(self.scored, self.votes, source)
+        return name_slices(self.texts.take(self.rows), self.votes, source)
 
     @property
     def vote_columns(self) -> tuple[str, ...]:

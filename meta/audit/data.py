@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import lightgbm as lgb
 import numpy as np
@@ -12,7 +12,7 @@ import pandas as pd
 from scipy.stats import ks_2samp
 
 from arena.folds import pair_hash, prompt_hash
-from arena.schema import SEED, digest
+from arena.schema import SEED, TEXTS, Turns, digest
 from arena.swap import SWAP
 from meta.audit.context import AuditContext, Result, not_applicable
 from meta.audit.registry import check
@@ -129,13 +129,13 @@ def prompt_leak(context: AuditContext) -> Result:
     in training (``arena.folds``). Threshold: .01. A repeated battle can gain about a nat, so a
     hundredth of them moves a test score by up to .01, as much as one more view gains.
     """
-    if context.test_battles is None or not len(context.test_battles):
+    if not context.test_texts:
         return not_applicable("The run has no test battles.")
-    return compare_prompts(context.battles, context.test_battles)
+    return compare_prompts(context.texts, context.test_texts)
 
 
-def compare_prompts(training: pd.DataFrame, test: pd.DataFrame) -> Result:
-    """The check C09 of two canonical tables, neither of them empty."""
+def compare_prompts(training: Iterable[pd.DataFrame], test: Iterable[pd.DataFrame]) -> Result:
+    """The check C09 of two canonical tables in successive parts, neither of them empty."""
     prompts, pairs = (set(hashes) - {None} for hashes in zip(*_hashes(training), strict=True))
     seen = [(prompt in prompts, pair in pairs) for prompt, pair in _hashes(test)]
     same_prompt, same_pair = (sum(column) for column in zip(*seen, strict=True))
@@ -156,10 +156,16 @@ def compare_prompts(training: pd.DataFrame, test: pd.DataFrame) -> Result:
     )
 
 
-def _hashes(battles: pd.DataFrame) -> Iterator[tuple[str, str | None]]:
+def _texts(battles: Iterable[pd.DataFrame]) -> Iterator[tuple[Turns, Turns, Turns]]:
+    """Prompt and answers of each battle."""
+    for part in battles:
+        yield from zip(*(part[name] for name in TEXTS), strict=True)
+
+
+def _hashes(battles: Iterable[pd.DataFrame]) -> Iterator[tuple[str, str | None]]:
     """Hashes of the prompt and of the pair of answers of each battle."""
-    for row in zip(battles["prompt"], battles["response_a"], battles["response_b"], strict=True):
-        yield prompt_hash(*row), pair_hash(*row[1:])
+    for prompt, a, b in _texts(battles):
+        yield prompt_hash(prompt, a, b), pair_hash(a, b)
 
 
 @check("C10")
@@ -210,12 +216,11 @@ def label_noise(context: AuditContext) -> Result:
 def _same_battle(context: AuditContext) -> list[list[tuple[int, int]]]:
     """Position and vote, in one order of the answers, of the rows of each battle."""
     # Twins share a group, so that only groups of several rows are hashed again.
-    several = context.battles["group"].duplicated(keep=False).to_numpy()
-    columns = [context.battles[name].tolist() for name in ("prompt", "response_a", "response_b")]
+    several = np.flatnonzero(context.battles["group"].duplicated(keep=False))
     labels = winners(context.labels)
     rows_of: dict[tuple[str, str, str], list[tuple[int, int]]] = defaultdict(list)
-    for row in np.flatnonzero(several):
-        prompt, a, b = (digest([column[row]]) for column in columns)
+    for row, texts in zip(several, _texts(context.texts.take(several)), strict=True):
+        prompt, a, b = (digest([turns]) for turns in texts)
         vote = int(labels[row])
         battle = (prompt, min(a, b), max(a, b))
         rows_of[battle].append((int(row), vote if a <= b else int(SWAP[vote])))

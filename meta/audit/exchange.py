@@ -9,6 +9,7 @@ from __future__ import annotations
 import pandas as pd
 
 import features
+from arena.battle_texts import BattleTexts
 from arena.feature_table import FeatureTable
 from arena.swap import swap_battles
 from meta.audit.statistics import subsample
@@ -19,7 +20,7 @@ ROWS = 50
 """Battles that are exchanged: a column that the model uses varies among so many."""
 
 
-def exchange_gap(stacker: Stacker, battles: pd.DataFrame, design: FeatureTable) -> float:
+def exchange_gap(stacker: Stacker, battles: BattleTexts, design: FeatureTable) -> float:
     """Largest |p(x) - unswap(p(swap x))| over ``ROWS`` battles, drawn the same way every time.
 
     Handcrafted columns of the exchanged battles come from the exchanged texts, where the code still
@@ -28,12 +29,12 @@ def exchange_gap(stacker: Stacker, battles: pd.DataFrame, design: FeatureTable) 
 
     Args:
         stacker: the model.
-        battles: canonical table, n valid battles.
+        battles: n valid ones.
         design: their design matrix, n rows, with the model's columns.
     """
     rows = subsample(len(battles), ROWS)
     straight = design.take(rows)
-    signals = features.extract(swap_battles(battles.iloc[rows]), workers=1)
+    signals = features.extract(swap_battles(pd.concat(battles.take(rows))), workers=1)
     values = straight.swapped_values()
     place = {name: i for i, name in enumerate(straight.names)}
     for i, name in enumerate(signals.names):

@@ -16,6 +16,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 import pandas as pd
 
+from arena.battle_texts import BattleTexts
 from arena.feature_table import Column, FeatureTable
 from arena.view import Architecture, ViewKind
 from arena.view import register as register_kind
@@ -40,11 +41,11 @@ class BaseModel(ABC):
         """Battle ids, n, in the battles' order."""
 
     @classmethod
-    def of(cls, battles: pd.DataFrame, tables: Mapping[str, FeatureTable]) -> BaseModel | None:
+    def of(cls, battles: BattleTexts, tables: Mapping[str, FeatureTable]) -> BaseModel | None:
         """The base model of battles whose texts and tables are all that it learns from.
 
         Args:
-            battles: canonical table of n valid rows.
+            battles: n valid ones, whose texts are read part by part and not kept.
             tables: their views that never saw a vote.
 
         Returns:
@@ -54,7 +55,11 @@ class BaseModel(ABC):
 
     @classmethod
     def of_split(
-        cls, run: RunDir, split: str, battles: pd.DataFrame, tables: Mapping[str, FeatureTable]
+        cls,
+        run: RunDir,
+        split: str,
+        battles: BattleTexts,
+        tables: Mapping[str, FeatureTable],
     ) -> BaseModel | None:
         """The base model of a split's battles, from what the run has on disk.
 
@@ -82,7 +87,7 @@ class BaseModel(ABC):
         Raises:
             UserError: what it takes cannot be had.
         """
-        return cls.of(battles, tables)
+        return cls.of(BattleTexts(battles), tables)
 
     def without(self, view: str) -> BaseModel | None:
         """The same with nothing of another view in it; ``None`` where nothing is left."""

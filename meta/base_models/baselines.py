@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -23,23 +23,38 @@ def prior(votes: np.ndarray) -> np.ndarray:
     return shares
 
 
-def length_columns(battles: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+def characters(turns: Turns) -> int:
+    """Length of a speaker's turns in characters."""
+    return sum(len(turn or "") for turn in turns)
+
+
+def answer_lengths(battles: Iterable[pd.DataFrame]) -> np.ndarray:
+    """Characters of answers A and B, float64 (n, 2).
+
+    Args:
+        battles: successive parts of the canonical table, n rows in all.
+    """
+    pairs = (zip(part["response_a"], part["response_b"], strict=True) for part in battles)
+    lengths = [(characters(a), characters(b)) for part in pairs for a, b in part]
+    return np.array(lengths, dtype=np.float64).reshape(-1, 2)
+
+
+def length_columns(lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Length of the answers in characters, as antisymmetric (n, 2) and symmetric (n, 2) columns.
 
     Antisymmetric: (a - b) / (a + b) and log((1 + a) / (1 + b)). Symmetric: the absolute value of
     the first, and log(1 + a + b).
+
+    Args:
+        lengths: of :func:`answer_lengths`, (n, 2).
     """
-    a, b = _characters(battles["response_a"].tolist()), _characters(battles["response_b"].tolist())
+    a, b = np.ascontiguousarray(lengths.T)
     share = (a - b) / np.maximum(a + b, 1.0)
     ratio = np.log1p(a) - np.log1p(b)
     return (
         np.stack([share, ratio], axis=1),
         np.stack([np.abs(share), np.log1p(a + b)], axis=1),
     )
-
-
-def _characters(responses: Sequence[Turns]) -> np.ndarray:
-    return np.array([sum(len(t or "") for t in turns) for turns in responses], dtype=np.float64)
 
 
 class Baselines:
@@ -50,18 +65,16 @@ class Baselines:
         self.shares, self.length = shares, length
 
     @classmethod
-    def fit(
-        cls, battles: pd.DataFrame, votes: np.ndarray, absent: Collection[int] = ()
-    ) -> Baselines:
-        """Fit on battles and their votes.
+    def fit(cls, lengths: np.ndarray, votes: np.ndarray, absent: Collection[int] = ()) -> Baselines:
+        """Fit on lengths of answers and votes.
 
         Args:
-            battles: canonical table, n rows.
+            lengths: of :func:`answer_lengths`, (n, 2).
             votes: labels (n,) or weighted shares (n, 3), see ``meta.votes``.
             absent: classes that no vote of the whole training file is for. Ties then get
                 ``meta.votes.chance_of_absent``, as from the model.
         """
-        shares, length = prior(votes), SymmetricLogistic.fit(*length_columns(battles), votes)
+        shares, length = prior(votes), SymmetricLogistic.fit(*length_columns(lengths), votes)
         if TIE in absent:
             rate = chance_of_absent(len(votes))
             decided = shares[:TIE] / shares[:TIE].sum()
@@ -69,11 +82,11 @@ class Baselines:
             length = replace(length, tie_bias=float(logit(rate)))
         return cls(shares, length)
 
-    def predict(self, battles: pd.DataFrame) -> dict[str, np.ndarray]:
-        """Probabilities (n, 3) by each null's name."""
-        n = len(battles)
+    def predict(self, lengths: np.ndarray) -> dict[str, np.ndarray]:
+        """Probabilities (n, 3) by each null's name, from lengths (n, 2)."""
+        n = len(lengths)
         return {
             "uniform": np.full((n, 3), 1 / 3),
             "prior": np.tile(self.shares, (n, 1)),
-            "length": self.length.predict(*length_columns(battles)),
+            "length": self.length.predict(*length_columns(lengths)),
         }

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import pandas as pd
 from scipy.optimize import minimize
 
+from arena.battle_texts import BattleTexts
 from arena.feature_table import Column, FeatureTable, join
 from arena.schema import TIE, A, B
 from common.errors import Code, UserError
@@ -60,7 +60,7 @@ class Davidson(BaseModel):
         return self.design.ids
 
     @classmethod
-    def of(cls, battles: pd.DataFrame, tables: Mapping[str, FeatureTable]) -> Davidson | None:
+    def of(cls, battles: BattleTexts, tables: Mapping[str, FeatureTable]) -> Davidson | None:
         """The model of all tables."""
         return cls(tables) if tables else None
 

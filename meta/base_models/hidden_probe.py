@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import pandas as pd
 
+from arena.battle_texts import BattleTexts
 from arena.feature_table import Column, FeatureTable
 from arena.schema import TIE, A, B
 from common.errors import Code, UserError
@@ -79,7 +80,11 @@ class HiddenProbe(BaseModel):
 
     @classmethod
     def of_split(
-        cls, run: RunDir, split: str, battles: pd.DataFrame, tables: Mapping[str, FeatureTable]
+        cls,
+        run: RunDir,
+        split: str,
+        battles: BattleTexts,
+        tables: Mapping[str, FeatureTable],
     ) -> Self | None:
         """Probes of the states that a command stored."""
         stored = (run.views / cls.kind.name / f"{split}.parquet").exists()

@@ -23,7 +23,7 @@ LONGEST = 20_000
 
 
 def counts(texts: Sequence[Turns]) -> sparse.csr_matrix:
-    """Hashed counts float32 (n, 2 * BUCKETS): words and their pairs, then character 4-grams."""
+    """Hashed counts uint16 (n, 2 * BUCKETS): words and their pairs, then character 4-grams."""
     joined = [
         "\n".join(turn or "" for turn in turns)[:LONGEST].encode("utf-8", "replace").decode()
         for turns in texts
@@ -31,4 +31,6 @@ def counts(texts: Sequence[Turns]) -> sparse.csr_matrix:
     how = {"n_features": BUCKETS, "alternate_sign": False, "norm": None, "dtype": np.float32}
     words = HashingVectorizer(ngram_range=(1, 2), token_pattern=WORD_OR_SIGN, **how)
     grams = HashingVectorizer(analyzer="char_wb", ngram_range=(4, 4), **how)
-    return sparse.hstack([words.transform(joined), grams.transform(joined)], format="csr")
+    both = sparse.hstack([words.transform(joined), grams.transform(joined)], format="csr")
+    # A text has at most 2 * LONGEST words and pairs.
+    return both.astype(np.uint16)

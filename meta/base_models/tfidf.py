@@ -10,14 +10,15 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
-import pandas as pd
 from scipy import sparse
-from sklearn.feature_extraction.text import TfidfTransformer
 from sklearn.linear_model import LogisticRegression
 
+from arena.battle_texts import BattleTexts
 from arena.feature_table import Column, FeatureTable
+from arena.schema import TEXTS as SPEAKERS
 from arena.schema import TIE, A
 from common.parallel import Workers
 from meta.base_models import BaseModel, Model, learned_kind, register
@@ -32,8 +33,6 @@ ROUNDS = 100
 
 CHUNK = 1_000
 """Texts that a process reads at once."""
-
-SPEAKERS = ("prompt", "response_a", "response_b")
 
 
 @register
@@ -58,22 +57,19 @@ class Tfidf(BaseModel):
         return self.battle_ids
 
     @classmethod
-    def of(cls, battles: pd.DataFrame, tables: Mapping[str, FeatureTable]) -> Tfidf:
-        """Count, in processes where battles are many."""
-        n = len(battles)
-        chunks = [(s, first) for s in SPEAKERS for first in range(0, max(n, 1), CHUNK)]
-        texts = [battles[s].iloc[first : first + CHUNK].tolist() for s, first in chunks]
-        with Workers(min(os.cpu_count() or 1, n // CHUNK + 1)) as processes:
-            found = list(processes.map(counts, texts))
-        return cls(
-            battles["id"].tolist(),
-            {
-                s: sparse.vstack(
-                    [m for m, (of, _) in zip(found, chunks, strict=True) if of == s], "csr"
-                )
-                for s in SPEAKERS
-            },
-        )
+    def of(cls, battles: BattleTexts, tables: Mapping[str, FeatureTable]) -> Tfidf:
+        """Count part by part, in processes where battles are many."""
+        ids: list[str] = []
+        found: dict[str, list[sparse.csr_matrix]] = {s: [] for s in SPEAKERS}
+        with Workers(min(os.cpu_count() or 1, len(battles) // CHUNK + 1)) as processes:
+            for part in battles:
+                ids += part["id"].tolist()
+                starts = range(0, max(len(part), 1), CHUNK)
+                texts = [part[s].iloc[i : i + CHUNK].tolist() for s in SPEAKERS for i in starts]
+                counted = processes.map(counts, texts)
+                for s in SPEAKERS:
+                    found[s] += islice(counted, len(starts))
+        return cls(ids, {s: sparse.vstack(found.pop(s), "csr") for s in SPEAKERS})
 
     @property
     def columns(self) -> dict[str, Column]:
@@ -86,8 +82,7 @@ class Tfidf(BaseModel):
 
     def fit(self, rows: np.ndarray, votes: np.ndarray) -> Model:
         """Fit both questions by penalised maximum likelihood; idf counts all rows alike."""
-        seen = sparse.vstack([self.counts[s][rows] for s in SPEAKERS], "csr")
-        idf = TfidfTransformer(sublinear_tf=True).fit(seen).idf_.astype(np.float16)
+        idf = self._idf(rows).astype(np.float16)
         prompt, a, b = (_tfidf(self.counts[s][rows], idf) for s in SPEAKERS)
         model = {
             "idf": idf,
@@ -113,6 +108,18 @@ class Tfidf(BaseModel):
             tie.fit(sparse.hstack([abs(difference), prompt], format="csr"), tied, weights)
             model["tie"], bias = tie.coef_[0].astype(np.float16), tie.intercept_[0]
         return {**model, "bias": np.array([bias], np.float32)}
+
+    def _idf(self, rows: np.ndarray) -> np.ndarray:
+        """Smoothed idf of all texts of these battles, float32 (2 * BUCKETS,), as scikit-learn's.
+
+        ``TfidfTransformer`` takes all texts as one matrix, a copy of everything.
+        """
+        frequency = np.ones(2 * BUCKETS, np.int64)
+        for s in SPEAKERS:
+            frequency += np.bincount(self.counts[s][rows].indices, minlength=2 * BUCKETS)
+        texts = np.float32(len(SPEAKERS) * len(rows) + 1)
+        idf: np.ndarray = np.log(texts / frequency.astype(np.float32)) + np.float32(1)
+        return idf
 
     def values(self, model: Model, rows: np.ndarray) -> np.ndarray:
         """Log-odds and cosines of these battles."""

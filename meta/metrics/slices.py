@@ -7,19 +7,19 @@ for languages, of which the rare ones share a slice.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from arena.schema import TIE
+from arena.schema import TIE, Turns, digest
 from features.language import NONE, language
 from features.prompt_type import code, creative, maths, short_question
 from features.text import Text
-from meta.base_models.baselines import length_columns
+from meta.base_models.baselines import answer_lengths, length_columns
 from meta.metrics.bootstrap import Interval, intervals
 from meta.metrics.scores import (
     accuracy,
@@ -51,12 +51,15 @@ RARE = 30
 
 
 def name_slices(
-    battles: pd.DataFrame, votes: np.ndarray | None = None, source: np.ndarray | None = None
+    battles: Iterable[pd.DataFrame],
+    votes: np.ndarray | None = None,
+    source: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
     """Name the slice of each battle, in every family.
 
     Args:
-        battles: canonical table, n rows; reads ``prompt``, ``response_a``, ``response_b``.
+        battles: successive parts of the canonical table, n rows in all; reads ``prompt``,
+            ``response_a``, ``response_b``.
         votes: labels (n,) or (n, 3), see ``meta.votes``; they give the family ``winner``.
         source: names (n,), for example the file or data set that a battle comes from.
 
@@ -64,19 +67,20 @@ def name_slices(
         Family -> names, str (n,). Families: winner (with votes), length, length gap, language,
         prompt type, turns, source (with source).
     """
-    anti, sym = length_columns(battles)
+    lengths, prompts = [], list[_Prompt]()
+    known: dict[str, _Prompt] = {}
+    for part in battles:
+        lengths.append(answer_lengths([part]))
+        prompts += [_described(turns, known) for turns in part["prompt"]]
+    anti, sym = length_columns(np.concatenate(lengths))
     # Of the null's columns these two are log((1 + a) / (1 + b)) and log(1 + a + b).
     characters, ratio = np.expm1(sym[:, 1]), np.exp(np.abs(anti[:, 1]))
-    prompts = _prompts(battles)
     families = {
         "length": np.array(BY_LENGTH)[np.digitize(characters.round(), LENGTHS)],
         "length gap": np.array(BY_GAP)[np.digitize(ratio, GAPS)],
-        "language": _languages(prompts),
-        "prompt type": np.array([prompt_type(prompt) for prompt in prompts], dtype=np.str_),
-        "turns": np.array(
-            [str(n) if n < 3 else "3 and more" for n in (max(1, len(p.turns)) for p in prompts)],
-            dtype=np.str_,
-        ),
+        "language": _languages([prompt.language for prompt in prompts]),
+        "prompt type": np.array([prompt.type for prompt in prompts], dtype=np.str_),
+        "turns": np.array([prompt.turns for prompt in prompts], dtype=np.str_),
     }
     if votes is not None:
         families = {WINNER: np.array(OUTCOMES)[winners(votes)], **families}
@@ -85,14 +89,23 @@ def name_slices(
     return families
 
 
-def _prompts(battles: pd.DataFrame) -> list[Text]:
-    """The prompts; rows of one prompt share a Text, which remembers what is computed of it."""
-    known: dict[tuple[str | None, ...], Text] = {}
-    keys = [tuple(turns) for turns in battles["prompt"]]
-    for key in keys:
-        if key not in known:
-            known[key] = Text(key)
-    return [known[key] for key in keys]
+class _Prompt(NamedTuple):
+    """What the slices need of a prompt."""
+
+    language: str
+    type: str
+    turns: str
+
+
+def _described(turns: Turns, known: dict[str, _Prompt]) -> _Prompt:
+    """A prompt's description; one that is not ``known`` by its hash is added there."""
+    key = digest([turns])
+    if key not in known:
+        text, count = Text(turns), max(1, len(turns))
+        known[key] = _Prompt(
+            language(text).code, prompt_type(text), str(count) if count < 3 else "3 and more"
+        )
+    return known[key]
 
 
 def _steps(edges: tuple[float, ...], unit: str) -> list[str]:
@@ -104,8 +117,7 @@ BY_LENGTH, BY_GAP = _steps(LENGTHS, "characters"), _steps(GAPS, "times")
 """Slices in their order, short to long."""
 
 
-def _languages(prompts: list[Text]) -> np.ndarray:
-    codes = [language(prompt).code for prompt in prompts]
+def _languages(codes: list[str]) -> np.ndarray:
     # Ties in frequency go by name, so that the order of the rows does not matter.
     ranked = sorted(Counter(codes).items(), key=lambda item: (-item[1], item[0]))
     kept = {name for name, rows in ranked[:LANGUAGES] if rows >= RARE} - {NONE.code}

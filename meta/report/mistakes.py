@@ -109,23 +109,26 @@ def families(columns: Iterable[str]) -> list[str]:
 
 
 def describe_mistakes(
-    predictions: Predictions, reasons: pd.DataFrame | None, battles: pd.DataFrame
+    predictions: Predictions, reasons: pd.DataFrame | None, battles: Iterable[pd.DataFrame]
 ) -> list[Mistake]:
     """The most confident mistakes with their texts and reasons, the surest first.
 
     Args:
         predictions: of the scored rows.
         reasons: ``reasons.parquet``, where there is one.
-        battles: the canonical table that the scored rows are of.
+        battles: the canonical table that the scored rows are of, in successive parts.
 
     Raises:
         UserError: a scored row is not among the battles.
     """
-    by_id = battles.drop_duplicates("id").set_index("id")
     forecast = predictions.probabilities["meta"]
+    rows = confident_mistakes(forecast, predictions.labels)
+    wanted = {predictions.ids[row] for row in rows}
+    found = pd.concat([part[part["id"].isin(wanted)] for part in battles])
+    by_id = found.drop_duplicates("id").set_index("id")
     reasons_by_id = pd.DataFrame() if reasons is None else reasons.set_index("id")
     mistakes = []
-    for row in confident_mistakes(forecast, predictions.labels):
+    for row in rows:
         battle = predictions.ids[row]
         if battle not in by_id.index:
             raise UserError(

@@ -6,7 +6,7 @@ the page's Content-Security-Policy allows neither scripts nor anything from else
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import jinja2
 import numpy as np
 import pandas as pd
 
-from arena.battle_table import read_battles_table
+from arena.battle_table import read_battles_groups
 from common.errors import Code, UserError
 from common.files import atomic
 from common.parquet import read_table
@@ -68,7 +68,7 @@ def write_report(run: RunDir) -> None:
     reasons = None
     if run.reasons.exists():
         reasons = read_table(run.reasons, made_by="train_meta.py").to_pandas()
-    battles = read_battles_table(run.require_battles("train"))
+    battles = read_battles_groups(run.require_battles("train"))
     current = {**run.provenance(), "model": {"hash": metrics["model"].get("hash")}}
     outdated = []
     evaluation = None
@@ -151,7 +151,7 @@ def render(
     metrics: Mapping[str, Any],
     predictions: Predictions,
     reasons: pd.DataFrame | None,
-    battles: pd.DataFrame,
+    battles: Iterable[pd.DataFrame],
     evaluation: Mapping[str, Any] | None,
     *,
     outdated: Sequence[str] = (),
@@ -165,7 +165,7 @@ def render(
         metrics: ``metrics.json``, with :func:`comparison_parts` where there is a comparison.
         predictions: of the scored rows.
         reasons: ``reasons.parquet``, where there is one.
-        battles: the canonical table that the scored rows are of.
+        battles: the canonical table that the scored rows are of, in successive parts.
         evaluation: ``evaluation.json``, where the run has a scored hold-out.
         outdated: commands whose figures are of other battles or another model, and left out.
         file: the training file.

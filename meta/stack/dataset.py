@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from arena.battle_table import read_battles_table, texts_hash
+from arena.battle_table import read_without_texts, texts_hash
+from arena.battle_texts import BattleTexts
 from arena.feature_table import FeatureTable
 from arena.folds import THRIFTY_FOLDS, fold_of
 from arena.view import KINDS, STYLE, ViewKind, kind_named, view_of_run
@@ -18,6 +20,7 @@ from common.parquet import read_notes
 from common.run_dir import RunDir
 from embeddings.view_kinds import LOGITS, VERDICT
 from meta.base_models import BASE_MODELS, BaseModel, Model
+from meta.base_models.baselines import answer_lengths
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,9 @@ class Dataset:
     """The valid battles of a split, or any others, and every view of them."""
 
     battles: pd.DataFrame
+    """The canonical table; of a run's battles without the columns of texts."""
+    texts: BattleTexts
+    """The same battles with their texts, part by part."""
     tables: dict[str, FeatureTable]
     """Views that are the same for every fold that is scored, by name: those that never saw a vote,
     and logits, which never saw that of their own prompt group."""
@@ -32,6 +38,11 @@ class Dataset:
     """The views that are learned from votes, by name."""
     table_kinds: dict[str, ViewKind] = field(default_factory=dict)
     """Kinds of ``tables``; one that is not here is the only view of the kind of its name."""
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        """Characters of both answers, see ``meta.base_models.baselines.answer_lengths``."""
+        return answer_lengths(self.texts)
 
     @property
     def names(self) -> list[str]:
@@ -48,6 +59,7 @@ class Dataset:
         positions = np.arange(len(self.battles))[rows]
         return Dataset(
             self.battles.iloc[positions].reset_index(drop=True),
+            self.texts.take(positions),
             {name: table.take(positions) for name, table in self.tables.items()},
             {name: model.take(positions) for name, model in self.base_models.items()},
             self.table_kinds,
@@ -59,6 +71,7 @@ class Dataset:
         reduced = {name: model.without(view) for name, model in others.items()}
         return Dataset(
             self.battles,
+            self.texts,
             {name: table for name, table in self.tables.items() if name != view},
             {name: model for name, model in reduced.items() if model is not None},
             self.table_kinds,
@@ -139,8 +152,10 @@ def read_dataset(run: RunDir, split: str, views: Collection[str] | None = None) 
         UserError: battles are missing, no view is there, a view is of other battles or texts, or
             of the test battles and made otherwise than that of the training battles.
     """
-    battles = read_battles_table(run.require_battles(split))
-    battles = battles[battles["reason"] == ""].reset_index(drop=True)
+    path = run.require_battles(split)
+    table = read_without_texts(path)
+    valid = np.flatnonzero(table["reason"] == "")
+    battles, texts = table.iloc[valid].reset_index(drop=True), BattleTexts(path, valid)
     kinds = stored_kinds(run, split)
     if not kinds:
         raise UserError(
@@ -160,13 +175,13 @@ def read_dataset(run: RunDir, split: str, views: Collection[str] | None = None) 
     vote_free = {name: table for name, table in tables.items() if not kinds[name].sees_votes}
     base_models: dict[str, BaseModel] = {}
     for name, base_model in BASE_MODELS.items():
-        of_split = base_model.of_split(run, split, battles, vote_free) if wanted(name) else None
+        of_split = base_model.of_split(run, split, texts, vote_free) if wanted(name) else None
         if of_split is not None:
             base_models[name] = of_split
     ids = {name: view.ids for name, view in (tables | base_models).items()}
     _check_provenance(run, split, battles, kinds, ids)
     _check_wanted(run, split, kinds, views or (), [*tables, *base_models])
-    return Dataset(battles, tables, base_models, {name: kinds[name] for name in tables})
+    return Dataset(battles, texts, tables, base_models, {name: kinds[name] for name in tables})
 
 
 def compute_dataset(
@@ -198,7 +213,8 @@ def compute_dataset(
         if name in BASE_MODELS
     }
     base_models = {name: model for name, model in computed.items() if model is not None}
-    return Dataset(battles, tables, base_models, {name: kinds[name] for name in tables})
+    texts = BattleTexts(battles)
+    return Dataset(battles, texts, tables, base_models, {name: kinds[name] for name in tables})
 
 
 def _check_provenance(

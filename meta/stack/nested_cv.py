@@ -229,7 +229,7 @@ class CrossValidation:
 
 def nested(cv: CrossValidation, settings: Settings) -> Scored:
     """Score every row of the outer folds by models that saw nothing of its fold."""
-    battles, folds = cv.dataset.battles, cv.folds
+    battles, lengths, folds = cv.dataset.battles, cv.dataset.lengths, cv.folds
     outer = outer_folds(folds)
     rows = np.flatnonzero(np.isin(folds, outer))
     predictions, one_order = OutOfFold(rows, len(folds)), OutOfFold(rows, len(folds))
@@ -240,8 +240,8 @@ def nested(cv: CrossValidation, settings: Settings) -> Scored:
     sets = sets_of_views(cv.dataset.names)
     for k in outer:
         train, held_out = np.flatnonzero(folds != k), np.flatnonzero(folds == k)
-        baselines = Baselines.fit(battles.iloc[train], votes[train], absent_classes(votes))
-        for name, probabilities in baselines.predict(battles.iloc[held_out]).items():
+        baselines = Baselines.fit(lengths[train], votes[train], absent_classes(votes))
+        for name, probabilities in baselines.predict(lengths[held_out]).items():
             predictions.add(name, held_out, probabilities)
         for name, stacker, views in cv.train_stackers(k, sets, settings.budget_for):
             with cv.step("prediction"):
@@ -265,7 +265,7 @@ def nested(cv: CrossValidation, settings: Settings) -> Scored:
 
 def final(cv: CrossValidation, settings: Settings) -> TrainedModel:
     """Train on all rows, to predict new ones."""
-    battles, votes = cv.dataset.battles, training_votes(cv.dataset.battles)
+    votes = training_votes(cv.dataset.battles)
     sets = sets_of_views(cv.dataset.names)
     trained = cv.train_stackers(None, sets, settings.budget_for)
     stackers = {name: stacker for name, stacker, _ in trained}
@@ -276,6 +276,6 @@ def final(cv: CrossValidation, settings: Settings) -> TrainedModel:
     return TrainedModel(
         stackers,
         models,
-        Baselines.fit(battles, votes, absent_classes(votes)),
+        Baselines.fit(cv.dataset.lengths, votes, absent_classes(votes)),
         cv.dataset.kinds,
     )

@@ -6,8 +6,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from arena.battle_table import LATER, read_battles_groups, read_battles_table, write_battles
-from arena.schema import COLUMNS, digest
+from arena.battle_table import (
+    LATER,
+    read_battles_groups,
+    read_battles_table,
+    read_without_texts,
+    write_battles,
+)
+from arena.schema import COLUMNS, TEXTS, digest
 from arena.swap import swap_battles
 from common.errors import Code
 from common.parquet import write_groups
@@ -42,6 +48,7 @@ def test_parquet_gives_the_table_back_and_the_same_bytes(tmp_path, rows):
     table = read_battles_table(one)
     pd.testing.assert_frame_equal(table, battles)
     assert all(type(turns) is list for turns in table["prompt"])
+    pd.testing.assert_frame_equal(read_without_texts(one), battles.drop(columns=list(TEXTS)))
     write_battles(other, table)
     assert one.read_bytes() == other.read_bytes()
 
@@ -67,6 +74,10 @@ def test_a_table_of_an_older_run_has_ids_of_its_file_and_equal_weights(tmp_path)
     write_groups(tmp_path / "older.parquet", [older])
     pd.testing.assert_frame_equal(
         read_battles_table(tmp_path / "older.parquet"), battles.assign(file_id=battles["id"])
+    )
+    pd.testing.assert_frame_equal(
+        read_without_texts(tmp_path / "older.parquet"),
+        battles.assign(file_id=battles["id"]).drop(columns=list(TEXTS)),
     )
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import softmax
 
+from arena.battle_texts import BattleTexts
 from arena.feature_table import Column, FeatureTable
 from arena.folds import assign_groups
 from arena.schema import digest
@@ -86,8 +87,9 @@ def toy_case(n=1200, seed=0, test=300):
     battles = battles_of(rng, n)
     design = FeatureTable(battles["id"].tolist(), values_of(rng, n), COLUMNS)
     uniform = np.full((n, 3), 1 / 3)
+    labels, texts = np.zeros(n, dtype=np.int64), BattleTexts(battles)
     case = AuditContext(
-        battles, np.zeros(n, dtype=np.int64), np.arange(n), {"meta": uniform}, design, swap_gap=0.0
+        battles, texts, labels, np.arange(n), {"meta": uniform}, design, swap_gap=0.0
     )
     truth = forecast(side_of(case), tie_of(case))
     labels = (np.log(truth) + rng.gumbel(size=truth.shape)).argmax(axis=1)
@@ -105,7 +107,7 @@ def toy_case(n=1200, seed=0, test=300):
         return case
     fresh = battles_of(rng, test, start=1_000_000)
     view = FeatureTable(fresh["id"].tolist(), values_of(rng, test), COLUMNS)
-    return replace(case, test_battles=fresh, test_design=view)
+    return replace(case, test_battles=fresh, test_texts=BattleTexts(fresh), test_design=view)
 
 
 def with_meta(case, probabilities):

@@ -5,6 +5,7 @@ import hashlib
 import numpy as np
 import pandas as pd
 
+from arena.battle_texts import BattleTexts
 from arena.feature_table import Column, FeatureTable
 from embeddings.frozen.states import HiddenStates
 from meta.base_models.hidden_probe import HiddenProbe
@@ -51,4 +52,4 @@ def toy_evidence(n: int = 200, seed: int = 0, signal: float = 2.0) -> Dataset:
         ids, ["layer1.mean", "layer1.last"], lambda i, rows: (a[rows, i], b[rows, i])
     )
     tables = {"style": FeatureTable(ids, values, columns)}
-    return Dataset(battles, tables, {"hidden": HiddenProbe(hidden)})
+    return Dataset(battles, BattleTexts(battles), tables, {"hidden": HiddenProbe(hidden)})

@@ -109,7 +109,7 @@ def test_what_each_gets_right_alone_by_hand():
     early = (np.arange(400) < 100)[:, None]
     second = np.where(early, np.where((labels == 0)[:, None], sure, sure[[1, 0, 2]]), even)
     p = {"handcrafted": first, "frozen": second, HYBRID: first}
-    by_kind = strengths(p, labels, battles["group"].to_numpy(), battles)
+    by_kind = strengths(p, labels, battles["group"].to_numpy(), [battles])
     assert by_kind["handcrafted"]["right"] == pytest.approx(0.5)
     assert by_kind["frozen"]["right"] == pytest.approx(0.25)
     assert by_kind["handcrafted"]["right_alone"] == pytest.approx(150 / 400)
@@ -126,14 +126,14 @@ def test_slices_where_one_is_surely_best_are_of_the_battle_and_not_of_its_winner
         "handcrafted": np.where(long[:, None], right, even),
         "frozen": np.where(long[:, None], even, right),
     }
-    by_kind = strengths(p, labels, battles["group"].to_numpy(), battles)
+    by_kind = strengths(p, labels, battles["group"].to_numpy(), [battles])
     of = {kind: {s["slice"] for s in by_kind[kind]["best_slices"]} for kind in p}
     assert any(name.startswith("length: ") for name in of["handcrafted"])
     assert any(name.startswith("length: ") for name in of["frozen"])
     assert not of["handcrafted"] & of["frozen"]
     # Who always says B is best where B won, which tells nothing of it.
     p["frozen"] = np.tile([0.1, 0.8, 0.1], (400, 1))
-    by_kind = strengths(p, labels, battles["group"].to_numpy(), battles)
+    by_kind = strengths(p, labels, battles["group"].to_numpy(), [battles])
     assert not any(s["slice"].startswith("winner") for s in by_kind["frozen"]["best_slices"])
 
 
@@ -142,7 +142,7 @@ def test_a_hit_of_two_equal_classes_counts_half():
     level, sure = np.tile([0.4, 0.4, 0.2], (4, 1)), np.tile([0.8, 0.1, 0.1], (4, 1))
     labels = np.array([0, 1, 0, 1])
     by_kind = strengths(
-        {"handcrafted": level, "frozen": sure, HYBRID: sure}, labels, np.arange(4), battles
+        {"handcrafted": level, "frozen": sure, HYBRID: sure}, labels, np.arange(4), [battles]
     )
     assert (by_kind["handcrafted"]["right"], by_kind["handcrafted"]["right_alone"]) == (0.5, 0.25)
     assert (by_kind["frozen"]["right"], by_kind["frozen"]["right_alone"]) == (0.5, 0.25)

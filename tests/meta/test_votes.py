@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from arena.battle_texts import BattleTexts
 from arena.feature_table import Column, FeatureTable
 from arena.swap import SWAP
 from meta.base_models.baselines import prior
@@ -113,7 +114,7 @@ def fits():
             for name in ("prompt", "response_a", "response_b")
         }
     ).assign(id=ids)
-    tfidf = Tfidf.of(texts, {})
+    tfidf = Tfidf.of(BattleTexts(texts), {})
 
     def logistic(rows, votes):
         fit = SymmetricLogistic.fit(x[rows][:, :2], x[rows][:, 2:], votes)

@@ -41,7 +41,7 @@ def test_tiny_cases_and_missing_classes_do_not_crash(n, classes):
 
 
 def test_without_test_battles_nothing_is_said_of_them(case):
-    alone = replace(case, test_battles=None, test_design=None)
+    alone = replace(case, test_battles=None, test_texts=None, test_design=None)
     assert check("C08", alone).verdict == check("C09", alone).verdict == "not applicable"
 
 

@@ -58,5 +58,5 @@ def test_c05_to_c07_see_a_model_that_overweights_their_signals(case, code, famil
     columns = {"other": COLUMNS["style.anti"]}
     other = FeatureTable(case.design.ids, np.zeros((1200, 1)), columns)
     assert check(
-        code, replace(case, design=other, test_design=None, test_battles=None)
+        code, replace(case, design=other, test_design=None, test_battles=None, test_texts=None)
     ).verdict == ("not applicable")

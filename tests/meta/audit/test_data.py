@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from arena.battle_texts import BattleTexts
 from arena.feature_table import Column, FeatureTable
 from embeddings.view_kinds import LOGITS
 from meta.base_models import BASE_MODELS
@@ -20,7 +21,12 @@ def test_c08_sees_a_drifted_column_and_names_it(case):
     result = check("C08", replace(case, test_design=moved))
     assert result.verdict == "fail"
     assert "distance: style.sym" in result.sentence
-    few = replace(case, test_battles=case.test_battles[:20], test_design=moved.take(np.arange(20)))
+    few = replace(
+        case,
+        test_battles=case.test_battles[:20],
+        test_texts=case.test_texts.take(np.arange(20)),
+        test_design=moved.take(np.arange(20)),
+    )
     assert check("C08", few).verdict == "not applicable"
 
 
@@ -46,10 +52,10 @@ def test_c09_sees_prompts_and_pairs_of_the_training_file(case):
     test.loc[0, "prompt"] = [["  question NUMBER 7"]]
     for one, other in (("response_a", "response_b"), ("response_b", "response_a")):
         test[one] = [case.battles[other][5], *test[one][1:]]
-    result = check("C09", replace(case, test_battles=test))
+    result = check("C09", replace(case, test_texts=BattleTexts(test)))
     assert (result.verdict, result.figure) == ("pass", pytest.approx(1 / 300))
     test["prompt"] = [["Question number 7"]] * 30 + test["prompt"].tolist()[30:]
-    result = check("C09", replace(case, test_battles=test))
+    result = check("C09", replace(case, test_texts=BattleTexts(test)))
     assert (result.verdict, result.figure) == ("fail", pytest.approx(0.1))
     assert "30 by their prompt, 1 by their pair" in result.sentence
 
@@ -64,6 +70,7 @@ def twins(case, same):
     return replace(
         case,
         battles=with_names(table),
+        texts=BattleTexts(table),
         labels=np.concatenate([case.labels, vote if same else (vote + 1) % 3]),
         folds=None,
     )
@@ -83,7 +90,9 @@ def test_c10_bounds_the_log_loss_from_below():
     table = pd.concat([small.battles, *[small.battles[:1]] * 1999], ignore_index=True)
     votes = np.random.default_rng(0).choice(3, 2000, p=[0.5, 0.3, 0.2])
     labels = np.concatenate([votes[:1], small.labels[1:], votes[1:]])
-    sentence = check("C10", replace(small, battles=table, labels=labels, folds=None)).sentence
+    sentence = check(
+        "C10", replace(small, battles=table, texts=BattleTexts(table), labels=labels, folds=None)
+    ).sentence
     assert "interval" not in sentence  # all twins are of one group
     bound = float(sentence.split("log loss below ")[1].split()[0].rstrip("."))
     entropy = log_loss(np.tile([0.5, 0.3, 0.2], (2000, 1)), votes)

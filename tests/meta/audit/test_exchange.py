@@ -2,6 +2,7 @@
 
 import pytest
 
+from arena.battle_texts import BattleTexts
 from meta.audit.exchange import exchange_gap
 from meta.stack.stacker import fit_stacker
 from meta.votes import labels_of
@@ -16,4 +17,4 @@ def test_a_run_without_today_s_signals_has_a_gap_all_the_same(name, tmp_path):
     labels, study = labels_of(evidence.battles), tmp_path / "study.db"
     fusion = fit_stacker(views, labels, folds, folds, trials=0, bags=1, storage=study)
     battles = evidence.battles.assign(model_a="", model_b="")
-    assert exchange_gap(fusion, battles, fusion.design(views)) < 1e-9
+    assert exchange_gap(fusion, BattleTexts(battles), fusion.design(views)) < 1e-9

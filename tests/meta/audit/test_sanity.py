@@ -57,6 +57,7 @@ def test_rows_that_share_a_fold_are_cross_fitted_all_the_same(larger, folds):
         design=larger.design.take(rows),
         probabilities={k: p[rows] for k, p in larger.probabilities.items()},
         test_battles=larger.battles,
+        test_texts=larger.texts,
         test_design=larger.design,
     )
     assert check("C08", part).verdict == "pass"

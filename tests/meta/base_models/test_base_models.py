@@ -5,8 +5,11 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import sparse
 from scipy.special import expit
+from sklearn.feature_extraction.text import TfidfTransformer
 
+from arena.battle_texts import BattleTexts
 from arena.feature_table import Column, FeatureTable
 from common.errors import Code
 from meta.base_models import BASE_MODELS
@@ -27,7 +30,7 @@ def of_texts(a, b, tmp_path, prompts=None):
             "response_b": [[t] for t in b],
         }
     )
-    return Tfidf.of(battles, {})
+    return Tfidf.of(BattleTexts(battles), {})
 
 
 def votes(a, b, rng):
@@ -167,7 +170,7 @@ def test_one_class_alone_and_empty_texts_do_no_harm(tmp_path):
 @settings(max_examples=40, deadline=None)
 def test_any_text_can_be_counted(texts):
     found = counts(texts)
-    assert found.shape == (len(texts), 2 * BUCKETS)
+    assert (found.shape, found.dtype) == ((len(texts), 2 * BUCKETS), np.uint16)
     assert (found.data > 0).all()
 
 
@@ -177,10 +180,23 @@ def test_lone_surrogates_and_megabytes_can_be_counted():
     assert found.sum() < 50_000
 
 
+def test_no_count_is_too_large_for_its_type():
+    most = counts([["a" * 20_000], ["! " * 10_000], ["!" * 20_000]]).max(axis=1).toarray()[:, 0]
+    assert most.tolist() == [19_997, 10_000, 20_000]
+
+
+def test_idf_is_that_of_scikit_learn():
+    battles = toy_battles(50, np.random.default_rng(0))
+    evidence, rows = Tfidf.of(BattleTexts(battles), {}), np.arange(3, 40)
+    texts = sparse.vstack([m[rows] for m in evidence.counts.values()]).astype(np.float32)
+    expected = TfidfTransformer(sublinear_tf=True).fit(texts).idf_.astype(np.float16)
+    assert np.array_equal(evidence.fit(rows, np.arange(37) % 3)["idf"], expected)
+
+
 def test_many_battles_are_counted_in_processes_as_few_are(tmp_path, monkeypatch):
     battles = toy_battles(30, np.random.default_rng(0))
-    whole = Tfidf.of(battles, {})
+    whole = Tfidf.of(BattleTexts(battles), {})
     monkeypatch.setattr("meta.base_models.tfidf.CHUNK", 7)
-    parts = Tfidf.of(battles, {})
+    parts = Tfidf.of(BattleTexts(battles), {})
     assert parts.ids == battles["id"].tolist()
     assert all((whole.counts[s] != parts.counts[s]).nnz == 0 for s in whole.counts)

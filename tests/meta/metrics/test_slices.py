@@ -14,15 +14,17 @@ def table(rows):
 
 def test_names_by_hand():
     families = name_slices(
-        table(
-            [
-                [["Write a python function that adds"], ["a" * 100], ["b" * 100]],
-                [["Solve this equation: x + 1 = 3"], ["a" * 299], [None]],
-                [["Write a poem about the sea", "Go on"], ["a" * 800], ["b" * 1600]],
-                [["How tall is it?"] * 5, ["a" * 4000], ["b" * 3001]],
-                [[], [], []],
-            ]
-        ),
+        [
+            table(
+                [
+                    [["Write a python function that adds"], ["a" * 100], ["b" * 100]],
+                    [["Solve this equation: x + 1 = 3"], ["a" * 299], [None]],
+                    [["Write a poem about the sea", "Go on"], ["a" * 800], ["b" * 1600]],
+                    [["How tall is it?"] * 5, ["a" * 4000], ["b" * 3001]],
+                    [[], [], []],
+                ]
+            )
+        ],
         votes=np.array([0, 1, 2, 0, 1]),
         source=np.array(["x", "y", "x", "y", "x"]),
     )
@@ -51,7 +53,7 @@ def test_rare_languages_are_one_slice():
     english = [["Please tell me about the history of the town where you live"], ["a"], ["b"]]
     german = [["Bitte erzähle mir etwas über die Geschichte deiner Stadt"], ["a"], ["b"]]
     none = [["1 + 1"], ["2"], ["3"]]
-    families = name_slices(table([english] * 40 + [german] * 5 + [none] * 35))["language"]
+    families = name_slices([table([english] * 40 + [german] * 5 + [none] * 35)])["language"]
     assert families.tolist() == ["en"] * 40 + ["other"] * 40
 
 
@@ -63,7 +65,7 @@ def test_every_battle_is_in_one_slice_and_the_order_does_not_matter():
             for i in range(90)
         ]
     )
-    families, back = name_slices(battles), name_slices(battles[::-1].reset_index(drop=True))
+    families, back = name_slices([battles]), name_slices([battles[::-1]])
     for family, names in families.items():
         assert names.shape == (90,)
         assert (names != "").all()

@@ -42,7 +42,7 @@ def test_the_table_says_that_meta_alone_is_tuned_and_bagged():
     assert line in table({**toy_metrics(), "model": model}).splitlines()[-1]
     predictions = toy_predictions(60)
     trained = toy_figures(predictions)
-    battles = toy_battles(predictions)
+    battles = [toy_battles(predictions)]
     page = render("r", trained, predictions, None, battles, None, file="", simulated=False)
     assert "meta: Optuna trials 1, boosters 1" in page
     assert "1 trials, 1 boosters, share of the forest" in page
@@ -61,7 +61,7 @@ def test_a_source_of_one_prompt_group_is_shown_without_interval():
     predictions = toy_predictions(60)
     evaluation = toy_figures(predictions)
     evaluation["sources"] = {"lonely": toy_metrics(np.zeros(60))}
-    battles = toy_battles(predictions)
+    battles = [toy_battles(predictions)]
     page = render("r", evaluation, predictions, None, battles, evaluation, file="", simulated=False)
     row = page.split('<th scope="row">lonely</th>')[1].split("</tr>")[0]
     difference = -evaluation["sources"]["lonely"]["meta_against"]["prior"]["difference"]

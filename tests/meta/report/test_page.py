@@ -28,7 +28,7 @@ def page(evaluation=None, simulated=False, parts=True):
         metrics,
         predictions,
         toy_reasons(predictions) if parts else None,
-        toy_battles(predictions),
+        [toy_battles(predictions)],
         evaluation,
         file="/home/someone/votes.csv",
         simulated=simulated,
@@ -190,7 +190,7 @@ def test_the_comparison_is_shown_as_architectures_and_as_ablation():
     predictions = toy_predictions()
     figures = {**toy_figures(predictions), **parts}
     drawn = render(
-        "r", figures, predictions, None, toy_battles(predictions), None, file="", simulated=False
+        "r", figures, predictions, None, [toy_battles(predictions)], None, file="", simulated=False
     )
     assert "Right alone" in drawn or "right alone" in drawn
     assert "0.9876" in drawn

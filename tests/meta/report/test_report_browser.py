@@ -43,7 +43,7 @@ def report(tmp_path_factory):
             toy_figures(predictions, names=(HOSTILE[4], "w" * 300)),
             predictions,
             toy_reasons(predictions, family=HOSTILE[4]),
-            toy_battles(predictions),
+            [toy_battles(predictions)],
             toy_figures(toy_predictions(60, 1)),
             file=HOSTILE[1],
             simulated=True,
