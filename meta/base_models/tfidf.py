@@ -8,7 +8,7 @@ a - b, the tie one of |a - b| and the prompt.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -30,6 +30,9 @@ SIDE_C, TIE_C = 8.0, 2.0
 """Inverse penalties of the two questions (scikit-learn's C); docs/LOG.md."""
 
 ROUNDS = 100
+
+BLOCK = 4_096
+"""Battles whose counts are weighted at once."""
 
 CHUNK = 1_000
 """Texts that a process reads at once."""
@@ -83,7 +86,6 @@ class Tfidf(BaseModel):
     def fit(self, rows: np.ndarray, votes: np.ndarray) -> Model:
         """Fit both questions by penalised maximum likelihood; idf counts all rows alike."""
         idf = self._idf(rows).astype(np.float16)
-        prompt, a, b = (_tfidf(self.counts[s][rows], idf) for s in SPEAKERS)
         model = {
             "idf": idf,
             "side": np.zeros(2 * BUCKETS, np.float16),
@@ -92,10 +94,11 @@ class Tfidf(BaseModel):
         shares = shares_of(votes)
         rate = (shares[:, TIE].sum() + 0.5) / (shares.sum() + 1.0)
         bias = np.log(rate / (1 - rate))
-        difference = (a - b).tocsr()
+        blocks = self._weighted(SPEAKERS[1:], rows, idf)
+        difference = sparse.vstack([a - b for a, b in blocks], "csr")
         examples_of, labels, weights = examples(votes)
         if weights is not None:
-            difference, prompt = difference[examples_of], prompt[examples_of]
+            difference = difference[examples_of]
         tied = labels == TIE
         decided_weights = None if weights is None else weights[~tied]
         if (~tied).sum() > 1:
@@ -105,9 +108,24 @@ class Tfidf(BaseModel):
             model["side"] = side.coef_[0].astype(np.float16)
         if tied.any() and not tied.all():
             tie = LogisticRegression(C=TIE_C, max_iter=ROUNDS)
-            tie.fit(sparse.hstack([abs(difference), prompt], format="csr"), tied, weights)
+            blocks = self._weighted(SPEAKERS[:1], rows, idf)
+            prompt = sparse.vstack([prompt for (prompt,) in blocks], "csr")
+            np.abs(difference.data, out=difference.data)
+            prompt = prompt if weights is None else prompt[examples_of]
+            both = sparse.hstack([difference, prompt], format="csr")
+            # A copy of all texts less while the model is fitted.
+            del difference, prompt
+            tie.fit(both, tied, weights)
             model["tie"], bias = tie.coef_[0].astype(np.float16), tie.intercept_[0]
         return {**model, "bias": np.array([bias], np.float32)}
+
+    def _weighted(
+        self, speakers: Sequence[str], rows: np.ndarray, idf: np.ndarray
+    ) -> Iterator[tuple[sparse.csr_matrix, ...]]:
+        """Weighted counts of each speaker, in blocks of ``BLOCK`` battles."""
+        for start in range(0, max(len(rows), 1), BLOCK):
+            block = rows[start : start + BLOCK]
+            yield tuple(_tfidf(self.counts[s][block], idf) for s in speakers)
 
     def _idf(self, rows: np.ndarray) -> np.ndarray:
         """Smoothed idf of all texts of these battles, float32 (2 * BUCKETS,), as scikit-learn's.
@@ -126,12 +144,14 @@ class Tfidf(BaseModel):
         side_weights, tie_weights = (
             model[part].astype(np.float32, copy=False) for part in ("side", "tie")
         )
-        prompt, a, b = (_tfidf(self.counts[s][rows], model["idf"]) for s in SPEAKERS)
-        difference = (a - b).tocsr()
-        side = difference @ side_weights
-        tie = abs(difference) @ tie_weights[: 2 * BUCKETS] + prompt @ tie_weights[2 * BUCKETS :]
-        cosine = np.asarray(a.multiply(b).sum(axis=1)).ravel()
-        return np.stack([side, tie + model["bias"][0], cosine], axis=1).astype(np.float32)
+        blocks = []
+        for prompt, a, b in self._weighted(SPEAKERS, rows, model["idf"]):
+            difference = (a - b).tocsr()
+            side = difference @ side_weights
+            tie = abs(difference) @ tie_weights[: 2 * BUCKETS] + prompt @ tie_weights[2 * BUCKETS :]
+            cosine = np.asarray(a.multiply(b).sum(axis=1)).ravel()
+            blocks.append(np.stack([side, tie + model["bias"][0], cosine], axis=1))
+        return np.concatenate(blocks).astype(np.float32)
 
     def take(self, rows: np.ndarray) -> Tfidf:
         """The counts of these battles."""
