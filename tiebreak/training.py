@@ -9,8 +9,10 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from arena import sample
+from arena.battle_texts import BattleTexts
 from arena.feature_table import FeatureTable
 from arena.ids import shown_ids
 from arena.source_column import read_sources
@@ -163,7 +165,7 @@ def _audit(
     source: np.ndarray | None,
 ) -> dict[str, Any]:
     """The audit's findings and the metrics of every slice, for metrics.json."""
-    test, test_design = _test_design(run, model)
+    test_battles, test_texts, test_design = _test_part(run, model)
     context = audit.AuditContext(
         dataset.battles,
         dataset.texts,
@@ -172,8 +174,8 @@ def _audit(
         scored.probabilities,
         scored.design,
         scored.swap_gap,
-        test.battles if test else None,
-        test.texts if test else None,
+        test_battles,
+        test_texts,
         test_design,
         one_order=scored.one_order,
         folds=folds,
@@ -186,16 +188,19 @@ def _audit(
     }
 
 
-def _test_design(run: RunDir, model: TrainedModel) -> tuple[Dataset | None, FeatureTable | None]:
-    """The run's test battles and their design matrix; none where they cannot be scored."""
+def _test_part(
+    run: RunDir, model: TrainedModel
+) -> tuple[pd.DataFrame, BattleTexts, FeatureTable] | tuple[None, None, None]:
+    """The run's test battles, their texts and design matrix; none where they cannot be scored."""
     if not run.battles("test").exists():
-        return None, None
+        return None, None, None
     try:
         test = read_dataset(run, "test", model.views)
-        return (None, None) if test.battles.empty else (test, model.design(test))
+        if not test.battles.empty:
+            return test.battles, test.texts, model.design(test)
     except UserError as error:
         print(f"The audit leaves out the test battles: {error}", file=sys.stderr)
-        return None, None
+    return None, None, None
 
 
 def _explain(run: RunDir, dataset: Dataset, folds: np.ndarray, scored: Scored) -> dict[str, Any]:
