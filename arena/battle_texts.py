@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from arena.battle_table import read_battles_groups
-from common.parquet import GROUP
+from common.parquet import GROUP, damaged
 
 
 class BattleTexts:
@@ -44,7 +44,7 @@ class BattleTexts:
         """Yield the parts, at least one.
 
         Raises:
-            UserError: the file is damaged.
+            UserError: the file is damaged, or has become shorter.
             ValueError: the rows of a file do not ascend.
         """
         if isinstance(self._source, pd.DataFrame):
@@ -58,3 +58,5 @@ class BattleTexts:
             start, end = np.searchsorted(self._rows, [first, first + len(group)])
             yield group.iloc[self._rows[start:end] - first]
             first += len(group)
+        if len(self) and self._rows[-1] >= first:
+            raise damaged(self._source, ValueError("it has fewer rows than before"))

@@ -6,7 +6,9 @@ import pytest
 
 from arena.battle_table import write_battles
 from arena.battle_texts import BattleTexts
+from common.errors import Code
 from tests.arena.test_battle_table import battles_of, row
+from tests.helpers.errors import raises
 
 
 @pytest.fixture
@@ -48,3 +50,12 @@ def test_a_file_is_not_read_out_of_order(tmp_path, table):
     for rows in ([2, 1], [1, 1]):
         with pytest.raises(ValueError, match="in their order"):
             list(BattleTexts(tmp_path / "x.parquet", np.array(rows)))
+
+
+def test_a_file_that_has_become_shorter_is_not_read_as_if_it_were_whole(tmp_path, table):
+    path = tmp_path / "x.parquet"
+    write_battles(path, table)
+    texts = BattleTexts(path, np.array([0, 5]))
+    write_battles(path, table.iloc[:5])
+    with raises(Code.RUN_FILE_DAMAGED, "fewer rows"):
+        list(texts)
