@@ -166,16 +166,25 @@ class Replicas(Generic[Item, Numbers]):
                 add_shard(store, shard, check)
 
 
-def _shard_reader(load: Load[Item, Numbers]) -> Callable[[Sequence[Item], Count], bytes]:
-    """Load a model in a worker process.
+def check_own_card() -> None:
+    """Check in a worker process that its card can be used: the CPU would take its place, silently.
 
     Raises:
-        UserError: its card cannot be used there: the CPU would take its place, silently.
+        UserError: it cannot.
     """
     if os.environ.get(VISIBLE) and not torch.cuda.is_available():
         raise UserError(
             Code.GPU_UNSUPPORTED, "PyTorch cannot use this card in a process of its own."
         )
+
+
+def _shard_reader(load: Load[Item, Numbers]) -> Callable[[Sequence[Item], Count], bytes]:
+    """Load a model in a worker process.
+
+    Raises:
+        UserError: it cannot be loaded there.
+    """
+    check_own_card()
     return partial(read_shard, load())
 
 

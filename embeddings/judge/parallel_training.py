@@ -15,6 +15,7 @@ from embeddings.judge.config import JudgeConfig
 from embeddings.judge.cross_fit import Judges
 from embeddings.judge.dataset import JudgeDataset
 from embeddings.judge.trainer import WEIGHTS
+from embeddings.replicas import check_own_card
 
 Job = tuple[JudgeDataset, str]
 """The battles of a judge, and the label of its progress bar."""
@@ -58,7 +59,12 @@ def train_on_devices(
 def _trainer(
     config: BackboneConfig, training: JudgeConfig, folder: Path, checkpoint_steps: int
 ) -> Callable[[Job, Count], str]:
-    """What trains judges in a worker process; it gives the names of their folders."""
+    """What trains judges in a worker process; it gives the names of their folders.
+
+    Raises:
+        UserError: its card cannot be used there.
+    """
+    check_own_card()
     judges = Judges(config, training, folder, checkpoint_steps)
 
     def train(job: Job, _: Count) -> str:

@@ -17,6 +17,7 @@ from embeddings.frozen import chunks, device_readers
 from embeddings.frozen.device_readers import DeviceReaders, answer_replica
 from embeddings.frozen.extract import extract
 from embeddings.inference import BatchBudget, FiniteCheck
+from embeddings.judge.parallel_training import _trainer
 from embeddings.replicas import (
     DEVICES,
     Replica,
@@ -151,11 +152,14 @@ def test_cards_that_get_a_model_of_their_own(configs, monkeypatch, cards, named,
     assert devices_for(replace(configs["llama"], device_map=spread)) == found
 
 
-def test_a_card_that_a_process_does_not_find_is_not_replaced_by_the_cpu(monkeypatch):
-
+@pytest.mark.parametrize(
+    "start", [lambda: _shard_reader(lambda: None), lambda: _trainer(None, None, None, 0)]
+)
+def test_a_card_that_a_process_does_not_find_is_not_replaced_by_the_cpu(monkeypatch, start):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with raises(Code.GPU_UNSUPPORTED):
-        _shard_reader(lambda: None)
+        start()
 
 
 def test_numbers_that_are_not_finite_stop_the_processes_before_they_are_stored():
