@@ -12,6 +12,7 @@ import signal
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
@@ -209,18 +210,17 @@ def visible_to(device: str) -> str:
 
 def _serve(pipe: Connection, load: Callable[[], Callable[[Job, Count], Result]]) -> None:
     """The life of a worker process: do what comes, until the pipe ends."""
-    try:
-        work = load()
-        pipe.send(("loaded", None))
-        while True:
-            job = pipe.recv()
-            pipe.send(("result", work(job, lambda done: pipe.send(("count", done)))))
-    # The process that started this one has ended.
-    except (EOFError, BrokenPipeError, ConnectionResetError):
-        return
-    except UserError as error:
-        pipe.send(("failed", error))
-    # Whatever it is, CUDA may be of no use in this process any more.
-    except Exception as error:
-        first = (str(error).strip() or "no message").splitlines()[0]
-        pipe.send(("failed", f"{type(error).__name__}: {first}"))
+    # It ends with the process that started this one; whatever is sent then fails.
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        try:
+            work = load()
+            pipe.send(("loaded", None))
+            while True:
+                job = pipe.recv()
+                pipe.send(("result", work(job, lambda done: pipe.send(("count", done)))))
+        except UserError as error:
+            pipe.send(("failed", error))
+        # Whatever it is, CUDA may be of no use in this process any more.
+        except Exception as error:
+            first = (str(error).strip() or "no message").splitlines()[0]
+            pipe.send(("failed", f"{type(error).__name__}: {first}"))

@@ -103,6 +103,8 @@ def test_a_killed_one_leaves_its_job_to_the_other(tmp_path, capsys):
     [
         (RuntimeError("CUDA error: an illegal memory access\nmore"), "illegal memory access;"),
         (UserError(Code.OUT_OF_MEMORY, "too little"), "[TB702] too little;"),
+        # What a pipe whose other end is gone raises, too.
+        (EOFError("a file is cut short"), "EOFError: a file is cut short;"),
     ],
 )
 def test_one_that_fails_leaves_the_work_to_the_other(tmp_path, capsys, error, told):
