@@ -82,7 +82,13 @@ def folds(text: str) -> int:
 
 def add_second_stage(p: argparse.ArgumentParser, *, trials: int, bags: int) -> None:
     """Options of how much work the second stage does; ``trials`` and ``bags`` are defaults."""
-    p.add_argument("--trials", type=int, default=trials, metavar="N", help="Optuna trials a study")
+    p.add_argument(
+        "--trials",
+        type=int,
+        default=trials,
+        metavar="N",
+        help="Optuna trials a study, each on 10,000 battles at most",
+    )
     p.add_argument("--folds", type=folds, default=5, metavar="K", help="folds of prompt groups")
     p.add_argument("--bags", type=positive, default=bags, metavar="N", help="boosters")
     p.add_argument(

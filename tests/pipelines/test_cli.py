@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from common.errors import Code
-from pipelines import calibrate, cli, evaluate, extract, finetune, submit, train_meta
+from meta.stack.tuning import TRIAL_ROWS
+from pipelines import calibrate, cli, compare, evaluate, extract, finetune, submit, train_meta
 from tests.helpers.battle_files import lmsys
 from tests.helpers.errors import error_line
 
@@ -48,6 +49,14 @@ def given(command, run, train):
     if command is extract:
         return ["--train", str(train), "--run", str(run)]
     return ["--run", str(run)]
+
+
+@pytest.mark.parametrize("command", [compare, train_meta])
+def test_help_says_how_many_battles_serve_a_trial(command, capsys):
+    with pytest.raises(SystemExit):
+        command.command(["--help"])
+    out = " ".join(capsys.readouterr().out.split())
+    assert f"each on {TRIAL_ROWS:,} battles at most" in out
 
 
 @pytest.mark.parametrize("command", [extract, finetune, train_meta, submit, evaluate])
