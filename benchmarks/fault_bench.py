@@ -24,8 +24,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 COMMANDS = ("extract", "finetune", "train_meta", "submit", "evaluate", "calibrate")
 ROWS, TEST_ROWS = 72, 12
-TIMELESS = ("seconds",)
-"""Entries of JSON files that say how long something took."""
+TIMELESS = ("seconds", "peak_mib")
+"""Entries of JSON files that say how long something took, and how much memory."""
 
 
 # Toy work gains nothing from threads, and waits long for them where other processes run.

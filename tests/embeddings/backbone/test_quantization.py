@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from common.errors import Code
+from embeddings.backbone import load
 from embeddings.backbone.config import load_config
 from embeddings.backbone.load import load_backbone
 from embeddings.backbone.quantization import (
@@ -57,6 +58,7 @@ def test_4_bit_weights_are_computed_with_in_the_dtype_of_the_rest(configs, dtype
 
 def test_before_ampere_4_bit_weights_are_computed_with_in_float16(configs, monkeypatch, capsys):
     pretend(monkeypatch, T4)
+    load._say_once.cache_clear()
     config = replace(configs["llama"], quantization="nf4", dtype="bfloat16")
     backbone = load_backbone(config)
     assert backbone.config.dtype == "bfloat16"
