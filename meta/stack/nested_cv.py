@@ -28,8 +28,8 @@ from meta.stack.stacker import Stacker, fit_stacker, fits_of, sets_of_views
 from meta.stack.trained_model import TrainedModel
 from meta.votes import absent_classes, training_votes
 
-MANY_ROWS = 20_000
-"""Above, one outer fold is enough, and nesting all of them would take a day."""
+MANY_ROWS = 10_000
+"""Above, one outer fold is enough, and to nest all of them takes three times as long."""
 
 
 @dataclass(frozen=True)
