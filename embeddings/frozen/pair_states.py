@@ -186,8 +186,7 @@ class PairStates:
     @property
     def lower_folder(self) -> Path | None:
         """Where the lower layers' output lies on disk, if it does."""
-        there = self._folder is not None and self.lower is not None
-        return self._folder / self._lower_name if self._folder and there else None
+        return self.lower.folder if isinstance(self.lower, ShardWriter) else None
 
     def states(self, sequences: Sequence[PackedPair]) -> np.ndarray:
         """The states of sequences that were read, float16 (n, depths * len(STATES) or 1, d)."""

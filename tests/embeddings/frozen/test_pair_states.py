@@ -14,10 +14,11 @@ from common.run_dir import RunDir
 from embeddings.backbone import device
 from embeddings.backbone.config import load_config
 from embeddings.backbone.load import load_backbone, load_tokenizer
-from embeddings.frozen.pair_states import read_joint, write_joint
+from embeddings.frozen.pair_replicas import inputs_from
+from embeddings.frozen.pair_states import PairStates, read_joint, write_joint
 from embeddings.judge.cross_fit import Judges
 from embeddings.judge.model import Judge
-from embeddings.prompts.pairs import pack_pairs
+from embeddings.prompts.pairs import distinct, pack_pairs
 from meta.base_models.pair_probe import PairProbe
 from tests.helpers.errors import raises
 from tests.helpers.planted import QUICK, planted, save_shallow_model
@@ -52,6 +53,16 @@ def test_a_gpus_states_lie_in_a_store_of_their_own(config, tmp_path, monkeypatch
     assert (run.judges / f"{found.source}-cuda").is_dir()
     shutil.rmtree(run.judges / found.source)
     assert np.array_equal(read_joint(run.views, run.judges, "train").slot(0)[0], again.slot(0)[0])
+
+
+def test_a_worker_process_finds_what_a_gpus_lower_layers_gave(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(device, "default_device", lambda: torch.device("cuda"))
+    states = PairStates(config, "1", top_layers=1, folder=tmp_path)
+    pairs = pack_pairs(BATTLES, load_tokenizer(config), RECIPE.max_tokens)
+    states.fill(distinct(pairs))
+    there = inputs_from(states.lower_folder)
+    for sequence in pairs.forward:
+        assert torch.equal(there(sequence), states.inputs(sequence))
 
 
 def test_slots_are_the_states_that_a_fresh_judge_reads(config, tmp_path):
