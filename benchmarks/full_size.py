@@ -10,8 +10,8 @@ that falls by a power law, and what half the variance comes from is the same in 
 answer. Each slot has a direction for the side and one for the tie; these, the lengths and the bold
 type of the answers make the probabilities that the votes are drawn from, so the best possible log
 loss is known. With 57,477 battles, 25,000 to predict, 12 slots and 3,584 values the states take
-14 GB of disk; they are written in blocks. There is no view of likelihoods. "probes,
-fused by the truth" is what a second stage could reach at best with these probes.
+14 GB of disk; they are written in blocks. There is no view of likelihoods. "probes, fused by the
+truth" is what a second stage could reach at best with these probes.
 
 Printed are seconds and peak resident memory of each command (VmHWM of Linux; mapped pages of the
 store count) and of its largest worker, those of the steps of ``train_meta.py``, and log losses.

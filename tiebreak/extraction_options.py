@@ -214,10 +214,8 @@ def _check_training(run: RunDir, extraction: Extraction) -> None:
     path = run.views / HIDDEN / "train.parquet"
     if not path.exists():
         return
-    source, notes = (
-        settings_hash(evidence_settings(extraction.config, extraction.engine)),
-        read_notes(path),
-    )
+    source = settings_hash(evidence_settings(extraction.config, extraction.engine))
+    notes = read_notes(path)
     if notes.get("source") != source:
         raise UserError(
             Code.BACKBONE_DIFFERS,

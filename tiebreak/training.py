@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Collection
 from dataclasses import asdict, replace
 from typing import Any
@@ -73,7 +72,7 @@ def train_run(
     """
     with run.changing(command):
         set_aside_damaged(run.study)
-        steps = Steps()
+        steps, wholes = Steps(), Steps()
         with steps("read"):
             dataset = _read_training(run, views)
         battles, votes = dataset.battles, scored_votes(dataset.battles)
@@ -83,8 +82,7 @@ def train_run(
             f"{len(battles):,} battles of {battles['group'].nunique():,} prompt groups; "
             f"views: {', '.join(dataset.names)}\n{describe(battles)}"
         )
-        seconds: dict[str, float] = {}
-        scored, model = _fit(run, dataset, folds, settings, steps, seconds)
+        scored, model = _fit(run, dataset, folds, settings, steps, wholes)
         exchanged = exchange_gap(model.meta, dataset.texts.take(scored.rows), scored.design)
         scored = replace(scored, swap_gap=max(scored.swap_gap, exchanged))
         model_io.save(model, run.model)
@@ -109,7 +107,7 @@ def train_run(
             metrics |= _audit(run, dataset, folds, scored, model, source)
         with steps("reasons"):
             metrics |= _explain(run, dataset, folds, scored)
-        metrics["seconds"] = run.read_record().get("seconds", {}) | steps.seconds | seconds
+        metrics["seconds"] = run.read_record().get("seconds", {}) | steps.seconds | wholes.seconds
         metrics["peak_mib"] = steps.peak_mib
         ids, labels = battles["id"].iloc[scored.rows].tolist(), labels_of(battles)[scored.rows]
         shares = votes[scored.rows] if votes.ndim == 2 else None
@@ -141,18 +139,16 @@ def _fit(
     folds: np.ndarray,
     settings: Settings,
     steps: Steps,
-    seconds: dict[str, float],
+    wholes: Steps,
 ) -> tuple[Scored, TrainedModel]:
-    """Nested predictions and the final model; what both took goes into ``seconds``."""
+    """Nested predictions and the final model: two wholes, of ``steps`` that are timed in them."""
     budgets = [settings.budget_for(name) for name in sets_of_views(dataset.names)]
     with Progress("second stage", fits_in_all(folds, budgets), "fits") as progress:
         cv = CrossValidation(dataset, folds, run, progress.update, steps)
-        start = time.monotonic()
-        scored = nested(cv, settings)
-        seconds["nested"] = round(time.monotonic() - start, 3)
-        start = time.monotonic()
-        model = final(cv, settings)
-        seconds["final"] = round(time.monotonic() - start, 3)
+        with wholes("nested"):
+            scored = nested(cv, settings)
+        with wholes("final"):
+            model = final(cv, settings)
     return scored, model
 
 

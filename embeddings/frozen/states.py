@@ -19,7 +19,6 @@ from embeddings.frozen.one_byte import as_float16
 Rows = np.ndarray | slice
 """Positions of battles."""
 
-
 SUFFIX = "(-[a-z]+(-[0-9]+)?)?"
 """Pattern of ``embeddings.backbone.device.store_suffix``."""
 
