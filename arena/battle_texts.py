@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from arena.battle_table import read_battles_groups
+from arena.schema import Turns
 from common.parquet import GROUP, damaged
 
 
@@ -60,3 +62,24 @@ class BattleTexts:
             first += len(group)
         if len(self) and self._rows[-1] >= first:
             raise damaged(self._source, ValueError("it has fewer rows than before"))
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        """Characters of answers A and B, see :func:`answer_lengths`; float64 (n, 2)."""
+        return answer_lengths(self)
+
+
+def _characters(turns: Turns) -> int:
+    """Length of a speaker's turns in characters."""
+    return sum(len(turn or "") for turn in turns)
+
+
+def answer_lengths(battles: Iterable[pd.DataFrame]) -> np.ndarray:
+    """Characters of answers A and B, float64 (n, 2).
+
+    Args:
+        battles: successive parts of the canonical table, n rows in all.
+    """
+    pairs = (zip(part["response_a"], part["response_b"], strict=True) for part in battles)
+    lengths = [(_characters(a), _characters(b)) for part in pairs for a, b in part]
+    return np.array(lengths, dtype=np.float64).reshape(-1, 2)

@@ -110,7 +110,7 @@ def forecasts(
         part = evidence.take(rows)
         part = replace(part, battles=part.battles.assign(label=labels))
         scored, training = np.arange(len(held)), np.arange(len(held), len(rows))
-        lengths = evidence.lengths[rows]
+        lengths = evidence.texts.lengths[rows]
         nulls = Baselines.fit(lengths[training], labels[training])
         predictions = nulls.predict(lengths[scored])
         with tempfile.TemporaryDirectory() as folder:

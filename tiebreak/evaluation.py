@@ -110,7 +110,7 @@ def evaluate_run(
 
 def _predictions(model: TrainedModel, dataset: Dataset) -> dict[str, np.ndarray]:
     """Probabilities by every baseline and stacker, float64 (n, 3) each."""
-    predictions = model.baselines.predict(dataset.lengths)
+    predictions = model.baselines.predict(dataset.texts.lengths)
     tables = dataset.unseen(model.base_models)
     for name, stacker in model.stackers.items():
         design = stacker.design(tables)

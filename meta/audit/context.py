@@ -13,7 +13,6 @@ import pandas as pd
 from arena.battle_texts import BattleTexts
 from arena.feature_table import FeatureTable
 from arena.view import ViewKind
-from meta.base_models.baselines import answer_lengths
 from meta.metrics.slices import name_slices
 from meta.votes import shares_of, winners
 
@@ -104,10 +103,10 @@ class AuditContext:
         """Prompt groups of the scored battles, str (m,)."""
         return self.scored["group"].to_numpy(dtype=np.str_)
 
-    @cached_property
+    @property
     def lengths(self) -> np.ndarray:
         """Characters of the scored battles' answers A and B, float64 (m, 2)."""
-        return answer_lengths(self.texts.take(self.rows))
+        return np.asarray(self.texts.lengths[self.rows])
 
     @property
     def meta(self) -> np.ndarray:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 from scipy.special import logit
 
-from arena.schema import TIE, Turns
+from arena.schema import TIE
 from meta.base_models.symmetric_logistic import SymmetricLogistic
 from meta.votes import chance_of_absent, shares_of
 
@@ -23,22 +22,6 @@ def prior(votes: np.ndarray) -> np.ndarray:
     return shares
 
 
-def characters(turns: Turns) -> int:
-    """Length of a speaker's turns in characters."""
-    return sum(len(turn or "") for turn in turns)
-
-
-def answer_lengths(battles: Iterable[pd.DataFrame]) -> np.ndarray:
-    """Characters of answers A and B, float64 (n, 2).
-
-    Args:
-        battles: successive parts of the canonical table, n rows in all.
-    """
-    pairs = (zip(part["response_a"], part["response_b"], strict=True) for part in battles)
-    lengths = [(characters(a), characters(b)) for part in pairs for a, b in part]
-    return np.array(lengths, dtype=np.float64).reshape(-1, 2)
-
-
 def length_columns(lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Length of the answers in characters, as antisymmetric (n, 2) and symmetric (n, 2) columns.
 
@@ -46,7 +29,7 @@ def length_columns(lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     the first, and log(1 + a + b).
 
     Args:
-        lengths: of :func:`answer_lengths`, (n, 2).
+        lengths: of ``arena.battle_texts.answer_lengths``, (n, 2).
     """
     a, b = np.ascontiguousarray(lengths.T)
     share = (a - b) / np.maximum(a + b, 1.0)
@@ -69,7 +52,7 @@ class Baselines:
         """Fit on lengths of answers and votes.
 
         Args:
-            lengths: of :func:`answer_lengths`, (n, 2).
+            lengths: of ``arena.battle_texts.answer_lengths``, (n, 2).
             votes: labels (n,) or weighted shares (n, 3), see ``meta.votes``.
             absent: classes that no vote of the whole training file is for. Ties then get
                 ``meta.votes.chance_of_absent``, as from the model.

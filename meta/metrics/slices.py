@@ -15,11 +15,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from arena.battle_texts import answer_lengths
 from arena.schema import TIE, Turns, digest
 from features.language import NONE, language
 from features.prompt_type import code, creative, maths, short_question
 from features.text import Text
-from meta.base_models.baselines import answer_lengths, length_columns
+from meta.base_models.baselines import length_columns
 from meta.metrics.bootstrap import Interval, intervals
 from meta.metrics.scores import (
     accuracy,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,6 @@ from common.parquet import read_notes
 from common.run_dir import RunDir
 from embeddings.view_kinds import LOGITS, VERDICT
 from meta.base_models import BASE_MODELS, BaseModel, Model
-from meta.base_models.baselines import answer_lengths
 
 
 @dataclass(frozen=True)
@@ -38,11 +36,6 @@ class Dataset:
     """The views that are learned from votes, by name."""
     table_kinds: dict[str, ViewKind] = field(default_factory=dict)
     """Kinds of ``tables``; one that is not here is the only view of the kind of its name."""
-
-    @cached_property
-    def lengths(self) -> np.ndarray:
-        """Characters of both answers, see ``meta.base_models.baselines.answer_lengths``."""
-        return answer_lengths(self.texts)
 
     @property
     def names(self) -> list[str]:

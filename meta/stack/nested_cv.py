@@ -229,7 +229,7 @@ class CrossValidation:
 
 def nested(cv: CrossValidation, settings: Settings) -> Scored:
     """Score every row of the outer folds by models that saw nothing of its fold."""
-    battles, lengths, folds = cv.dataset.battles, cv.dataset.lengths, cv.folds
+    battles, lengths, folds = cv.dataset.battles, cv.dataset.texts.lengths, cv.folds
     outer = outer_folds(folds)
     rows = np.flatnonzero(np.isin(folds, outer))
     predictions, one_order = OutOfFold(rows, len(folds)), OutOfFold(rows, len(folds))
@@ -276,6 +276,6 @@ def final(cv: CrossValidation, settings: Settings) -> TrainedModel:
     return TrainedModel(
         stackers,
         models,
-        Baselines.fit(cv.dataset.lengths, votes, absent_classes(votes)),
+        Baselines.fit(cv.dataset.texts.lengths, votes, absent_classes(votes)),
         cv.dataset.kinds,
     )

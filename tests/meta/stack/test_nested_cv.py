@@ -135,8 +135,8 @@ def test_bundle_round_trip(tmp_path):
         after = other.predict(other.design(fresh.unseen(loaded.base_models)))
         assert np.allclose(before, after, atol=1e-12), name
     assert np.array_equal(
-        trained.baselines.predict(fresh.lengths)["length"],
-        loaded.baselines.predict(fresh.lengths)["length"],
+        trained.baselines.predict(fresh.texts.lengths)["length"],
+        loaded.baselines.predict(fresh.texts.lengths)["length"],
     )
     assert not list((tmp_path / "model").rglob("*.pkl"))
 
@@ -213,7 +213,7 @@ def test_too_few_groups_are_refused():
 def test_nulls_by_hand():
     evidence = toy_evidence(40)
     y = np.array([0] * 20 + [1] * 10 + [2] * 10)
-    predictions = Baselines.fit(evidence.lengths, y).predict(evidence.lengths)
+    predictions = Baselines.fit(evidence.texts.lengths, y).predict(evidence.texts.lengths)
     assert predictions["prior"][0] == pytest.approx([21 / 43, 11 / 43, 11 / 43])
     assert predictions["uniform"][0] == pytest.approx([1 / 3] * 3)
     assert predictions["length"].sum(axis=1) == pytest.approx(1.0)
