@@ -6,21 +6,30 @@ file with one class that :func:`register` decorates; nothing else changes.
 
 from __future__ import annotations
 
+import os
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import pandas as pd
+from threadpoolctl import threadpool_limits
 
 from arena.battle_texts import BattleTexts
 from arena.feature_table import Column, FeatureTable
 from arena.view import Architecture, ViewKind
 from arena.view import register as register_kind
 from common.run_dir import RunDir
+
+AT_ONCE = 4
+"""Fits that are made side by side at most; each holds what it learns from."""
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
 
 Model = dict[str, np.ndarray]
 """What a fit has found: named arrays, safetensors on disk."""
@@ -117,8 +126,12 @@ class BaseModel(ABC):
             folds: fold of each battle, int (n,).
             sets: each leaves some fold in.
         """
-        rows = {left_out: np.flatnonzero(~np.isin(folds, list(left_out))) for left_out in sets}
-        return {left_out: self.fit(kept, votes[kept]) for left_out, kept in rows.items()}
+
+        def fit(left_out: frozenset[int]) -> Model:
+            rows = np.flatnonzero(~np.isin(folds, list(left_out)))
+            return self.fit(rows, votes[rows])
+
+        return dict(zip(sets, side_by_side(fit, sets), strict=True))
 
     @abstractmethod
     def values(self, model: Model, rows: np.ndarray) -> np.ndarray:
@@ -130,7 +143,7 @@ class BaseModel(ABC):
 
     def values_of(self, parts: Sequence[tuple[Model, np.ndarray]]) -> list[np.ndarray]:
         """Values by each model of the battles at the positions beside it, as of :meth:`values`."""
-        return [self.values(model, rows) for model, rows in parts]
+        return side_by_side(lambda part: self.values(*part), parts)
 
     @abstractmethod
     def take(self, rows: np.ndarray) -> BaseModel:
@@ -143,6 +156,19 @@ class BaseModel(ABC):
             UserError: the model is of other evidence.
         """
         return FeatureTable(self.ids, self.values(model, np.arange(len(self.ids))), self.columns)
+
+
+def side_by_side(function: Callable[[Job], Result], jobs: Collection[Job]) -> list[Result]:
+    """Apply a function to each job in threads, with one thread of linear algebra in each.
+
+    Results do not depend on the number of threads.
+    """
+    workers = max(1, min(os.cpu_count() or 1, AT_ONCE, len(jobs)))
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(workers) as pool:
+        try:
+            return list(pool.map(function, jobs))
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 @dataclass
@@ -162,10 +188,16 @@ class CrossFitted:
 
     def without(self, left_out: frozenset[int]) -> Model:
         """The fit of every row outside the folds ``left_out``."""
-        if left_out not in self.fitted:
-            sets = {left_out, *self._sets()} if self.evidence.one_pass else {left_out}
-            self.fitted |= self.evidence.fit_left_out(self.votes, self.folds, sets)
+        self._fit({left_out})
         return self.fitted[left_out]
+
+    def _fit(self, wanted: set[frozenset[int]]) -> None:
+        """Make those of the fits that are not there, with all others where they cost little."""
+        missing = wanted - self.fitted.keys()
+        if missing and self.evidence.one_pass:
+            missing |= self._sets() - self.fitted.keys()
+        if missing:
+            self.fitted |= self.evidence.fit_left_out(self.votes, self.folds, missing)
 
     def on_all(self) -> Model:
         """The fit of every row: what a final model keeps for new battles."""
@@ -181,7 +213,8 @@ class CrossFitted:
         columns = self.evidence.columns
         values = np.zeros((len(self.votes), len(columns)), np.float32)
         folds = [int(j) for j in np.unique(self.folds)]
-        parts = [(self.without(outer | {j}), np.flatnonzero(self.folds == j)) for j in folds]
+        self._fit({outer | {j} for j in folds})
+        parts = [(self.fitted[outer | {j}], np.flatnonzero(self.folds == j)) for j in folds]
         for (_, rows), own in zip(parts, self.evidence.values_of(parts), strict=True):
             values[rows] = own
         return FeatureTable(self.evidence.ids, values, columns)

@@ -29,8 +29,9 @@ PART = 16_384
 """Battles whose states of a slot are read at once: as many as an extraction reads before it begins
 the next shards, so that few shards are opened twice."""
 
-BLOCK = 4096
-"""Rows that are held as float32 at once."""
+BLOCK = 512
+"""Rows that are held as float32 at once: few, since an array above 32 MiB gets new pages of memory
+each time, which takes longer than to fill it."""
 
 ORIGIN_ROWS = 100
 """Battles whose median the tie's columns are counted from, so that no single one far out is it."""
@@ -38,7 +39,7 @@ ORIGIN_ROWS = 100
 
 def pair_columns(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Columns of a pair of states (n, d): a - b, and |a - b| beside a + b; float32."""
-    a, b = a.astype(np.float32), b.astype(np.float32)
+    a, b = a.astype(np.float32, copy=False), b.astype(np.float32, copy=False)
     return a - b, np.concatenate([np.abs(a - b), a + b], axis=1)
 
 
@@ -149,21 +150,23 @@ class HiddenProbe(BaseModel):
         self, i: int, votes: np.ndarray, folds: np.ndarray
     ) -> tuple[np.ndarray, dict[int, Sums]]:
         """What the tie's columns of a slot are counted from, and the sums of each fold."""
-        n = len(self.ids)
-        some = self.states.part(i, slice(None, None, max(1, n // ORIGIN_ROWS)))
-        finite = _finite(*some)
-        # Large values that hardly vary would lose what varies to rounding.
-        origin = _median(pair_columns(*(states[finite] for states in some))[1])
-        width = len(origin) // 2
-        sums = {
-            int(fold): (RidgeSums.zeros(width), RidgeSums.zeros(2 * width))
-            for fold in np.unique(folds)
-        }
-        for rows in _parts(n):
+        sums: dict[int, Sums] = {}
+        for rows in _parts(len(self.ids)):
             a, b = self.states.part(i, rows)
-            finite = _finite(a, b)
+            if not sums:
+                width = a.shape[1]
+                origin = np.zeros(2 * width, np.float32)
+                sums = {
+                    int(fold): (RidgeSums.zeros(width), RidgeSums.zeros(2 * width))
+                    for fold in np.unique(folds)
+                }
+            finite = np.flatnonzero(_finite(a, b))
+            if len(finite) and not origin.any():
+                # Large values that hardly vary would lose what varies to rounding.
+                some = finite[:: max(1, len(finite) // ORIGIN_ROWS)]
+                origin = np.median(pair_columns(a[some], b[some])[1], axis=0)
             for fold, of_fold in sums.items():
-                seen = np.flatnonzero(finite & (folds[rows] == fold))
+                seen = finite[folds[rows][finite] == fold]
                 for at in range(0, len(seen), BLOCK):
                     block = seen[at : at + BLOCK]
                     _add(of_fold, a[block], b[block], votes[rows][block], origin)
@@ -212,17 +215,9 @@ class HiddenProbe(BaseModel):
         return type(self)(self.states.take(rows))
 
 
-def _median(columns: np.ndarray) -> np.ndarray:
-    """Median of each column (n, d), 0 where there is no row; float32 (d,)."""
-    if not len(columns):
-        return np.zeros(columns.shape[1], np.float32)
-    median: np.ndarray = np.median(columns, axis=0).astype(np.float32)
-    return median
-
-
 def _parts(n: int) -> list[slice]:
-    """Slices of n battles that are read one after the other."""
-    return [slice(at, min(at + PART, n)) for at in range(0, n, PART)]
+    """Slices of n battles that are read one after the other, at least one."""
+    return [slice(at, min(at + PART, n)) for at in range(0, max(n, 1), PART)]
 
 
 def _finite(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -264,9 +259,11 @@ def _values(model: Model, slot: str, a: np.ndarray, b: np.ndarray, rows: np.ndar
     values = np.empty((len(rows), 3), np.float32)
     for at in range(0, max(len(rows), 1), BLOCK):
         block = rows[at : at + BLOCK]
-        anti, sym = pair_columns(a[block], b[block])
-        ca, cb = a[block].astype(np.float32) - center, b[block].astype(np.float32) - center
-        norm = np.linalg.norm(ca, axis=1) * np.linalg.norm(cb, axis=1)
-        cosine = (ca * cb).sum(axis=1) / np.maximum(norm, 1e-6)
+        x, y = a[block].astype(np.float32), b[block].astype(np.float32)
+        anti, sym = pair_columns(x, y)
+        x -= center
+        y -= center
+        norms = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
+        cosine = np.einsum("ij,ij->i", x, y) / np.maximum(norms, 1e-6)
         values[at : at + BLOCK] = np.stack([anti @ side, sym @ tie + bias, cosine], axis=1)
     return values

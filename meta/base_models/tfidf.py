@@ -37,6 +37,9 @@ BLOCK = 4_096
 CHUNK = 1_000
 """Texts that a process reads at once."""
 
+DAMPED = 1 + np.log(np.maximum(np.arange(2**16), 1), dtype=np.float32)
+"""1 + log of every count that 16 bits hold, float32 (65536,)."""
+
 
 @register
 @dataclass(frozen=True)
@@ -112,7 +115,7 @@ class Tfidf(BaseModel):
             prompt = sparse.vstack([prompt for (prompt,) in blocks], "csr")
             np.abs(difference.data, out=difference.data)
             prompt = prompt if weights is None else prompt[examples_of]
-            both = sparse.hstack([difference, prompt], format="csr")
+            both = _beside(difference, prompt)
             # A copy of all texts less while the model is fitted.
             del difference, prompt
             tie.fit(both, tied, weights)
@@ -163,11 +166,18 @@ class Tfidf(BaseModel):
 
 def _tfidf(counts: sparse.csr_matrix, idf: np.ndarray) -> sparse.csr_matrix:
     """(1 + log count) * idf, words and characters each of length sqrt(1/2), (n, 2 * BUCKETS)."""
-    weighted = counts.astype(np.float32)
-    weighted.data = (1 + np.log(weighted.data)) * idf[weighted.indices].astype(np.float32)
-    of_words = weighted.indices < BUCKETS
-    row = np.repeat(np.arange(weighted.shape[0]), np.diff(weighted.indptr))
-    block = 2 * row + of_words
-    squares = np.bincount(block, weights=weighted.data**2, minlength=2 * weighted.shape[0])
-    weighted.data /= np.sqrt(2 * squares)[block].astype(np.float32)
-    return weighted
+    n = counts.shape[0]
+    values = DAMPED[counts.data] * idf.astype(np.float32)[counts.indices]
+    of_words = counts.indices < BUCKETS
+    block = np.repeat(np.arange(0, 2 * n, 2), np.diff(counts.indptr)) + of_words
+    squares = np.bincount(block, weights=values**2, minlength=2 * n)
+    values /= np.sqrt(2 * squares).astype(np.float32)[block]
+    return sparse.csr_matrix((values, counts.indices, counts.indptr), counts.shape)
+
+
+def _beside(left: sparse.csr_matrix, right: sparse.csr_matrix) -> sparse.csr_matrix:
+    """The columns of both; ``sparse.hstack`` takes ten times as long."""
+    shape = (left.shape[0], left.shape[1] + right.shape[1])
+    wide = sparse.csr_matrix((left.data, left.indices, left.indptr), shape)
+    moved = right.indices + left.shape[1]
+    return wide + sparse.csr_matrix((right.data, moved, right.indptr), shape)
