@@ -40,7 +40,7 @@ from meta.stack.nested_cv import (
 from meta.stack.predictions import Predictions
 from meta.stack.stacker import sets_of_views
 from meta.stack.trained_model import TrainedModel
-from meta.stack.tuning import set_aside_damaged
+from meta.stack.tuning import TRIAL_ROWS, set_aside_damaged
 from meta.votes import describe, labels_of, scored_votes
 from tiebreak.next_step import evidence_hash
 
@@ -143,6 +143,8 @@ def _fit(
 ) -> tuple[Scored, TrainedModel]:
     """Nested predictions and the final model: two wholes, of ``steps`` that are timed in them."""
     budgets = [settings.budget_for(name) for name in sets_of_views(dataset.names)]
+    if settings.trials > 0 and len(folds) > TRIAL_ROWS:
+        print(f"{len(folds):,} battles: each Optuna trial learns from {TRIAL_ROWS:,} of them")
     with Progress("second stage", fits_in_all(folds, budgets), "fits") as progress:
         cv = CrossValidation(dataset, folds, run, progress.update, steps)
         with wholes("nested"):

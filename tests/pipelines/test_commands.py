@@ -12,10 +12,12 @@ from arena.source_column import read_sources
 from common.errors import Code
 from meta.metrics.scores import log_loss
 from meta.stack import nested_cv as stage
+from meta.stack import tuning
 from meta.stack.predictions import Predictions
 from pipelines import compare, evaluate, extract, report, submit, train_meta
 from tests.helpers.battle_files import lmsys
 from tests.helpers.errors import error_line
+from tiebreak import training
 
 
 def read(path):
@@ -108,12 +110,16 @@ def test_of_many_battles_one_fold_is_scored_and_the_figures_say_so(
     run = tmp_path / "run"
     shutil.copytree(trained, run)
     monkeypatch.setattr(stage, "MANY_ROWS", 50)
-    argv = ["--run", str(run), "--trials", "0", "--bags", "1", "--views", "style"]
+    for module in (tuning, training):
+        monkeypatch.setattr(module, "TRIAL_ROWS", 40)
+    argv = ["--run", str(run), "--trials", "1", "--bags", "1", "--views", "style"]
     assert train_meta.command(argv) == 0
     found = json.loads((run / "metrics.json").read_text())
     assert found["outer_folds"] == {"scored": [0], "of": 5}
     said = f"Scored on one of 5 folds, since there are more than 50 battles: {found['rows']} rows."
-    assert said in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert said in out
+    assert "battles: each Optuna trial learns from 40 of them" in out
     assert said in (run / "report.html").read_text()
 
 
