@@ -68,6 +68,14 @@ def default_device() -> torch.device:
     return torch.device("cpu")
 
 
+def upload(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A tensor of the CPU's memory on a device; a GPU is not waited for."""
+    if device.type == "cuda" and torch.cuda.is_available():
+        # Only from such memory a copy goes on beside what comes next.
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
+
+
 def cards_of(config: BackboneConfig, device: torch.device) -> list[Card]:
     """The GPUs on which a backbone will lie; none on a CPU.
 

@@ -18,6 +18,7 @@ from transformers import DynamicCache
 
 from common.errors import Code, UserError
 from embeddings.backbone.config import BackboneConfig
+from embeddings.backbone.device import upload
 from embeddings.backbone.layers import HiddenStateHooks
 from embeddings.backbone.load import Backbone, model_config, model_folder
 from embeddings.backbone.quantization import NONE
@@ -106,7 +107,7 @@ class TorchEngine:
         """
         ids = [torch.from_numpy(sequence.astype(np.int64)) for sequence in sequences]
         padded = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True)
-        return self.decode(padded.to(self.backbone.device), None, cache)
+        return self.decode(upload(padded, self.backbone.device), None, cache)
 
     def decode(
         self, ids: torch.Tensor, mask: torch.Tensor | None, cache: DynamicCache | None

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from arena.feature_table import Column, FeatureTable
+from embeddings.backbone.device import upload
 from embeddings.backbone.load import Backbone
 from embeddings.prompts.answers import PackedAnswer
 
@@ -110,11 +111,11 @@ def log_probs_at(
     Args:
         backbone: whose head gives the logits; it may lie on another card than the states.
         states: final states, (positions, d).
-        rows: of the states, int64 (n,).
-        tokens: int64 (n,).
+        rows: of the states, int64 (n,), in the CPU's memory.
+        tokens: int64 (n,), there too.
     """
     where = backbone.model.lm_head.weight.device
-    rows, tokens = rows.to(states.device), tokens.to(where)
+    rows, tokens = upload(rows, states.device), upload(tokens, where)
     on_cpu = states.device.type == "cpu"
     head_rows, softmax_rows = (HEAD_ROWS, SOFTMAX_ROWS) if on_cpu else (GPU_ROWS, GPU_ROWS)
     parts = [torch.empty((3, 0), device=where)]

@@ -63,9 +63,7 @@ class Scorer:
         column = {name: i for i, name in enumerate(QUANTITIES)}
         with torch.inference_mode():
             *layers, final = self.engine.states([answer.ids for answer in answers])
-            pooled = torch.stack(
-                [pooled_states(layers, row, answer) for row, answer in enumerate(answers)]
-            )
+            pooled = pooled_states(layers, answers)
             ends = token_log_probs(
                 self.backbone, final, [end_target(a, self.end_token) for a in answers]
             )
