@@ -62,6 +62,14 @@ def parser(description: str | None) -> Parser:
     return Parser(description=description, formatter_class=Formatter)
 
 
+def count(text: str) -> int:
+    """An argument that counts something, of which there may be none: an integer of at least 0."""
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} is less than 0")
+    return value
+
+
 def positive(text: str) -> int:
     """An argument that counts something: an integer of at least 1."""
     value = int(text)

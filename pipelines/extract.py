@@ -82,6 +82,7 @@ def main(arguments: argparse.Namespace) -> None:
         arguments.quantization,
         arguments.dtype,
         arguments.state_bits,
+        arguments.unconditional_tokens,
         arguments.engine,
         arguments.ray_address or "",
         arguments.actors or 0,
@@ -123,6 +124,13 @@ def command(argv: list[str] | None = None) -> int:
         type=int,
         choices=(8, 16),
         help="bits of a stored value of the hidden states; 8: half the disk; overrides the YAML",
+    )
+    p.add_argument(
+        "--unconditional-tokens",
+        type=cli.count,
+        metavar="N",
+        help="first tokens of an answer that are read a second time, without its prompt; 0: none, "
+        "and less to read; overrides the YAML",
     )
     p.add_argument(
         "--engine",

@@ -30,6 +30,9 @@ RAY = "ray"
 HIDDEN = "hidden"
 """The folder of the states that a language model has read."""
 
+OVERRIDES = ("state_bits", "unconditional_tokens")
+"""Options that a run remembers where they were named."""
+
 
 @dataclass(frozen=True)
 class ExtractionOptions:
@@ -42,6 +45,9 @@ class ExtractionOptions:
     """``float32``, ``bfloat16`` or ``float16``; overrides the backbone's own."""
     state_bits: int | None = None
     """Bits in which a value of a hidden state is stored, 8 or 16; overrides the backbone's own."""
+    unconditional_tokens: int | None = None
+    """Tokens of an answer that are read without its prompt, 0 for none; overrides the backbone's
+    own."""
     engine: str | None = None
     """``torch``, ``openvino``, ``auto``, or ``ray``: torch in the actors of a cluster."""
     ray_address: str = ""
@@ -54,7 +60,7 @@ class ExtractionOptions:
     @property
     def names_model(self) -> bool:
         """Whether something is said of the language model."""
-        return any(
+        return self.unconditional_tokens is not None or any(
             (
                 *(self.backbone, self.quantization, self.dtype, self.state_bits),
                 *(self.engine, self.ray_address, self.actors),
@@ -79,10 +85,16 @@ class Extraction:
             UserError: the backbone's configuration is not valid, or OpenVINO cannot run it here.
         """
         own = record.get("backbone", {})
-        if options.state_bits is None and options.backbone in (None, own.get("asked")):
-            options = replace(options, state_bits=own.get("state_bits"))
+        if options.backbone in (None, own.get("asked")):
+            remembered = {n: own.get(n) for n in OVERRIDES if getattr(options, n) is None}
+            options = replace(options, **remembered)
         backbone, config = chosen_backbone(
-            options.backbone, options.quantization, record, options.dtype, options.state_bits
+            options.backbone,
+            options.quantization,
+            record,
+            options.dtype,
+            options.state_bits,
+            options.unconditional_tokens,
         )
         last = own.get("engine", TORCH) if as_json(config) == own.get("config") else TORCH
         # Ray's actors read with torch, to the same bytes.
@@ -105,13 +117,13 @@ class Extraction:
 
     def entry(self) -> dict[str, Any]:
         """The entry ``backbone`` of run.json."""
-        named = self.options.state_bits
+        named = {n: getattr(self.options, n) for n in OVERRIDES}
         return {
             "asked": self.backbone,
             "quantization": self.config.quantization,
             "dtype": self.config.dtype,
             # Only what overrides the backbone's own, which may change.
-            **({} if named is None else {"state_bits": named}),
+            **{name: value for name, value in named.items() if value is not None},
             "engine": self.engine,
             "config": as_json(self.config),
         }
@@ -166,8 +178,8 @@ def resolve(run: RunDir, splits: Collection[str], options: ExtractionOptions) ->
             raise UserError(
                 Code.OPTIONS_CONFLICT,
                 "--no-language-model goes with no option of a language model. Leave out "
-                "--backbone, --quantization, --dtype, --state-bits, --engine, --ray-address and "
-                "--actors.",
+                "--backbone, --quantization, --dtype, --state-bits, --unconditional-tokens, "
+                "--engine, --ray-address and --actors.",
             )
         if test_only and (run.views / HIDDEN / "train.parquet").exists():
             _check_model_does_without(run)
@@ -220,8 +232,9 @@ def _check_training(run: RunDir, extraction: Extraction) -> None:
         raise UserError(
             Code.BACKBONE_DIFFERS,
             f"The training battles of {run.folder} were read by another backbone, quantization, "
-            "dtype or engine, or stored in other bits. Leave out --backbone, --quantization, "
-            "--dtype, --state-bits and --engine, or extract --train again.",
+            "dtype or engine, stored in other bits, or read to another length without their "
+            "prompts. Leave out --backbone, --quantization, --dtype, --state-bits, "
+            "--unconditional-tokens and --engine, or extract --train again.",
         )
     if notes.get("store", source) != source + store_suffix(extraction.config):
         print(

@@ -47,6 +47,7 @@ def chosen_backbone(
     record: Mapping[str, Any],
     dtype: str | None = None,
     state_bits: int | None = None,
+    unconditional_tokens: int | None = None,
 ) -> tuple[str, BackboneConfig]:
     """The backbone of a command: the one that is named, else the run's own, else the default.
 
@@ -57,6 +58,7 @@ def chosen_backbone(
         record: the run's record, or an entry of it that holds ``backbone``.
         dtype: as ``quantization``.
         state_bits: overrides the backbone's own.
+        unconditional_tokens: likewise.
 
     Returns:
         Its name as it was given, and its configuration.
@@ -70,7 +72,7 @@ def chosen_backbone(
         quantization = own["quantization"]
     if dtype is None and chosen == own.get("asked"):
         dtype = own.get("dtype")
-    return chosen, load_config(chosen, quantization, dtype, state_bits)
+    return chosen, load_config(chosen, quantization, dtype, state_bits, unconditional_tokens)
 
 
 def record_inputs(

@@ -21,6 +21,10 @@ FINETUNE = "finetune"
 """The part of a backbone's YAML that says how it is fine-tuned: it changes no evidence of its own,
 and so it is not in ``BackboneConfig``, by which a run knows its evidence again."""
 
+UNCONDITIONAL_TOKENS = 64
+"""Tokens of an answer that are read without its prompt where the YAML does not say; another number
+is part of the address."""
+
 Fraction = Annotated[float, Field(gt=0, le=1)]
 
 
@@ -51,7 +55,7 @@ class BackboneConfig:
     """A name in ``embeddings.backbone.quantization``."""
     max_tokens: Annotated[int, Field(ge=1)] = 1024
     """Most tokens in one packed sequence: template, prompt and answer together."""
-    unconditional_tokens: Annotated[int, Field(ge=0)] = 128
+    unconditional_tokens: Annotated[int, Field(ge=0)] = UNCONDITIONAL_TOKENS
     """How many tokens of the answer are read again without the prompt; 0 for none."""
     layers: Annotated[tuple[Fraction, ...], Field(min_length=1)] = (0.33, 0.6, 0.8, 1.0)
     """Depths whose hidden states are kept, as fractions of the number of decoder layers."""
@@ -99,6 +103,7 @@ def load_config(
     quantization: str | None = None,
     dtype: str | None = None,
     state_bits: int | None = None,
+    unconditional_tokens: int | None = None,
 ) -> BackboneConfig:
     """Find a backbone by name in ``configs/``, by YAML file, or by local model folder.
 
@@ -107,6 +112,7 @@ def load_config(
         quantization: replaces that of the YAML; ``None``: it does not.
         dtype: likewise.
         state_bits: likewise.
+        unconditional_tokens: likewise.
 
     Raises:
         UserError: there is no such backbone, or its YAML is not valid.
@@ -114,7 +120,12 @@ def load_config(
     path = _find(name_or_path)
     entries = {"source": str(path)} if path.is_dir() else _read(path)
     entries.pop(FINETUNE, None)
-    named = {"quantization": quantization, "dtype": dtype, "state_bits": state_bits}
+    named = {
+        "quantization": quantization,
+        "dtype": dtype,
+        "state_bits": state_bits,
+        "unconditional_tokens": unconditional_tokens,
+    }
     entries |= {entry: value for entry, value in named.items() if value is not None}
     name = path.name if path.is_dir() else path.stem
     return valid_config({"name": name, **entries}, str(path))

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from embeddings.backbone.config import BackboneConfig
+from embeddings.backbone.config import UNCONDITIONAL_TOKENS, BackboneConfig
 from embeddings.backbone.layers import layer_numbers
 from embeddings.backbone.load import load_backbone, model_config, model_folder, model_settings
 from embeddings.backbone.runtime import TORCH
@@ -41,6 +41,8 @@ def evidence_settings(config: BackboneConfig, engine: str = TORCH) -> dict[str, 
         settings["engine"] = engine
     if config.state_bits == 8:
         settings["state_bits"] = config.state_bits
+    if config.unconditional_tokens != UNCONDITIONAL_TOKENS:
+        settings["unconditional_tokens"] = config.unconditional_tokens
     return settings
 
 

@@ -91,7 +91,9 @@ def extract(
             done += len(chunk.ids)
 
     views = (
-        likelihood_view(table["id"].to_pylist(), a, b)
+        likelihood_view(
+            table["id"].to_pylist(), a, b, unconditional=model.config.unconditional_tokens > 0
+        )
         for table, (a, b) in zip(keys, quantities, strict=True)
     )
     path = folder / "likelihood" / f"{split}.parquet"

@@ -103,7 +103,12 @@ class LanguageModel:
                 lambda slot, rows: (a.states[rows, slot], b.states[rows, slot]),
                 self.source,
             ),
-            likelihood_view(chunk.ids, a.likelihood, b.likelihood),
+            likelihood_view(
+                chunk.ids,
+                a.likelihood,
+                b.likelihood,
+                unconditional=self.config.unconditional_tokens > 0,
+            ),
         )
 
     def _recall(self, answers: Sequence[PackedAnswer]) -> Sequence[PackedAnswer]:

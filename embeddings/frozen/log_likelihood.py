@@ -55,6 +55,9 @@ tokens      number of content tokens read
 =========== ====================================================================================
 """
 
+UNCONDITIONAL = ("bare", "ratio")
+"""Those that take a reading without the prompt."""
+
 
 class Targets(NamedTuple):
     """Tokens of one sequence to find the probability of; each follows one of ``positions``."""
@@ -171,17 +174,23 @@ def conditional_quantities(
     return quantities
 
 
-def likelihood_view(ids: Sequence[str], a: np.ndarray, b: np.ndarray) -> FeatureTable:
+def likelihood_view(
+    ids: Sequence[str], a: np.ndarray, b: np.ndarray, *, unconditional: bool = True
+) -> FeatureTable:
     """The likelihood view: of every quantity the difference, its size, and the sum.
 
     Args:
         ids: battle ids, n.
         a: quantities of answer A, float32 (n, len(QUANTITIES)).
         b: the same of answer B.
+        unconditional: whether answers were read without their prompts too; else the view lacks the
+            columns of ``UNCONDITIONAL``.
     """
     columns: dict[str, Column] = {}
     blocks = []
     for i, quantity in enumerate(QUANTITIES):
+        if quantity in UNCONDITIONAL and not unconditional:
+            continue
         difference = a[:, i] - b[:, i]
         blocks += [difference, np.abs(difference), a[:, i] + b[:, i]]
         columns[f"{quantity}.diff"] = Column("anti", "likelihood")

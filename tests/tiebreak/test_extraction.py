@@ -1,18 +1,24 @@
 """What an extraction asks before it reads, and runs without a language model."""
 
+import re
 import shutil
 from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 
+from arena.feature_table import FeatureTable
 from arena.reader import open_battles
 from common import files
 from common.errors import Code
 from common.parquet import read_notes
 from common.run_dir import SPLITS, RunDir
 from embeddings.backbone import load
+from embeddings.backbone.config import UNCONDITIONAL_TOKENS, load_config
+from embeddings.frozen.answer_reader import evidence_settings
+from embeddings.frozen.log_likelihood import UNCONDITIONAL
 from pipelines import cli, extract, submit, train_meta
 from tests.helpers.battle_files import lmsys
 from tests.helpers.errors import error_line, raises
@@ -223,7 +229,67 @@ def test_bits_that_are_named_stay_those_of_the_run(own, model_folder):
         extracted(run, options, "test", own / "test.csv")
 
 
-def test_a_run_of_16_bits_is_recorded_as_before(model_folder):
+def test_what_is_not_named_is_recorded_as_before(model_folder):
     entry = Extraction.of(ExtractionOptions(str(model_folder)), {}).entry()
-    assert "state_bits" not in entry
+    assert not {"state_bits", "unconditional_tokens"} & set(entry)
     assert "state_bits" not in entry["config"]
+
+
+def test_without_readings_without_prompts_a_run_lacks_their_columns_throughout(own, model_folder):
+    run, test = RunDir(own / "short"), own / "test.csv"
+    options = ExtractionOptions(str(model_folder), unconditional_tokens=0)
+    assert re.search(
+        r" with the prompt, 0 without$", plan(run, options, path=own / "train.csv"), re.M
+    )
+    extracted(run, options, path=own / "train.csv")
+    # Another number is refused where it is named, and what is not named is the run's.
+    with raises(Code.BACKBONE_DIFFERS, match="--unconditional-tokens"):
+        extracted(run, ExtractionOptions(unconditional_tokens=3), "test", test)
+    extracted(run, ExtractionOptions(), "test", test)
+    for split in SPLITS:
+        view = FeatureTable.read(run.views / "likelihood" / f"{split}.parquet")
+        assert "mean.diff" in view.names
+        assert not [name for name in view.names if name.startswith(UNCONDITIONAL)]
+        assert np.isfinite(view.values).all()
+    assert train_meta.command(["--run", str(run.folder), *QUICK]) == 0
+    assert submit.command(["--run", str(run.folder)]) == 0
+    submission = pd.read_csv(run.submission).drop(columns="id").to_numpy()
+    p = Tiebreak.load(run.folder).predict_proba(pd.read_csv(test))
+    assert p == pytest.approx(submission, abs=1e-6)
+
+
+def test_training_battles_that_are_read_to_another_length_need_the_test_battles_again(
+    own, model_folder
+):
+    run, backbone = RunDir(own / "longer"), str(model_folder)
+    for split in SPLITS:
+        extracted(run, ExtractionOptions(backbone), split, own / f"{split}.csv")
+    extracted(run, ExtractionOptions(unconditional_tokens=3), path=own / "train.csv")
+    assert run.read_record()["backbone"]["unconditional_tokens"] == 3
+    assert train_meta.command(["--run", str(run.folder), *QUICK]) == 0
+    assert submit.command(["--run", str(run.folder)]) == 2
+    extracted(run, ExtractionOptions(), "test", own / "test.csv")
+    assert submit.command(["--run", str(run.folder)]) == 0
+
+
+def test_a_negative_number_of_tokens_is_refused(tmp_path, train, model_folder, capsys):
+    options = ExtractionOptions(str(model_folder), unconditional_tokens=-1)
+    with raises(Code.BACKBONE_CONFIG_INVALID, match="unconditional_tokens"):
+        plan(RunDir(tmp_path / "run"), options, path=train)
+    with pytest.raises(SystemExit, match="2"):
+        extract.command(["--unconditional-tokens", "-1"])
+    assert "--unconditional-tokens" in error_line(capsys, Code.USAGE)
+
+
+def test_no_language_model_goes_with_no_number_of_its_tokens(tmp_path, train):
+    options = ExtractionOptions(unconditional_tokens=0, language_model=False)
+    with raises(Code.OPTIONS_CONFLICT, match="--unconditional-tokens"):
+        plan(RunDir(tmp_path / "run"), options, path=train)
+
+
+def test_the_address_has_the_tokens_that_the_embedded_model_has_not(model_folder):
+    assert load_config("smollm2-135m").unconditional_tokens == UNCONDITIONAL_TOKENS
+    for tokens in (0, UNCONDITIONAL_TOKENS, 200):
+        settings = evidence_settings(load_config(str(model_folder), unconditional_tokens=tokens))
+        named = None if tokens == UNCONDITIONAL_TOKENS else tokens
+        assert settings.get("unconditional_tokens") == named

@@ -129,7 +129,14 @@ def test_only_what_is_new_is_read(config, tmp_path, counted):
 
 
 @pytest.mark.parametrize(
-    "changes", [{"layers": (0.5,)}, {"quantization": "int8"}, {"dtype": "float32"}]
+    "changes",
+    [
+        {"layers": (0.5,)},
+        {"quantization": "int8"},
+        {"dtype": "float32"},
+        {"unconditional_tokens": 0},
+        {"unconditional_tokens": 5},
+    ],
 )
 def test_another_setting_has_a_store_of_its_own(config, tmp_path, counted, changes):
     extract_all(FEW, config, tmp_path, "train")

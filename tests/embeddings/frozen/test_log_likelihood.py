@@ -4,7 +4,12 @@ import numpy as np
 import torch
 
 from arena.feature_table import Column
-from embeddings.frozen.log_likelihood import QUANTITIES, likelihood_view, of_logits
+from embeddings.frozen.log_likelihood import (
+    QUANTITIES,
+    UNCONDITIONAL,
+    likelihood_view,
+    of_logits,
+)
 
 
 def test_tokens_by_hand():
@@ -28,3 +33,13 @@ def test_likelihood_view_by_hand():
     assert view.values[1, 3:].tolist() == [-2, 2, 8] * (n - 1)
     assert view.columns["ratio.diff"] == Column("anti", "likelihood")
     assert view.columns["ratio.sum"] == Column("sym", "likelihood")
+
+
+def test_a_view_without_readings_without_prompts_lacks_their_columns():
+    a = np.arange(2.0 * len(QUANTITIES), dtype=np.float32).reshape(2, -1)
+    whole = likelihood_view(["x", "y"], a, 2 * a).frame()
+    view = likelihood_view(["x", "y"], a, 2 * a, unconditional=False)
+    left_out = set(whole) - set(view.names)
+    kinds = ("diff", "absdiff", "sum")
+    assert left_out == {f"{quantity}.{kind}" for quantity in UNCONDITIONAL for kind in kinds}
+    assert view.frame().equals(whole[view.names])
