@@ -12,6 +12,7 @@ from common.errors import Code, UserError
 from common.files import expanded
 from embeddings.backbone.config import BackboneConfig
 from embeddings.backbone.load import model_folder, safetensors_header
+from embeddings.backbone.quantization import DTYPE_BYTES, bytes_per_weight
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,20 @@ def _from_config(c: PretrainedConfig, attention: str) -> Shape:
         weights=c.num_hidden_layers * (2 * d * queries + 2 * d * keys + 3 * d * f),
         unfused_heads=c.num_attention_heads if attention == "eager" or unfused else 0,
     )
+
+
+def weight_bytes(config: BackboneConfig, shape: Shape) -> float:
+    """Bytes of a backbone's weights in memory.
+
+    Those of its layers are held as the quantization says; embedding and head stay in the dtype.
+
+    Args:
+        config: the backbone.
+        shape: its own.
+    """
+    rest = max(0.0, parameters_of(config) - shape.weights)
+    layers = shape.weights * bytes_per_weight(config.quantization, config.dtype)
+    return layers + rest * DTYPE_BYTES[config.dtype]
 
 
 def parameters_of(config: BackboneConfig) -> int:

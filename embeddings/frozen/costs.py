@@ -12,9 +12,8 @@ from common.files import bytes_below, expanded, free_bytes
 from embeddings.backbone.config import BackboneConfig
 from embeddings.backbone.layers import layer_numbers
 from embeddings.backbone.load import PACKAGE
-from embeddings.backbone.quantization import bytes_per_weight
 from embeddings.backbone.runtime import TORCH
-from embeddings.backbone.shape import parameters_of, shape_of
+from embeddings.backbone.shape import parameters_of, shape_of, weight_bytes
 from embeddings.frozen.answer_reader import AnswerReader
 from embeddings.frozen.log_likelihood import GPU_ROWS, HEAD_ROWS, QUANTITIES
 from embeddings.frozen.machine import cards_that_read, memory
@@ -119,7 +118,7 @@ def memory_lines(longest: int, config: BackboneConfig) -> list[str]:
 def reading_memory(longest: int, config: BackboneConfig, *, on_gpu: bool) -> float:
     """Bytes that reading takes.
 
-    Parameters x bytes a weight, plus activations: 24 vectors of the hidden size a token of the
+    Weights as they are held, plus activations: 24 vectors of the hidden size a token of the
     largest batch, in 16 bits, and three float32 copies of the logits (of a vocabulary of 256,000)
     that are computed at once; and where attention is not fused (Gemma-2's soft-capping) 14 bytes a
     head for each token that a token sees.
@@ -130,7 +129,7 @@ def reading_memory(longest: int, config: BackboneConfig, *, on_gpu: bool) -> flo
         on_gpu: whether a GPU reads.
     """
     shape = shape_of(config)
-    weights = parameters_of(config) * bytes_per_weight(config.quantization, config.dtype)
+    weights = weight_bytes(config, shape)
     bytes_per_token = 24 * 2 * shape.width + shape.score_bytes(longest)
     tokens, rows = (config.batch_tokens, GPU_ROWS) if on_gpu else (longest, HEAD_ROWS)
     return weights + tokens * bytes_per_token + rows * 3 * 256_000 * 4.0

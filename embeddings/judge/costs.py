@@ -25,8 +25,7 @@ from common.files import bytes_below
 from embeddings.backbone.config import BackboneConfig
 from embeddings.backbone.layers import LayerRange
 from embeddings.backbone.load import load_backbone
-from embeddings.backbone.quantization import bytes_per_weight
-from embeddings.backbone.shape import Shape, parameters_of, shape_of
+from embeddings.backbone.shape import Shape, shape_of, weight_bytes
 from embeddings.frozen.costs import ENOUGH_SECONDS, duration, unmeasurable
 from embeddings.frozen.layer_cache import check_room
 from embeddings.frozen.pair_states import PairStates, with_room
@@ -100,9 +99,7 @@ def gpu_memory(
     """
     layer = 34 * shape.width + 3 * (6 * shape.width + shape.inner)
     layer += shape.score_bytes(longest)
-    weights = (parameters_of(config) or shape.weights) * bytes_per_weight(
-        config.quantization, config.dtype
-    )
+    weights = weight_bytes(config, shape)
     if training.epochs == 0:
         return weights + max(config.batch_tokens, longest) * layer
     tokens = max(training.batch_tokens, longest)

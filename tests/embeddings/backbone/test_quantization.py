@@ -16,6 +16,7 @@ from embeddings.backbone.quantization import (
     Quantization,
     bytes_per_weight,
 )
+from embeddings.backbone.shape import shape_of, weight_bytes
 from pipelines import extract
 from tests.helpers.cards import T4, pretend
 from tests.helpers.errors import raises
@@ -24,8 +25,15 @@ from tests.helpers.errors import raises
 def test_bytes_of_a_weight_by_hand():
     assert bytes_per_weight("none", "float32") == 4
     assert bytes_per_weight("none", "bfloat16") == bytes_per_weight("none", "float16") == 2
-    assert bytes_per_weight("nf4", "bfloat16") == 0.6
-    assert bytes_per_weight("int8", "float32") == 1.1
+    assert bytes_per_weight("nf4", "bfloat16") == 0.52
+    assert bytes_per_weight("int8", "float32") == 1.01
+
+
+@pytest.mark.parametrize("name", ["none", "nf4", "int8"])
+def test_embedding_and_head_are_counted_as_they_are_held(configs, architecture, name):
+    config = replace(configs[architecture], quantization=name)
+    held = load_backbone(config).model.get_memory_footprint()
+    assert weight_bytes(config, shape_of(config)) == pytest.approx(held, rel=0.05)
 
 
 @pytest.fixture
