@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Generic, Self
 
 import safetensors.torch
@@ -45,12 +46,17 @@ class Replica(Generic[Item, Numbers]):
         read: gives a batch's numbers.
         budget: of a batch.
         arrays: makes a shard's arrays of its sequences' numbers.
+        take: gives the model the weights of a file, where one base reads for many.
     """
 
     read: Callable[[Sequence[Item]], Sequence[Numbers]]
     budget: BatchBudget
     arrays: Callable[[Sequence[Numbers]], Mapping[str, torch.Tensor]]
+    take: Callable[[Path], Any] | None = None
 
+
+Job = tuple[Path | None, Sequence[Item]]
+"""A file of weights, or none, and the shard that is read with them."""
 
 Load = Callable[[], Replica[Item, Numbers]]
 """Loads a model onto the device of its process; a module's function, or a ``partial`` of one."""
@@ -134,7 +140,7 @@ class Replicas(Generic[Item, Numbers]):
             devices: as ``devices_for`` gives them, at least one.
         """
         self._devices = devices
-        self._workers: DeviceWorkers[Sequence[Item], bytes] = DeviceWorkers(
+        self._workers: DeviceWorkers[Job[Item], bytes] = DeviceWorkers(
             partial(_shard_reader, load), devices, torch.get_num_threads() // len(devices)
         )
         self._told = False
@@ -145,13 +151,16 @@ class Replicas(Generic[Item, Numbers]):
     def __exit__(self, *error: object) -> None:
         self._workers.__exit__(*error)
 
-    def read_into(self, store: Store, sequences: Sequence[Item], label: str) -> None:
+    def read_into(
+        self, store: Store, sequences: Sequence[Item], label: str, weights: Path | None = None
+    ) -> None:
         """Read sequences and store their numbers, shard by shard as they are done.
 
         Args:
             store: where to.
             sequences: those that the store lacks, longest first.
             label: of the progress bar.
+            weights: file that each model takes first, where it is made for several.
 
         Raises:
             UserError: no process is left that can read, or too many of the first numbers are not
@@ -162,7 +171,8 @@ class Replicas(Generic[Item, Numbers]):
             self._told = True
         tokens, check = sum(s.tokens for s in sequences), FiniteCheck()
         with Progress(label, tokens, unit="tokens") as progress:
-            for _, shard in self._workers.results(shards_of(sequences), progress.update):
+            jobs = [(weights, shard) for shard in shards_of(sequences)]
+            for _, shard in self._workers.results(jobs, progress.update):
                 add_shard(store, shard, check)
 
 
@@ -178,14 +188,22 @@ def check_own_card() -> None:
         )
 
 
-def _shard_reader(load: Load[Item, Numbers]) -> Callable[[Sequence[Item], Count], bytes]:
+def _shard_reader(load: Load[Item, Numbers]) -> Callable[[Job[Item], Count], bytes]:
     """Load a model in a worker process.
 
     Raises:
         UserError: it cannot be loaded there.
     """
     check_own_card()
-    return partial(read_shard, load())
+    replica = load()
+
+    def read(job: Job[Item], count: Count) -> bytes:
+        weights, shard = job
+        if replica.take is not None and weights is not None:
+            replica.take(weights)
+        return read_shard(replica, shard, count)
+
+    return read
 
 
 def read_shard(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -185,10 +186,13 @@ def finetune_run(run: RunDir, named: Mapping[str, Any], checkpoint_steps: int) -
     with run.reading("finetune.py"), run_lock(run.judges, "finetune.py"):
         options = FinetuneOptions.of(run, named)
         print("\n".join([options.line(), *check_devices(options.config)]), flush=True)
-        _finetune(run, options, checkpoint_steps)
+        with ExitStack() as stack:
+            _finetune(run, options, checkpoint_steps, stack)
 
 
-def _finetune(run: RunDir, options: FinetuneOptions, checkpoint_steps: int) -> None:
+def _finetune(
+    run: RunDir, options: FinetuneOptions, checkpoint_steps: int, stack: ExitStack
+) -> None:
     battles = valid_battles(run)
     texts = {split: texts_hash(table) for split, table in battles.items()}
     groups, votes = battles["train"]["group"], training_votes(battles["train"])
@@ -196,7 +200,9 @@ def _finetune(run: RunDir, options: FinetuneOptions, checkpoint_steps: int) -> N
     start = time.monotonic()
     packed = PackedSplits.of(battles, load_tokenizer(options.config), options.training)
     dataset = _dataset(packed.train, votes, groups.tolist(), options)
-    judges = Judges(options.config, options.training, run.judges, checkpoint_steps)
+    judges = stack.enter_context(
+        Judges(options.config, options.training, run.judges, checkpoint_steps)
+    )
     judges.prepare(packed.train, packed.predict, *([packed.test] if packed.test else []))
     reading = time.monotonic() - start
     val_masks = held_out(groups, options.folds)

@@ -169,10 +169,14 @@ class PairStates:
         Raises:
             UserError: the disk has no room, or the backbone cannot be loaded.
         """
-        missing = self.lower.missing(sequences) if self.lower is not None else []
+        missing = self.lower_missing(sequences)
         if self.lower is not None and missing:
             self._read_lower(self.lower, missing)
             free_gpu()
+
+    def lower_missing(self, sequences: Sequence[PackedPair]) -> list[PackedPair]:
+        """The sequences of which the lower layers' output is not there; none without them."""
+        return self.lower.missing(sequences) if self.lower is not None else []
 
     @property
     def devices(self) -> tuple[str, ...]:

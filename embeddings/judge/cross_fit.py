@@ -12,9 +12,8 @@ import hashlib
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -41,11 +40,10 @@ from embeddings.judge.dataset import JudgeDataset
 from embeddings.judge.head import Head
 from embeddings.judge.model import Judge, average
 from embeddings.judge.probe import Probe, fit_probe
-from embeddings.judge.replicas import judge_replica, untrained, worker_replica
+from embeddings.judge.replicas import JudgeReaders, judge_weights
 from embeddings.judge.trainer import TRAINING_VERSION, WEIGHTS, Trainer
 from embeddings.prompts.chat_template import TEMPLATE_VERSION
 from embeddings.prompts.pairs import PackedPair, Pairs, distinct
-from embeddings.replicas import read_with
 
 SETTINGS, MEMBERS = "settings.json", "mean of"
 
@@ -63,7 +61,11 @@ COLUMNS = columns("logits")
 
 
 class Judges:
-    """Trains and queries the judges of one backbone and training, each in a folder of its own."""
+    """Trains and queries the judges of one backbone and training, each in a folder of its own.
+
+    What reads with them, here or in worker processes, stays loaded until the context ends, or a
+    judge is trained.
+    """
 
     def __init__(
         self,
@@ -97,6 +99,13 @@ class Judges:
             folder if shared is None else None,
             shared,
         )
+        self._readers = JudgeReaders(self.frozen, shared)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._readers.release()
 
     def prepare(self, train: Pairs, *others: Pairs) -> None:
         """Read what no training changes: the lower layers' output, and what heads start from.
@@ -140,6 +149,8 @@ class Judges:
             return folder
         # Before the model is loaded: a probe takes twice the memory of its states.
         probe = self._probe(dataset)
+        # One that has predicted must not be trained (``Judge``), and there may be no room for both.
+        self._readers.release()
         free_gpu()
         judge = Judge(
             load_backbone(self.config, trains=True, layers=self.frozen.layers.end), self.training
@@ -163,12 +174,14 @@ class Judges:
     def logits(self, folder: Path, pairs: Pairs, label: str) -> tuple[np.ndarray, np.ndarray]:
         """The logits of a judge for battles in both orders; only missing ones are computed.
 
-        The judge is loaded anew: see ``embeddings.judge.model.Judge``.
-
         Args:
             folder: of the judge.
             pairs: packed battles, n.
             label: of the progress bar.
+
+        Raises:
+            UserError: the judge's weights are damaged, the backbone cannot be loaded, or memory
+                does not suffice.
 
         Returns:
             Logits float32 (n, 3), A before B and B before A, each in its own sequence's class
@@ -177,9 +190,14 @@ class Judges:
         store = self._logits_store(folder)
         missing = store.missing(distinct(pairs))
         if missing and self.training.epochs:
-            self.frozen.fill_lower(missing)
-            self._read(folder, store, missing, label)
-            free_gpu()
+            if self.frozen.lower_missing(missing):
+                # Worker processes open that output when they start.
+                self._readers.release()
+                self.frozen.fill_lower(missing)
+            times = len(read_json(folder / SETTINGS).get(MEMBERS, [folder]))
+            rank, alpha = times * self.training.rank, times * self.training.alpha
+            training = replace(self.training, rank=rank, alpha=alpha)
+            self._readers.read(folder / WEIGHTS, training, store, missing, label)
         elif missing:
             self.frozen.fill(missing)
             self._read_head(folder, store, missing, label)
@@ -195,35 +213,14 @@ class Judges:
             return ShardWriter(folder / f"logits{self.frozen.suffix}", rerun_command=FINETUNE)
         return kept(self.shared, ("logits", folder), MemoryStore)
 
-    def _read(
-        self, folder: Path, store: Store, sequences: Sequence[PackedPair], label: str
-    ) -> None:
-        """Read sequences with a trained judge."""
-        times = len(read_json(folder / SETTINGS).get(MEMBERS, [folder]))
-        rank, alpha = times * self.training.rank, times * self.training.alpha
-        training = replace(self.training, rank=rank, alpha=alpha)
-        load = partial(untrained, self.config, training, self.frozen.layers.end)
-        first = sequences[-1:] if self.config.quantization != "none" else []
-        # Judges that only predict may take turns on one instance.
-        key = ("judge", self.frozen.name, training)
-        read_with(
-            lambda: judge_replica(
-                kept(self.shared, key, load), self._weights(folder), self.frozen.inputs, first
-            ),
-            partial(worker_replica, load, folder / WEIGHTS, self.frozen.lower_folder, first),
-            self.frozen.devices,
-            store,
-            sequences,
-            label,
-        )
-
     def _read_head(
         self, folder: Path, store: Store, sequences: Sequence[PackedPair], label: str
     ) -> None:
         """With epochs=0 only the head runs, on cached states."""
         device = default_device()
         depths = len(self.frozen.layers.reads)
-        head = Head.load(self.training, depths, self._weights(folder)).to(device)
+        weights = kept(self.shared, ("weights", folder), lambda: judge_weights(folder / WEIGHTS))
+        head = Head.load(self.training, depths, weights).to(device)
 
         def read(batch: Sequence[PackedPair]) -> list[torch.Tensor]:
             with torch.inference_mode():
@@ -231,13 +228,6 @@ class Judges:
 
         budget = BatchBudget(0 if device.type == "cpu" else self.config.batch_tokens)
         read_into_store(store, sequences, read, label, budget, ragged)
-
-    def _weights(self, folder: Path) -> dict[str, torch.Tensor]:
-        return kept(
-            self.shared,
-            ("weights", folder),
-            lambda: read_tensors(folder / WEIGHTS, unsigned=True)[0],
-        )
 
     def _frozen_states(self, sequences: Sequence[PackedPair]) -> torch.Tensor:
         """What a head reads of them before any training, float32 (n, states * width)."""
@@ -292,14 +282,17 @@ def crossfit(
     Raises:
         UserError: training failed.
     """
-    folders = []
     values = np.full((len(pairs.ids), len(COLUMNS)), np.nan, dtype=np.float32)
-    for k, val_mask in enumerate(val_masks):
-        label = f"judge {k + 1} of {len(val_masks)}"
-        folders.append(judges.train(dataset.take(np.flatnonzero(~val_mask)), label))
+    labels = [f"judge {k + 1} of {len(val_masks)}" for k in range(len(val_masks))]
+    folders = [
+        judges.train(dataset.take(np.flatnonzero(~val_mask)), label)
+        for val_mask, label in zip(val_masks, labels, strict=True)
+    ]
+    # All are trained first, so that they read on one base.
+    for folder, val_mask, label in zip(folders, val_masks, labels, strict=True):
         rows = np.flatnonzero(val_mask)
         values[rows] = view_values(
-            *judges.logits(folders[-1], pairs.take(rows), f"{label} on the battles it left out")
+            *judges.logits(folder, pairs.take(rows), f"{label} on the battles it left out")
         )
     return folders, FeatureTable(pairs.ids, values, COLUMNS)
 

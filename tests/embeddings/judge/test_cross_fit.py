@@ -22,8 +22,8 @@ from embeddings.judge.trainer import Trainer
 from tests.helpers.errors import raises
 from tests.helpers.planted import QUICK, examples, planted, save_shallow_model
 from tests.helpers.tiny import ARCHITECTURES
+from tests.helpers.tuned_judges import BRIEF, fit
 
-BRIEF = replace(QUICK, batch=4)
 LEARNS = replace(QUICK, epochs=3, dropout=0.0)
 
 
@@ -59,27 +59,48 @@ def reads(monkeypatch):
     return found
 
 
-def fit(battles, config, recipe, folder, folds=2, **changes):
-    """Judges, their folders and the view of the training battles."""
-    judges = Judges(config, recipe, folder, checkpoint_steps=100)
-    learned = replace(examples(battles, config, recipe), **changes)
-    judges.prepare(learned.pairs)
-    folders, view = crossfit(judges, learned, held_out(battles["group"], folds), learned.pairs)
-    return judges, folders, view
-
-
-def test_judges_load_no_layer_above_the_last_that_their_head_reads(config, tmp_path, monkeypatch):
-    loaded = []
+@pytest.fixture
+def loads(monkeypatch):
+    """Layers of every backbone that was loaded, and whether it was to be trained."""
+    found = []
 
     def load(config, **how):
         backbone = load_backbone(config, **how)
-        loaded.append((len(backbone.decoder.layers), how.get("trains", False)))
+        found.append((len(backbone.decoder.layers), how.get("trains", False)))
         return backbone
 
     for module in (cross_fit, replicas):
         monkeypatch.setattr(module, "load_backbone", load)
-    fit(planted(8), config, replace(BRIEF, read_layers="0.5"), tmp_path)
-    assert loaded == [(1, True), (1, False)] * 2
+    return found
+
+
+def test_one_base_without_needless_layers_reads_with_all_judges(config, tmp_path, loads):
+    judges, folders, _ = fit(planted(8), config, replace(BRIEF, read_layers="0.5"), tmp_path)
+    assert loads == [(1, True), (1, True), (1, False)]
+    asked = examples(planted(3, seed=1), config).pairs
+    unseen(judges, folders, asked)
+    assert len(loads) == 3
+    # A mean of judges has another rank.
+    unseen(judges, [judges.average(folders)], asked)
+    assert loads[3:] == [(1, False)]
+
+
+@pytest.mark.parametrize("quantization", ["none", "nf4", "int8"])
+def test_swapped_adapters_say_what_freshly_loaded_judges_say(configs, tmp_path, quantization):
+    config = replace(configs["llama"], quantization=quantization)
+    judges, folders, _ = fit(planted(6), config, replace(BRIEF, head="mlp"), tmp_path)
+    asked = examples(planted(4, seed=1), config).pairs
+    found = [judges.logits(folder, asked, "") for folder in folders]
+    assert not np.array_equal(*found)
+    for folder, said in zip(folders, found, strict=True):
+        judge = Judge(load_backbone(judges.config), judges.training).load(
+            load_file(folder / "weights.safetensors")
+        )
+        alone = [
+            np.concatenate([judge.read([s], token_ids)[0].numpy() for s in order])
+            for order in (asked.forward, asked.swapped)
+        ]
+        assert np.array_equal(alone, said)
 
 
 def probabilities(view):

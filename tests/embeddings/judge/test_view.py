@@ -13,6 +13,7 @@ from embeddings import replicas
 from embeddings.frozen import pair_states
 from embeddings.frozen.pair_states import PairStates, read_joint
 from embeddings.judge import cross_fit
+from embeddings.judge import replicas as judge_replicas
 from embeddings.judge.view import JudgeLogits
 from pipelines import finetune
 from tests.helpers.errors import raises
@@ -50,8 +51,8 @@ def reads(monkeypatch):
         counts.append(len(todo))
         fill(store, todo, *how)
 
-    monkeypatch.setattr(cross_fit, "read_into_store", counting)
-    monkeypatch.setattr(replicas, "read_into_store", counting)
+    for module in (cross_fit, judge_replicas, replicas):
+        monkeypatch.setattr(module, "read_into_store", counting)
     return counts
 
 
