@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -65,12 +65,25 @@ class EndpointEntry(Entry):
     attempts: Count = 1
 
 
+class SecondOrderEntry(Entry):
+    """What is known of the order in which most battles are not read."""
+
+    weights: Annotated[
+        list[Annotated[list[float], Field(min_length=3, max_length=3)]],
+        Field(min_length=2, max_length=2),
+    ]
+    margin: float
+
+
 class VerdictEntry(Entry):
     """A zero-shot verdict that ended; the next call starts from its settings."""
 
     backbone: ModelEntry
     endpoint: EndpointEntry | None
     max_tokens: Count = 1
+    orders: Literal["both", "budget"] = "both"
+    second_share: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    second_order: SecondOrderEntry | None = None
 
 
 class RunRecord(Entry):

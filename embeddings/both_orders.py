@@ -45,13 +45,19 @@ def view_values(forward: np.ndarray, swapped: np.ndarray) -> np.ndarray:
     Returns:
         float32 (n, 6); exchanging the arguments is what a swap of the battles does.
     """
-    side1, tie1 = _log_odds(forward)
-    side2, tie2 = _log_odds(swapped)
+    side1, tie1 = log_odds(forward)
+    side2, tie2 = log_odds(swapped)
     side, tie, position = (side1 - side2) / 2, (tie1 + tie2) / 2, (side1 + side2) / 2
     values = [side, tie, np.abs(side), position, np.abs(position), np.abs(tie1 - tie2)]
     return np.stack(values, axis=1).astype(np.float32)
 
 
-def _log_odds(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def mean_odds(forward: np.ndarray, swapped: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The columns ``side`` and ``tie`` alone, (n,) each; the arguments are ``view_values``'."""
+    (side1, tie1), (side2, tie2) = log_odds(forward), log_odds(swapped)
+    return (side1 - side2) / 2, (tie1 + tie2) / 2
+
+
+def log_odds(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The first answer against the second, and a tie against their mean; (n,) each."""
     return logits[:, 0] - logits[:, 1], logits[:, 2] - (logits[:, 0] + logits[:, 1]) / 2

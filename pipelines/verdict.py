@@ -29,6 +29,7 @@ if __name__ == "__main__":
 
 from common.run_dir import RunDir
 from embeddings.backbone.quantization import QUANTIZATIONS
+from embeddings.order_budget import BOTH, BUDGET, SHARE
 from embeddings.zero_shot.endpoint import LIMITS
 from pipelines import cli
 from tiebreak.next_step import next_step
@@ -79,6 +80,21 @@ def command(argv: list[str] | None = None) -> int:
     add(
         *("max_tokens", "as the backbone is fine-tuned, or 1024"),
         "most tokens of prompt and both answers; of plain text, 3 characters count as one",
+    )
+    p.add_argument(
+        "--orders",
+        choices=(BOTH, BUDGET),
+        default=argparse.SUPPRESS,
+        help="in which orders of its answers each battle is read: both, or one, and the other one "
+        f"for the closest calls (the view's last, else {BOTH})",
+    )
+    p.add_argument(
+        "--second-share",
+        default=argparse.SUPPRESS,
+        metavar="S",
+        type=float,
+        help=f"with --orders {BUDGET}: share of the calls that are close (the view's last, else "
+        f"{SHARE})",
     )
     of_endpoint = {
         "top_logprobs": "likeliest tokens to ask for; servers have a limit",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,16 +13,27 @@ import numpy as np
 
 from arena.battle_table import texts_hash
 from arena.feature_table import FeatureTable
+from arena.predictions_file import from_log_odds
 from common.errors import Code, UserError
 from common.lock import run_lock
 from common.run_dir import RunDir
 from embeddings.backbone.config import BackboneConfig, finetune_entries, load_config
+from embeddings.both_orders import mean_odds
 from embeddings.cache.shards import settings_hash
 from embeddings.frozen.costs import memory_lines
 from embeddings.frozen.extract import warn_non_finite
 from embeddings.frozen.machine import machine_lines
 from embeddings.frozen.plan import counting_tokenizer
 from embeddings.judge.config import JudgeConfig
+from embeddings.order_budget import (
+    BOTH,
+    BUDGET,
+    FITTED,
+    SHARE,
+    Reading,
+    SecondOrder,
+    fit_second_order,
+)
 from embeddings.prompts.pairs import distinct
 from embeddings.replicas import check_devices
 from embeddings.view_kinds import VERDICT
@@ -47,6 +58,8 @@ class VerdictOptions:
     config: BackboneConfig | None
     endpoint: Endpoint | None
     max_tokens: int
+    orders: str
+    second_share: float
 
     @classmethod
     def of(cls, run: RunDir, named: Mapping[str, Any]) -> VerdictOptions:
@@ -55,7 +68,7 @@ class VerdictOptions:
         Args:
             run: the run.
             named: any of ``view``, ``backbone``, ``quantization``, ``endpoint`` (a URL) with
-                ``model``, ``max_tokens`` and the names of ``LIMITS``.
+                ``model``, ``max_tokens``, ``orders``, ``second_share`` and the names of ``LIMITS``.
 
         Raises:
             UserError: a name, backbone or endpoint is not valid, or the run's endpoint would get a
@@ -97,7 +110,9 @@ class VerdictOptions:
         longest = JudgeConfig.of(finetune_entries(name) if name else {}).longest
         tokens = resolved(named, last if name == last_name else {}, {"max_tokens": longest})
         endpoint = Endpoint.of(url, model, **resolved(named, there, LIMITS)) if url else None
-        return cls(view, name, config, endpoint, **tokens)
+        orders = resolved(named, last, {"orders": BOTH, "second_share": SHARE})
+        _check_orders(named, **orders)
+        return cls(view, name, config, endpoint, **tokens, **orders)
 
     def record(self) -> dict[str, Any]:
         """The entry in run.json from which the next call starts."""
@@ -105,6 +120,12 @@ class VerdictOptions:
             "backbone": backbone_entry(self.backbone, self.config),
             "endpoint": asdict(self.endpoint) if self.endpoint else None,
             "max_tokens": self.max_tokens,
+            # Views that are read in both orders keep their address.
+            **(
+                {"orders": self.orders, "second_share": self.second_share}
+                if self.orders == BUDGET
+                else {}
+            ),
         }
 
     @property
@@ -132,7 +153,10 @@ class VerdictOptions:
         else:
             assert config is not None
             model = f"backbone {config.name}, {config.quantization}, {config.dtype}"
-        return f"view {self.view}: {model} max_tokens={self.max_tokens}"
+        orders = f"orders={self.orders}"
+        if self.orders == BUDGET:
+            orders += f" second_share={self.second_share}"
+        return f"view {self.view}: {model} max_tokens={self.max_tokens} {orders}"
 
 
 def plan_lines(run: RunDir, options: VerdictOptions) -> list[str]:
@@ -152,10 +176,17 @@ def plan_lines(run: RunDir, options: VerdictOptions) -> list[str]:
         f"  battles {len(cut):,}, distinct questions in both orders {len(lengths):,}, {unit} "
         f"{sum(lengths):,} (longest {max(lengths):,}); truncated {(cut > 0).mean():.1%}"
     ]
+    if options.orders == BUDGET:
+        share = options.second_share
+        lines.append(
+            f"  of these about {(1 + share) / 2:.0%} are read: one order of each battle, and both "
+            f"of the closest {share:.0%} and of up to {FITTED} training battles"
+        )
     if options.endpoint is not None:
         lines.append(
-            f"  {len(lengths):,} requests of one answered token each to {options.endpoint.url}, "
-            f"{options.endpoint.concurrency} at a time, less those that are answered already"
+            f"  at most {len(lengths):,} requests of one answered token each to "
+            f"{options.endpoint.url}, {options.endpoint.concurrency} at a time, less those that "
+            "are answered already"
         )
     elif view.config is not None:
         lines += memory_lines(max(lengths), view.config)
@@ -181,33 +212,80 @@ def verdict_run(run: RunDir, named: Mapping[str, Any]) -> None:
     with run.reading("verdict.py"), run_lock(folder, "verdict.py"):
         start = time.monotonic()
         view = ZeroShotVerdict(
-            options.view, options.config, options.endpoint, options.max_tokens, folder
+            *(options.view, options.config, options.endpoint, options.max_tokens, folder),
+            # The model reads more than once: it stays.
+            shared={} if options.orders == BUDGET else None,
         )
         tokenizer = view.tokenizer()
         packed = {split: view.pack(table, tokenizer) for split, table in battles.items()}
-        log_probs = dict(zip(packed, view.query(list(packed.values())), strict=True))
-        _print_mass(np.concatenate(list(log_probs.values())))
-        tables = {split: verdict_view(pairs, log_probs[split]) for split, pairs in packed.items()}
+        entry = options.record()
+        if options.orders == BUDGET:
+            view.second = fit_second_order(view.query, packed["train"], options.second_share)
+            entry["second_order"] = view.second.record()
+        readings = dict(zip(packed, view.read(list(packed.values())), strict=True))
+        _print_mass(np.concatenate([reading.first for reading in readings.values()]))
+        tables = {
+            split: verdict_view(pairs, readings[split].logits) for split, pairs in packed.items()
+        }
         for split, table in tables.items():
             warn_non_finite(split, table.ids, np.isnan(table.values[:, 0]), options.view)
             path = run.views / options.view / f"{split}.parquet"
             table.write(path, texts_hash(battles[split]), options.source, VERDICT.name)
-        same = run.read_record().get("verdict", {}).get(options.view) == options.record()
-        run.update_record(verdict={options.view: options.record()})
+        same = run.read_record().get("verdict", {}).get(options.view) == entry
+        run.update_record(verdict={options.view: entry})
         record_costs(run, same, seconds={options.view: round(time.monotonic() - start, 3)})
-        print_metrics(tables["train"], scored_votes(battles["train"]))
+        print_metrics(tables["train"], scored_votes(battles["train"]), readings["train"].both)
+        if view.second is not None:
+            _print_budget(list(readings.values()), view.second)
 
 
-def print_metrics(table: FeatureTable, votes: np.ndarray) -> None:
-    """Print metrics of the battles that have a verdict; ``labels`` int (n,)."""
+def print_metrics(table: FeatureTable, votes: np.ndarray, both: np.ndarray) -> None:
+    """Print metrics of the battles that have a verdict; ``votes`` int (n,).
+
+    How far the verdict moves between the orders is of those that were read in ``both``, bool (n,).
+    """
     loss, count = log_loss_of(table, votes)
     if count:
-        values = table.frame()
+        values = table.frame()[both]
+        where = "" if both.all() else f", of the {both.sum():,} that were read in both orders,"
         print(
             f"log loss of this verdict alone, uncalibrated, on {count:,} battles: {loss:.4f} "
-            f"(uniform {np.log(3):.4f}); where an answer stands moves its log-odds by "
+            f"(uniform {np.log(3):.4f});{where} where an answer stands moves its log-odds by "
             f"{values['absposition'].mean():.2f} in the mean, what it says by "
             f"{values['absside'].mean():.2f}"
+        )
+
+
+def _print_budget(readings: Sequence[Reading], second: SecondOrder) -> None:
+    """Print how many battles were read in both orders, and what the second one changed."""
+    both = np.concatenate([reading.both for reading in readings])
+    first = np.concatenate([reading.first for reading in readings])
+    forward = np.concatenate([reading.forward for reading in readings])
+    swapped = np.concatenate([reading.swapped for reading in readings])
+    # As the swapped battle, where B before A was read first: the likeliest class is the same.
+    other = np.where((forward == first).all(axis=1, keepdims=True), swapped, forward)
+    alone, said = (mean_odds(first, order) for order in (second.expected(first), other))
+    changed = from_log_odds(*alone).argmax(axis=1) != from_log_odds(*said).argmax(axis=1)
+    print(
+        f"{both.sum():,} of {len(both):,} battles were read in both orders; the second one changed "
+        f"the likeliest class of {changed[both].mean() if both.any() else 0:.1%} of them. For the "
+        "others stands what the first order makes expected of the second"
+    )
+
+
+def _check_orders(named: Mapping[str, Any], orders: str, second_share: float) -> None:
+    """Check how many battles are read in both orders.
+
+    Raises:
+        UserError: the share is none, or has no effect.
+    """
+    if not 0 < second_share < 1:
+        raise UserError(
+            Code.OPTION_INVALID, f"--second-share {second_share} is not between 0 and 1."
+        )
+    if orders == BOTH and "second_share" in named:
+        raise UserError(
+            Code.OPTIONS_CONFLICT, f"--second-share has no effect without --orders {BUDGET}."
         )
 
 

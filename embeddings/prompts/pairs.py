@@ -58,6 +58,19 @@ class PackedPair:
 
 
 @dataclass(frozen=True)
+class SomeOrders:
+    """Sequences of battles, of one order or of several.
+
+    Attributes:
+        owners: id of each sequence's battle, m.
+        sequences: m.
+    """
+
+    owners: list[str]
+    sequences: list[PackedPair]
+
+
+@dataclass(frozen=True)
 class Pairs:
     """Packed battles.
 
@@ -85,12 +98,22 @@ class Pairs:
     @property
     def tokens(self) -> int:
         """Tokens of all battles in both orders."""
-        return sum(len(s.ids) for s in (*self.forward, *self.swapped))
+        return sum(len(s.ids) for s in self.sequences)
+
+    @property
+    def sequences(self) -> list[PackedPair]:
+        """All of A before B, then all of B before A; 2n."""
+        return [*self.forward, *self.swapped]
+
+    @property
+    def owners(self) -> list[str]:
+        """Id of the battle of each of ``sequences``."""
+        return [*self.ids, *self.ids]
 
 
-def distinct(*tables: Pairs) -> list[PackedPair]:
-    """Every sequence of these battles in both orders, each once, longest first, then by key."""
-    by_key = {s.key: s for table in tables for s in (*table.forward, *table.swapped)}
+def distinct(*tables: Pairs | SomeOrders) -> list[PackedPair]:
+    """Every sequence of these battles, each once, longest first, then by key."""
+    by_key = {s.key: s for table in tables for s in table.sequences}
     return sorted(by_key.values(), key=lambda s: (-len(s.ids), s.key))
 
 

@@ -25,7 +25,7 @@ from embeddings.cache.shards import ShardWriter, as_keys, ragged, settings_hash
 from embeddings.frozen.extract import NAMED
 from embeddings.inference import BatchBudget
 from embeddings.prompts.chat_template import TEMPLATE_VERSION
-from embeddings.prompts.pairs import PackedPair, Pairs, distinct
+from embeddings.prompts.pairs import PackedPair, Pairs, SomeOrders, distinct
 from embeddings.prompts.truncation import Packer
 from embeddings.replicas import Replica, devices_for, read_with
 from embeddings.zero_shot.endpoint import PROBE, SILENT, Endpoint
@@ -55,7 +55,7 @@ def packing(tokenizer: Any, max_tokens: int) -> tuple[Packer, int]:
 
 
 def query_backbone(
-    tables: Sequence[Pairs],
+    tables: Sequence[Pairs | SomeOrders],
     config: BackboneConfig,
     folder: Path | None = None,
     shared: dict[Any, Any] | None = None,
@@ -63,14 +63,14 @@ def query_backbone(
     """Letter log-probabilities of a local backbone; only missing ones are computed.
 
     Args:
-        tables: battles packed as token ids of the backbone, n each.
+        tables: battles packed as token ids of the backbone, m sequences each.
         config: the backbone, with the questions' ``max_tokens``.
         folder: where answers are kept, each kind in a folder of its own; without it in memory.
         shared: where the model stays loaded, and answers that have no folder.
 
     Returns:
-        Of each table log-probabilities float32 (2n, 3) in the order of ``LETTERS``: of A before B,
-        then of B before A.
+        Of each table log-probabilities float32 (m, 3) of its sequences, in the order of
+        ``LETTERS``.
 
     Raises:
         UserError: the backbone cannot be had, or has no token for a letter.
@@ -94,10 +94,8 @@ def query_backbone(
             missing,
             f"{config.name} answers",
         )
-    return [
-        store.rows(store.require(as_keys([s.key for s in _both(table)])), "values").reshape(-1, 3)
-        for table in tables
-    ]
+    places = [store.require(as_keys([s.key for s in table.sequences])) for table in tables]
+    return [store.rows(rows, "values").reshape(-1, 3) for rows in places]
 
 
 def _loaded(config: BackboneConfig) -> Backbone:
@@ -143,12 +141,12 @@ def read_letters(
 
 
 def query_endpoint(
-    tables: Sequence[Pairs], endpoint: Endpoint, tokenizer: Any, folder: Path
+    tables: Sequence[Pairs | SomeOrders], endpoint: Endpoint, tokenizer: Any, folder: Path
 ) -> list[np.ndarray]:
     """Letter log-probabilities of an endpoint's model; only missing ones are requested.
 
     Args:
-        tables: battles packed for the tokenizer, n each.
+        tables: battles packed for the tokenizer, m sequences each.
         endpoint: where the model is.
         tokenizer: the model's; ``None`` where questions are plain text.
         folder: where answers are kept, each kind in a folder of its own.
@@ -171,7 +169,7 @@ def query_endpoint(
         missing = cache.missing(distinct(*tables))
         if missing:
             endpoint.query(missing, cache, text=tokenizer is None)
-        answers = [cache.get(_both(table)) for table in tables]
+        answers = [cache.get(table.sequences) for table in tables]
     unseen = np.concatenate([unseen for _, unseen in answers])
     silent = np.concatenate([log_probs[:, 0] == SILENT for log_probs, _ in answers])
     incomplete = (unseen > 0) & ~silent
@@ -181,7 +179,7 @@ def query_endpoint(
             f"{endpoint.top_logprobs} likeliest tokens: it takes the smallest probability seen"
         )
     if silent.any():
-        owners = [name for table in tables for name in (*table.ids, *table.ids)]
+        owners = [name for table in tables for name in table.owners]
         names = list(dict.fromkeys(ascii(owners[row]) for row in np.flatnonzero(silent)))
         more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
         print(
@@ -205,7 +203,3 @@ def verdict_view(pairs: Pairs, log_probs: np.ndarray) -> FeatureTable:
     rows = finite[:n] & finite[n:]
     values[rows] = view_values(log_probs[:n][rows], log_probs[n:][rows])
     return FeatureTable(pairs.ids, values, COLUMNS)
-
-
-def _both(table: Pairs) -> list[PackedPair]:
-    return [*table.forward, *table.swapped]

@@ -22,7 +22,8 @@ from embeddings.backbone.load import load_tokenizer
 from embeddings.cache.memory import exclusive, kept
 from embeddings.frozen.likelihood import recorded_config
 from embeddings.frozen.pair_states import with_room
-from embeddings.prompts.pairs import Pairs, pack_with
+from embeddings.order_budget import Reading, SecondOrder, read_by_budget
+from embeddings.prompts.pairs import Pairs, SomeOrders, pack_with
 from embeddings.view_kinds import VERDICT
 from embeddings.zero_shot.endpoint import LIMITS, Endpoint
 from embeddings.zero_shot.http_client import API_KEY, one_line
@@ -42,6 +43,7 @@ class ZeroShotVerdict(View):
         max_tokens: int,
         folder: Path | None,
         shared: dict[Any, Any] | None = None,
+        second: SecondOrder | None = None,
     ) -> None:
         """The view of a model; nothing is loaded or sent yet.
 
@@ -53,10 +55,12 @@ class ZeroShotVerdict(View):
             max_tokens: most tokens of a question.
             folder: where answers are kept; those of a local backbone stay in memory without it.
             shared: where a local backbone stays loaded.
+            second: what is known of the second order, where the closest calls alone are read in it;
+                without it all battles are read in both.
         """
         self.name, self.endpoint, self.max_tokens = name, endpoint, max_tokens
         self.config = with_room(config, max_tokens) if config and not endpoint else config
-        self.folder, self.shared = folder, shared
+        self.folder, self.shared, self.second = folder, shared, second
 
     @classmethod
     def of_run(cls, run: RunDir, name: str, shared: dict[Any, Any]) -> Self:
@@ -100,10 +104,11 @@ class ZeroShotVerdict(View):
             recorded["max_tokens"],
             _responses_folder(run, shared) if endpoint else None,
             shared,
+            SecondOrder.of(recorded.get("second_order")),
         )
 
     def transform(self, battles: pd.DataFrame) -> FeatureTable:
-        """The model's verdict on battles in both orders.
+        """The model's verdict on battles.
 
         Args:
             battles: rows of the canonical table with an empty ``reason``, n.
@@ -113,7 +118,7 @@ class ZeroShotVerdict(View):
         """
         with exclusive(self.shared):
             pairs = self.pack(battles, self.tokenizer())
-            return verdict_view(pairs, self.query([pairs])[0])
+            return verdict_view(pairs, self.read([pairs])[0].logits)
 
     def tokenizer(self) -> Any:
         """The tokenizer of the model, or ``None`` where questions are plain text."""
@@ -127,11 +132,25 @@ class ZeroShotVerdict(View):
         packer, budget = packing(tokenizer, self.max_tokens)
         return pack_with(packer, battles, budget)
 
-    def query(self, tables: Sequence[Pairs]) -> list[np.ndarray]:
-        """What the model says of tables of packed battles, n each.
+    def read(self, tables: Sequence[Pairs]) -> list[Reading]:
+        """What the model says of tables of packed battles, in both orders or by budget.
+
+        Raises:
+            UserError: as ``query``.
+        """
+        if self.second is not None:
+            return read_by_budget(self.query, tables, self.second)
+        readings = []
+        for log_probs in self.query(tables):
+            forward, swapped = np.split(log_probs, 2)
+            readings.append(Reading(forward, swapped, np.ones(len(forward), bool), log_probs))
+        return readings
+
+    def query(self, tables: Sequence[Pairs | SomeOrders]) -> list[np.ndarray]:
+        """What the model says of sequences; only what it did not say before is read.
 
         Returns:
-            Of each table log-probabilities float32 (2n, 3): of A before B, then of B before A.
+            Of each table log-probabilities float32 (m, 3) of its m sequences.
 
         Raises:
             UserError: the model cannot be had, or its endpoint fails.

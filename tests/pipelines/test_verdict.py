@@ -3,16 +3,19 @@
 import json
 import shutil
 from math import log
+from zlib import crc32
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from arena.battle_table import read_battles_table
 from arena.feature_table import FeatureTable, join
 from common.errors import Code
 from common.run_dir import RunDir
 from embeddings.zero_shot.endpoint import LIMITS
 from embeddings.zero_shot.http_client import API_KEY
+from embeddings.zero_shot.view import ZeroShotVerdict
 from meta.stack.dataset import read_dataset
 from pipelines import extract, finetune, train_meta, verdict
 from tests.helpers.battle_files import lmsys
@@ -91,6 +94,63 @@ def test_another_test_set_is_read_with_the_settings_of_before(run, tmp_path):
     record = json.loads((run / "run.json").read_text())["verdict"]["verdict-short"]
     assert record["max_tokens"] == 300
     assert record["endpoint"] is None
+
+
+def hashes_differ(body):
+    """A server that likes the first answer, and each answer by a hash of its text."""
+    _, rest = body["prompt"].split("\n\nAnswer A:\n")
+    answers = rest.split("\n\nWhich answer")[0].split("\n\nAnswer B:\n")
+    a, b = (crc32(text.encode()) / 2**32 for text in answers)
+    side = 0.5 + 4 * (a - b)
+    z = np.array([side / 2, -side / 2, -0.5])
+    logs = z - np.log(np.exp(z).sum())
+    return openai({" A": logs[0], "B": logs[1], "C": logs[2], "the": -9.0})
+
+
+def test_a_budget_reads_one_order_and_says_so_and_keeps_the_address_of_both(run, tmp_path, capsys):
+    run = shutil.copytree(run, tmp_path / "run")
+    with serve(models=("toy",), answer=hashes_differ) as server:
+        there = ["--run", str(run), "--endpoint", server.url, "--model", "toy"]
+        assert verdict.command(there) == 0
+        both, plain = len(server.prompts), RunDir(run).read_record()["verdict"]["verdict-toy"]
+    assert set(plain) == {"backbone", "endpoint", "max_tokens"}
+    shutil.rmtree(run / "verdict")
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        serve(models=("toy",), answer=hashes_differ) as server,
+    ):
+        patch.setattr("embeddings.order_budget.FITTED", 10)
+        there = ["--run", str(run), "--endpoint", server.url, "--model", "toy"]
+        argv = [*there, "--view", "verdict-thrifty", "--orders", "budget"]
+        capsys.readouterr()
+        assert verdict.command([*argv, "--second-share", "0.25"]) == 0
+        told, once = capsys.readouterr().out, len(server.prompts)
+        assert both * 0.5 < once < both * 0.85
+        assert "battles were read in both orders; the second one changed" in told
+        assert "orders=budget second_share=0.25" in told
+        # The view's name brings the budget back, and nothing is asked again.
+        assert verdict.command(["--run", str(run), "--view", "verdict-thrifty"]) == 0
+        assert len(server.prompts) == once
+        for split in ("train", "test"):
+            view = view_of(run, "verdict-thrifty", split)
+            assert view.ids == ids(run, split)
+            assert np.isfinite(view.values).all()
+        new = ZeroShotVerdict.of_run(RunDir(run), "verdict-thrifty", {})
+        table = new.transform(read_battles_table(RunDir(run).battles("test")))
+        assert np.array_equal(table.values, view.values)
+        assert len(server.prompts) == once
+
+
+@pytest.mark.parametrize(
+    ("argv", "code"),
+    [
+        (["--orders", "budget", "--second-share", "1"], Code.OPTION_INVALID),
+        (["--second-share", "0.2"], Code.OPTIONS_CONFLICT),
+    ],
+)
+def test_a_share_without_a_budget_or_out_of_range_is_one_line(run, argv, code, capsys):
+    assert verdict.command(["--run", str(run), "--view", "verdict-x", *argv]) == 2
+    error_line(capsys, code)
 
 
 def asked(run, *argv):
