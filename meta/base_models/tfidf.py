@@ -107,8 +107,8 @@ class Tfidf(BaseModel):
         if (~tied).sum() > 1:
             first, signs = alternate_sides(labels[~tied] == A)
             side = LogisticRegression(C=SIDE_C, fit_intercept=False, max_iter=ROUNDS)
-            side.fit(sparse.diags_array(signs) @ difference[~tied], first, decided_weights)
-            model["side"] = side.coef_[0].astype(np.float16)
+            decided = sparse.csr_matrix(sparse.diags_array(signs) @ difference[~tied])
+            model["side"] = _fitted(side, decided, first, decided_weights).astype(np.float16)
         if tied.any() and not tied.all():
             tie = LogisticRegression(C=TIE_C, max_iter=ROUNDS)
             blocks = self._weighted(SPEAKERS[:1], rows, idf)
@@ -118,8 +118,8 @@ class Tfidf(BaseModel):
             both = _beside(difference, prompt)
             # A copy of all texts less while the model is fitted.
             del difference, prompt
-            tie.fit(both, tied, weights)
-            model["tie"], bias = tie.coef_[0].astype(np.float16), tie.intercept_[0]
+            model["tie"] = _fitted(tie, both, tied, weights).astype(np.float16)
+            bias = tie.intercept_[0]
         return {**model, "bias": np.array([bias], np.float32)}
 
     def _weighted(
@@ -162,6 +162,39 @@ class Tfidf(BaseModel):
         return Tfidf(
             [self.ids[i] for i in positions], {s: m[positions] for s, m in self.counts.items()}
         )
+
+
+def _fitted(
+    question: LogisticRegression,
+    x: sparse.csr_matrix,
+    answers: np.ndarray,
+    weights: np.ndarray | None,
+) -> np.ndarray:
+    """Fit a question; its weights, float64 (d,), are 0 in columns that no row has.
+
+    The solver keeps vectors of all its columns, so where few occur it gets only those.
+
+    Args:
+        question: what is fitted.
+        x: float (n, d); its columns may be renumbered in place.
+        answers: of each row, bool (n,).
+        weights: of each row, float (n,), or ``None``.
+    """
+    occurs = np.zeros(x.shape[1], dtype=bool)
+    occurs[x.indices] = True
+    # Of most columns a selection saves little.
+    if occurs.mean() > 0.5:
+        every: np.ndarray = question.fit(x, answers, weights).coef_[0]
+        return every
+    places = np.cumsum(occurs, dtype=x.indices.dtype) - 1
+    # In place, for a copy of all texts less; other modes than "raise" need no buffer.
+    np.take(places, x.indices, out=x.indices, mode="clip")
+    parts = x.data, x.indices, x.indptr
+    few = sparse.csr_matrix(parts, shape=(x.shape[0], int(occurs.sum())))
+    question.fit(few, answers, weights)
+    found = np.zeros(x.shape[1])
+    found[occurs] = question.coef_[0]
+    return found
 
 
 def _tfidf(counts: sparse.csr_matrix, idf: np.ndarray) -> sparse.csr_matrix:

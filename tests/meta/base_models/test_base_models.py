@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 from scipy.special import expit
 from sklearn.feature_extraction.text import TfidfTransformer
+from sklearn.linear_model import LogisticRegression
 
 from arena.battle_texts import BattleTexts
 from arena.feature_table import Column, FeatureTable
@@ -15,7 +16,7 @@ from common.errors import Code
 from meta.base_models import BASE_MODELS
 from meta.base_models.davidson import Davidson
 from meta.base_models.ngrams import BUCKETS, counts
-from meta.base_models.tfidf import Tfidf
+from meta.base_models.tfidf import Tfidf, _fitted
 from meta.votes import labels_of
 from tests.helpers.errors import raises
 from tests.helpers.toys import toy_battles, toy_evidence
@@ -200,3 +201,19 @@ def test_many_battles_are_counted_in_processes_as_few_are(tmp_path, monkeypatch)
     parts = Tfidf.of(BattleTexts(battles), {})
     assert parts.ids == battles["id"].tolist()
     assert all((whole.counts[s] != parts.counts[s]).nnz == 0 for s in whole.counts)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("density", [0.01, 0.05])
+def test_a_question_is_fitted_as_with_all_columns(weighted, density):
+    rng = np.random.default_rng(0)
+    x = sparse.random_array((50, 400), density=density, rng=rng, format="csr", dtype=np.float32)
+    answers, weights = rng.random(50) < 0.4, rng.random(50) if weighted else None
+    plain = LogisticRegression(C=2.0, tol=1e-8).fit(x, answers, weights)
+    few = LogisticRegression(C=2.0, tol=1e-8)
+    occurs = np.diff(x.tocsc().indptr) > 0
+    found = _fitted(few, x.copy(), answers, weights)
+    assert len(few.coef_[0]) == (occurs.sum() if occurs.sum() < 200 else 400)
+    assert found == pytest.approx(plain.coef_[0], abs=1e-5)
+    assert not found[~occurs].any()
+    assert few.intercept_ == pytest.approx(plain.intercept_, abs=1e-5)
