@@ -16,13 +16,13 @@ from embeddings.backbone.device import store_suffix
 from embeddings.backbone.runtime import TORCH, select_engine
 from embeddings.cache.shards import settings_hash
 from embeddings.frozen.answer_reader import evidence_settings
+from embeddings.frozen.costs import unquantized_lines
 from embeddings.frozen.device_readers import DeviceReaders
 from embeddings.frozen.extract import Reader
 from embeddings.frozen.language_model import LanguageModel
 from embeddings.frozen.ray_workers import RayWorkers
 from embeddings.replicas import check_devices, devices_for
 from embeddings.view_kinds import LIKELIHOOD
-from meta.stack import model_io
 from tiebreak.run_record import as_json, chosen_backbone
 
 RAY = "ray"
@@ -197,6 +197,9 @@ def resolve(run: RunDir, splits: Collection[str], options: ExtractionOptions) ->
     extraction.check_device()
     if test_only:
         _check_training(run, extraction)
+    # Who chose a quantization, or has begun with one, keeps it.
+    elif options.engine != RAY and options.quantization is None and "backbone" not in record:
+        print("".join(f"{line}\n" for line in unquantized_lines(extraction.config)), end="")
     return extraction
 
 
@@ -206,6 +209,9 @@ def _check_model_does_without(run: RunDir) -> None:
     Raises:
         UserError: it does, or there is no model yet, and the training battles have such views.
     """
+    # The second stage's libraries take a second to load, and no other extraction needs them.
+    from meta.stack import model_io
+
     views = model_io.load(run.model).views if run.model_hash() else (LIKELIHOOD.name,)
     if any(map(takes_language_model, views)):
         raise UserError(

@@ -18,6 +18,7 @@ from common.errors import Code, UserError
 from common.lock import run_lock
 from common.run_dir import RunDir
 from embeddings.backbone.config import BackboneConfig, finetune_entries, load_config
+from embeddings.backbone.device import machine
 from embeddings.both_orders import mean_odds
 from embeddings.cache.shards import settings_hash
 from embeddings.frozen.costs import memory_lines
@@ -143,6 +144,14 @@ class VerdictOptions:
         """
         return check_devices(self.config) if self.config and not self.endpoint else []
 
+    def machine(self) -> dict[str, Any]:
+        """What computes here, for run.json; of an endpoint's machine nothing is known.
+
+        Raises:
+            UserError: PyTorch cannot use the GPU.
+        """
+        return machine(self.config) if self.config and not self.endpoint else {"device": "endpoint"}
+
     def line(self) -> str:
         """All of them, for people."""
         config, endpoint = self.config, self.endpoint
@@ -232,7 +241,10 @@ def verdict_run(run: RunDir, named: Mapping[str, Any]) -> None:
             path = run.views / options.view / f"{split}.parquet"
             table.write(path, texts_hash(battles[split]), options.source, VERDICT.name)
         same = run.read_record().get("verdict", {}).get(options.view) == entry
-        run.update_record(verdict={options.view: entry})
+        run.update_record(
+            verdict={options.view: entry},
+            machine={options.view: options.machine()},
+        )
         record_costs(run, same, seconds={options.view: round(time.monotonic() - start, 3)})
         print_metrics(tables["train"], scored_votes(battles["train"]), readings["train"].both)
         if view.second is not None:

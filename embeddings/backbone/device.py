@@ -28,6 +28,9 @@ ARCHITECTURE = re.compile(r"(sm|compute)_(\d+)(\d)[af]?")
 DRIVER = Path("/proc/driver/nvidia")
 """Where NVIDIA's driver says that it is loaded."""
 
+PRODUCT_SIZE = 64
+"""Rows and columns of the matrices that a card multiplies before it reads."""
+
 HIDDEN_CARDS = ("", "-1")
 """Values of CUDA_VISIBLE_DEVICES that ask for the CPU."""
 
@@ -129,8 +132,8 @@ def check_device(config: BackboneConfig, device: torch.device | None = None) -> 
         The GPUs with their free memory, and what is possible and slow, a line each for people.
 
     Raises:
-        UserError: the GPU cannot be used, has no kernels for the quantization, or no such
-            attention.
+        UserError: the GPU cannot be used, multiplies to wrong numbers, has no kernels for the
+            quantization, or no such attention.
     """
     device = device or default_device()
     if device.type != "cuda":
@@ -161,6 +164,8 @@ def check_device(config: BackboneConfig, device: torch.device | None = None) -> 
         memory = [torch.cuda.mem_get_info(card.index) for card in cards]
     except RuntimeError as error:
         raise _unusable(error) from error
+    for card in cards:
+        check_product(card, compute_dtype(config, device))
     notes = [
         f"GPU {card.index}: {card}, {free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
         for card, (free, total) in zip(cards, memory, strict=True)
@@ -171,6 +176,42 @@ def check_device(config: BackboneConfig, device: torch.device | None = None) -> 
             "training computes in emulated bfloat16, which is slow"
         )
     return notes
+
+
+def check_product(card: Card, dtype: str) -> None:
+    """Check that a card multiplies two small matrices as a CPU does: hours of work may follow.
+
+    All numbers and sums are integers up to 256, which every dtype holds exactly.
+
+    Args:
+        card: the GPU.
+        dtype: in which it will compute.
+
+    Raises:
+        UserError: it fails, or its numbers are wrong.
+    """
+    one = torch.arange(PRODUCT_SIZE**2).reshape(PRODUCT_SIZE, PRODUCT_SIZE) % 3
+    try:
+        there = one.to(_place(card), getattr(torch, dtype))
+        found = (there @ there.T).to("cpu", torch.int64)
+    # A build without CUDA asserts.
+    except (AssertionError, RuntimeError) as error:
+        raise UserError(
+            Code.GPU_UNSUPPORTED,
+            f"GPU {card.index}, {card}, cannot multiply two small matrices in {dtype} "
+            f"({_first_line(error)}). {LEAVE_OUT}",
+        ) from error
+    if not torch.equal(found, one @ one.T):
+        raise UserError(
+            Code.GPU_UNSUPPORTED,
+            f"GPU {card.index}, {card}, multiplies two small matrices in {dtype} to wrong numbers. "
+            f"{LEAVE_OUT}",
+        )
+
+
+def _place(card: Card) -> torch.device:
+    """Where a card's tensors go."""
+    return torch.device("cuda", card.index)
 
 
 def machine(config: BackboneConfig, *, trains: bool = False) -> dict[str, Any]:
@@ -220,13 +261,23 @@ REMEDY = (
 )
 """What to do about a card that PyTorch cannot use."""
 
+LEAVE_OUT = (
+    "Free or reset the card if another program holds it, else leave it out: name the others in "
+    "CUDA_VISIBLE_DEVICES."
+)
+"""What to do about a card that PyTorch knows and that does not compute."""
+
 
 def _unusable(error: Exception) -> UserError:
     return UserError(
         Code.GPU_UNSUPPORTED,
         f"PyTorch {torch.__version__} finds a GPU and cannot use it "
-        f"({(str(error) or type(error).__name__).splitlines()[0]}). {REMEDY}",
+        f"({_first_line(error)}). {REMEDY}",
     )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def _before(capability: tuple[int, int], cards: list[Card]) -> list[Card]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -10,8 +11,10 @@ import torch
 from common.errors import Code, UserError
 from common.files import bytes_below, expanded, free_bytes
 from embeddings.backbone.config import BackboneConfig
+from embeddings.backbone.device import cards_of, compute_dtype, default_device
 from embeddings.backbone.layers import layer_numbers
 from embeddings.backbone.load import PACKAGE
+from embeddings.backbone.quantization import NONE
 from embeddings.backbone.runtime import TORCH
 from embeddings.backbone.shape import parameters_of, shape_of, weight_bytes
 from embeddings.frozen.answer_reader import AnswerReader
@@ -20,9 +23,13 @@ from embeddings.frozen.machine import cards_that_read, memory
 from embeddings.frozen.plan import ExtractionPlan
 from embeddings.frozen.pooling import POOLINGS
 from embeddings.inference import one_core, read_shards
+from embeddings.replicas import devices_for
 
 AT_ONCE = 4
 """Answers of each length that a CPU reads at least for a measurement."""
+
+CUDA_ITSELF = 2 * 2.0**30
+"""Bytes of a card that CUDA and its libraries take."""
 
 ENOUGH_SECONDS = 20.0
 """After so long no longer answers are timed: they are taken to read as fast as those before."""
@@ -133,6 +140,36 @@ def reading_memory(longest: int, config: BackboneConfig, *, on_gpu: bool) -> flo
     bytes_per_token = 24 * 2 * shape.width + shape.score_bytes(longest)
     tokens, rows = (config.batch_tokens, GPU_ROWS) if on_gpu else (longest, HEAD_ROWS)
     return weights + tokens * bytes_per_token + rows * 3 * 256_000 * 4.0
+
+
+def unquantized_lines(config: BackboneConfig) -> list[str]:
+    """One line for people where a quantized backbone would fit into the cards without, else none.
+
+    The choice stays the user's: other weights are other evidence, at another address.
+
+    Args:
+        config: the backbone.
+
+    Raises:
+        UserError: PyTorch cannot use the GPU.
+    """
+    device = default_device()
+    if config.quantization == NONE or device.type != "cuda" or not parameters_of(config):
+        return []
+    places = [torch.device(name) for name in devices_for(config)] or [device]
+    cards = [card.index for place in places for card in cards_of(config, place)]
+    free = [torch.cuda.mem_get_info(i)[0] / cards.count(i) - CUDA_ITSELF for i in cards]
+    room = sum(free) if config.device_map == "auto" else min(free)
+    dtype = compute_dtype(config, places[0])
+    plain = replace(config, quantization=NONE, dtype=dtype)
+    needed = reading_memory(config.max_tokens, plain, on_gpu=True)
+    if needed > room:
+        return []
+    return [
+        f"{config.name}: {config.quantization} weights save memory that is not short here. In "
+        f"{dtype} it takes {needed / 2**30:.1f} of {room / 2**30:.1f} GiB and should read faster: "
+        f"--quantization {NONE} (other numbers, so choose before the first reading)"
+    ]
 
 
 def time_line(plan: ExtractionPlan, config: BackboneConfig, engine: str) -> str:

@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import ceil
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ from embeddings.backbone.load import load_backbone
 from embeddings.backbone.shape import Shape, shape_of, weight_bytes
 from embeddings.frozen.costs import ENOUGH_SECONDS, duration, unmeasurable
 from embeddings.frozen.layer_cache import check_room
+from embeddings.frozen.machine import cards_that_read
 from embeddings.frozen.pair_states import PairStates, with_room
 from embeddings.judge.config import JudgeConfig
 from embeddings.judge.dataset import JudgeDataset
@@ -173,7 +175,7 @@ def estimate_finetuning(
         f"  memory of a GPU: {memory / 2**30:.1f} GiB in batches of {batch:,} tokens"
         + (f", {memory / 2**31:.1f} GiB each on two" if config.device_map == "auto" else "")
         + f"; before, for the probe that a head starts from, {probe / 2**30:.1f} GiB",
-        time_line(tokens, train, layers, config, training, memory),
+        time_line(tokens, train, layers, config, training, memory, len(val_masks)),
     ]
     if tokens.lower:
         width = shape.width * (4 if config.dtype == "float32" else 2)
@@ -194,8 +196,12 @@ def time_line(
     config: BackboneConfig,
     training: JudgeConfig,
     memory: float,
+    judges: int,
 ) -> str:
     """How long a fine-tuning takes on this machine, for people: measured where the model is here.
+
+    Every card reads; a judge is trained by one card, so judges are trained as many at a time as
+    there are cards.
 
     Args:
         tokens: that are trained on and read.
@@ -204,6 +210,7 @@ def time_line(
         config: the backbone.
         training: how it is trained.
         memory: bytes that training takes.
+        judges: how many are trained.
 
     Raises:
         UserError: the backbone cannot be loaded.
@@ -214,11 +221,13 @@ def time_line(
     reading, learning = seconds_per_token(train, config, training)
     # Judges read with their own layers only, and the frozen states need all of them.
     share = (layers.end - layers.begin) / layers.end
-    read = reading * (max(tokens.frozen, tokens.lower) + share * tokens.queried)
-    learned = learning * tokens.learned
+    cards = cards_that_read(config)
+    read = reading * (max(tokens.frozen, tokens.lower) + share * tokens.queried) / cards
+    learned = learning * tokens.learned * ceil(judges / cards) / judges
     return (
         f"  time on this machine: {duration(read + learned)}, training {duration(learned)} and "
-        f"reading {duration(read)} (measured just now on some battles)"
+        f"reading {duration(read)} (measured just now on some battles"
+        + (f" by one card; {cards} will work)" if cards > 1 else ")")
     )
 
 

@@ -68,7 +68,8 @@ def test_the_view_is_of_both_splits_and_says_its_parities(run, capsys):
 
 def test_the_second_stage_fuses_it_and_knows_its_family(run, capsys):
     assert verdict.command(["--run", str(run)]) == 0
-    assert train_meta.command(["--run", str(run), "--trials", "1", "--bags", "1"]) == 0
+    argv = ["--run", str(run), "--trials", "0", "--bags", "1", "--folds", "3"]
+    assert train_meta.command(argv) == 0
     found = json.loads((run / "metrics.json").read_text())
     assert "verdict-toy" in found["log_loss"]
     assert "verdict-toy" in capsys.readouterr().out
@@ -94,6 +95,8 @@ def test_another_test_set_is_read_with_the_settings_of_before(run, tmp_path):
     record = json.loads((run / "run.json").read_text())["verdict"]["verdict-short"]
     assert record["max_tokens"] == 300
     assert record["endpoint"] is None
+    cpu = {"device": "cpu", "dtype": "bfloat16", "cards": []}
+    assert RunDir(run).read_record()["machine"]["verdict-short"] == cpu
 
 
 def hashes_differ(body):
@@ -208,6 +211,8 @@ def test_an_endpoint_that_gets_plain_text(run, capsys):
     assert view.frame()["position"].to_numpy() == pytest.approx(0.5, abs=1e-5)
     record = json.loads((run / "run.json").read_text())["verdict"]["verdict-Judge-72B"]
     assert record["endpoint"]["concurrency"] == 3
+    view = "verdict-Judge-72B"
+    assert RunDir(run).read_record()["machine"][view] == {"device": "endpoint"}
     assert record["backbone"]["asked"] == ""
     assert "plain text" in capsys.readouterr().out
 

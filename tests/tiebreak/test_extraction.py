@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -21,11 +22,12 @@ from embeddings.frozen.answer_reader import evidence_settings
 from embeddings.frozen.log_likelihood import UNCONDITIONAL
 from pipelines import cli, extract, submit, train_meta
 from tests.helpers.battle_files import lmsys
+from tests.helpers.cards import A100, install
 from tests.helpers.errors import error_line, raises
 from tests.helpers.tiny import save_tiny_model
 from tiebreak import Tiebreak
 from tiebreak.extraction import extract_run, plan_run
-from tiebreak.extraction_options import Extraction, ExtractionOptions
+from tiebreak.extraction_options import Extraction, ExtractionOptions, resolve
 from tiebreak.finetuning import FinetuneOptions
 
 SIGNALS = ExtractionOptions(language_model=False)
@@ -72,6 +74,26 @@ def test_a_card_without_kernels_ends_a_plan_and_an_extraction_before_anything_is
     assert not run.folder.exists()
     # Signals need no card.
     assert call(run, path=train)
+
+
+def test_that_16_bits_would_fit_is_told_before_the_first_reading_only(
+    tmp_path, model_folder, monkeypatch, capsys
+):
+    backbone = tmp_path / "toy.yaml"
+    backbone.write_text(f"source: {model_folder}\ndtype: bfloat16\nquantization: int8\n")
+    install(monkeypatch, A100)
+    run, options = RunDir(tmp_path / "run"), ExtractionOptions(str(backbone))
+
+    def told(options, split="train"):
+        extraction = resolve(run, [split], options)
+        return "--quantization none" in capsys.readouterr().out, extraction
+
+    assert told(replace(options, quantization="int8"))[0] is False
+    assert told(options, "test")[0] is False
+    first, extraction = told(options)
+    assert first is True
+    run.update_record(backbone=extraction.entry())
+    assert told(options)[0] is False
 
 
 @pytest.mark.parametrize("call", [plan, extracted])

@@ -168,6 +168,38 @@ def test_a_driver_that_fails_is_one_line(card, monkeypatch):
         check_device(CONFIG)
 
 
+def test_a_card_that_fails_at_a_product_is_named(card, monkeypatch):
+    def place(card):
+        # PyTorch has no such card: the error is its own.
+        return torch.device("cpu") if card.index == 0 else torch.device("cuda", 7)
+
+    card(T4, T4)
+    monkeypatch.setattr(device, "_place", place)
+    assert len(check_device(CONFIG, torch.device("cuda:0"))) == 2
+    with raises(Code.GPU_UNSUPPORTED, match=r"GPU 1, Card 1 \(sm_75\), .* in float16 \("):
+        check_device(CONFIG, torch.device("cuda:1"))
+    with raises(Code.GPU_UNSUPPORTED, match="GPU 1"):
+        check_device(replace(CONFIG, device_map="auto"))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_a_card_that_multiplies_to_wrong_numbers_is_named(card, monkeypatch, dtype):
+    card(A100, A100)
+    config = replace(CONFIG, dtype=dtype)
+    check_device(config)
+    multiply = torch.Tensor.__matmul__
+
+    def one_bit_wrong(one, other):
+        product = multiply(one, other)
+        if product.is_floating_point():
+            product[3, 5] += 1
+        return product
+
+    monkeypatch.setattr(torch.Tensor, "__matmul__", one_bit_wrong)
+    with raises(Code.GPU_UNSUPPORTED, match=f"GPU 0, .* in {dtype} to wrong numbers"):
+        check_device(config)
+
+
 def test_no_weight_is_loaded_for_a_card_without_kernels(card, configs):
     card((6, 0))
     with raises(Code.GPU_UNSUPPORTED):

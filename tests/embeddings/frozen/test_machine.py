@@ -1,16 +1,19 @@
 """What a plan says of the machine at hand."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
 
 from common import files
+from embeddings.backbone.config import BackboneConfig
 from embeddings.frozen import costs, machine
-from embeddings.frozen.costs import extraction_lines
+from embeddings.frozen.costs import extraction_lines, reading_memory, unquantized_lines
 from embeddings.frozen.machine import machine_lines, memory
 from embeddings.frozen.plan import plan
 from embeddings.replicas import DEVICES
+from tests.helpers.cards import A100, T4, install
 from tests.helpers.extracted import FEW
 
 
@@ -56,3 +59,45 @@ def test_two_cards_take_half_the_time(configs, monkeypatch, two_cards):
     line = extraction_lines(counts, configs["llama"])[-1]
     assert "time on this machine: 50 s" in line
     assert "by one card; 2 will read" in line
+
+
+GEMMA = BackboneConfig(
+    name="gemma2-9b",
+    source="no/where",
+    dtype="bfloat16",
+    quantization="int8",
+    batch_tokens=8192,
+    parameters=9_241_705_984,
+)
+
+
+def test_a_card_with_room_for_16_bits_is_told(monkeypatch):
+    needed = reading_memory(GEMMA.max_tokens, replace(GEMMA, quantization="none"), on_gpu=True)
+    assert needed > 2 * GEMMA.parameters
+    install(monkeypatch, A100, free=needed + costs.CUDA_ITSELF)
+    (line,) = unquantized_lines(GEMMA)
+    for word in ("gemma2-9b", "int8", "bfloat16", "--quantization none", f"{needed / 2**30:.1f}"):
+        assert word in line
+    assert unquantized_lines(replace(GEMMA, quantization="none")) == []
+    install(monkeypatch, A100, free=needed + costs.CUDA_ITSELF - 1)
+    assert unquantized_lines(GEMMA) == []
+    # Half of it on each of two, where one model is spread; a model each needs all of it.
+    install(monkeypatch, A100, A100, free=needed / 2 + costs.CUDA_ITSELF)
+    assert unquantized_lines(GEMMA) == []
+    assert len(unquantized_lines(replace(GEMMA, device_map="auto"))) == 1
+    install(monkeypatch, T4, free=needed + costs.CUDA_ITSELF)
+    assert "In float16 " in unquantized_lines(GEMMA)[0]
+
+
+def test_two_models_on_a_card_share_its_room(monkeypatch):
+    needed = reading_memory(GEMMA.max_tokens, replace(GEMMA, quantization="none"), on_gpu=True)
+    monkeypatch.setenv(DEVICES, "cuda:0,cuda:0")
+    install(monkeypatch, A100, free=2 * needed)
+    assert unquantized_lines(GEMMA) == []
+    install(monkeypatch, A100, free=2 * (needed + costs.CUDA_ITSELF))
+    assert len(unquantized_lines(GEMMA)) == 1
+
+
+def test_a_cpu_is_told_nothing_of_quantizations(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert unquantized_lines(GEMMA) == []

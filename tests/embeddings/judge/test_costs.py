@@ -14,6 +14,7 @@ from embeddings.backbone.config import BackboneConfig
 from embeddings.backbone.layers import LayerRange
 from embeddings.backbone.load import load_backbone, load_tokenizer
 from embeddings.backbone.shape import Shape, shape_of
+from embeddings.frozen.costs import duration
 from embeddings.judge import costs
 from embeddings.judge.config import JudgeConfig
 from embeddings.judge.costs import (
@@ -169,7 +170,26 @@ def test_time_of_a_model_that_is_not_here_is_not_measured(configs, monkeypatch):
     config = replace(CONFIG, source="owner/model")
     monkeypatch.setattr(costs, "seconds_per_token", None)
     layers = LayerRange.of((1.0,), 0, 4)
-    line = time_line(Tokens(1, 1, 1, 0), pairs, layers, config, RECIPE, 1e9)
+    line = time_line(Tokens(1, 1, 1, 0), pairs, layers, config, RECIPE, 1e9, 1)
     assert "not measured, for the weights are not on this machine" in line
-    here = time_line(Tokens(1, 1, 1, 0), pairs, layers, configs["llama"], RECIPE, 1e18)
+    here = time_line(Tokens(1, 1, 1, 0), pairs, layers, configs["llama"], RECIPE, 1e18, 1)
     assert "not measured, for this machine has too little memory" in here
+
+
+@pytest.mark.parametrize(
+    ("cards", "judges", "training", "reading"),
+    [(1, 5, 300, 80), (2, 5, 180, 40), (2, 4, 150, 40), (8, 5, 60, 10), (4, 1, 300, 20)],
+)
+def test_cards_share_the_time_by_hand(monkeypatch, cards, judges, training, reading):
+    """300 s of training, a judge a card; 80 s of reading."""
+    monkeypatch.setattr(costs, "cards_that_read", lambda _: cards)
+    monkeypatch.setattr(costs, "unmeasurable", lambda *_: "")
+    monkeypatch.setattr(costs, "seconds_per_token", lambda *_: (0.01, 0.03))
+    # Half of the layers read what judges are asked: 6,000 and a half of 4,000 tokens.
+    tokens, layers = Tokens(10_000, 6_000, 4_000, 0), SimpleNamespace(begin=2, end=4)
+    pairs = SimpleNamespace(ids=["0"])
+    line = time_line(tokens, pairs, layers, CONFIG, RECIPE, 1e9, judges)
+    parts = f"training {duration(training)} and reading {duration(reading)} "
+    assert parts in line
+    assert f": {duration(training + reading)}, " in line
+    assert (f"by one card; {cards} will work" in line) == (cards > 1)
