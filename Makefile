@@ -1,6 +1,8 @@
 # Everything lives in .venv inside the clone. Needs Python 3.11 or newer.
 PYTHON ?= python3.11
 PY = .venv/bin/python
+# One more than there are cores: a worker often waits for processes that a test started.
+WORKERS = $(shell echo $$(($$(nproc) + 1)))
 SHELL = /bin/bash
 
 .PHONY: demo test exhaustive setup lint
@@ -13,7 +15,7 @@ demo: .venv/.demo
 	$(PY) pipelines/evaluate.py
 
 test: .venv/.test lint
-	$(PY) -m pytest -m "not exhaustive" --numprocesses auto --dist loadfile --no-loadscope-reorder
+	$(PY) -m pytest -m "not exhaustive" --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 exhaustive: .venv/.test
 	$(PY) -m pytest -m exhaustive

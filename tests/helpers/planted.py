@@ -15,11 +15,13 @@ WORDS = ["the", "cat", "dog", "runs", "green"]
 QUICK = JudgeConfig(max_tokens=256, rank=8, lr=1e-2, head_lr=1e-2, batch=8, dropout=0.1)
 
 
-def save_shallow_model(folder):
+def save_shallow_model(folder, architecture="llama"):
     """A tiny model of two layers, which learn as well and in half the time."""
-    path = save_tiny_model(folder) / "config.json"
+    path = save_tiny_model(folder, architecture) / "config.json"
     config = json.loads(path.read_text())
-    path.write_text(json.dumps({**config, "num_hidden_layers": 2}))
+    # Gemma-2 also has a list with the kind of each layer.
+    kinds = {name: value[:2] for name, value in config.items() if name == "layer_types"}
+    path.write_text(json.dumps({**config, **kinds, "num_hidden_layers": 2}))
     return folder
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from pipelines import extract, finetune, submit, train_meta
 from tests.helpers.battle_files import lmsys
+from tests.helpers.once import once
 from tests.helpers.planted import save_shallow_model
 from tests.helpers.tiny import save_tiny_model
 from tests.helpers.tuned_runs import QUICK, extracted
@@ -13,19 +14,21 @@ from tests.helpers.tuned_runs import QUICK, extracted
 
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory):
-    return save_tiny_model(tmp_path_factory.mktemp("model"))
+    return once(tmp_path_factory, "model", save_tiny_model)
 
 
 @pytest.fixture(scope="session")
 def trained_once(tmp_path_factory, model_folder):
-    folder = tmp_path_factory.mktemp("run")
-    train, test = lmsys(folder / "train.csv"), lmsys(folder / "test.csv", 12, 1, labelled=False)
-    run = folder / "run"
-    argv = ["--train", str(train), "--test", str(test), "--run", str(run)]
-    assert extract.command([*argv, "--backbone", str(model_folder)]) == 0
-    assert train_meta.command(["--run", str(run), "--trials", "2", "--bags", "1"]) == 0
-    assert submit.command(["--run", str(run)]) == 0
-    return run
+    def make(folder):
+        train, test = lmsys(folder / "train.csv"), lmsys(folder / "test.csv", 12, 1, labelled=False)
+        run = str(folder / "run")
+        argv = ["--train", str(train), "--test", str(test), "--run", run]
+        assert extract.command([*argv, "--backbone", str(model_folder)]) == 0
+        small = ["--trials", "2", "--bags", "1", "--folds", "3"]
+        assert train_meta.command(["--run", run, *small]) == 0
+        assert submit.command(["--run", run]) == 0
+
+    return once(tmp_path_factory, "trained", make) / "run"
 
 
 @pytest.fixture(scope="module")
@@ -36,14 +39,16 @@ def trained(tmp_path_factory, trained_once):
 
 @pytest.fixture(scope="session")
 def toy_folder(tmp_path_factory):
-    return save_shallow_model(tmp_path_factory.mktemp("models") / "toy")
+    return once(tmp_path_factory, "toy", save_shallow_model)
 
 
 @pytest.fixture(scope="session")
 def tuned_once(tmp_path_factory, toy_folder):
-    run = extracted(tmp_path_factory.mktemp("run"), toy_folder)
-    assert finetune.command(["--run", str(run), *QUICK]) == 0
-    return run
+    def make(folder):
+        run = extracted(folder, toy_folder)
+        assert finetune.command(["--run", str(run), *QUICK]) == 0
+
+    return once(tmp_path_factory, "tuned", make) / "run"
 
 
 @pytest.fixture(scope="module")

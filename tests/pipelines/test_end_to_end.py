@@ -13,6 +13,7 @@ import pytest
 from arena import sample
 from arena.schema import CLASSES
 
+SMALL = ("--trials", "1", "--bags", "1", "--folds", "3")
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -32,12 +33,12 @@ def run(command, *argv, cwd):
 
 @pytest.mark.slow
 def test_extract_train_submit_evaluate(tmp_path):
-    out = run("extract", "--limit", "40", cwd=tmp_path)
-    assert "train: 40 rows" in out
-    assert "SIMULATED" in run("train_meta", "--trials", "1", "--bags", "1", cwd=tmp_path)
+    out = run("extract", "--limit", "24", cwd=tmp_path)
+    assert "train: 24 rows" in out
+    assert "SIMULATED" in run("train_meta", *SMALL, cwd=tmp_path)
     folder = tmp_path / "runs" / "sample"
     assert str(Path("runs/sample/submission.csv")) in run("submit", cwd=tmp_path)
-    asked = pd.read_csv(sample.TEST, dtype={"id": str})["id"].tolist()[:40]
+    asked = pd.read_csv(sample.TEST, dtype={"id": str})["id"].tolist()[:24]
     found = pd.read_csv(folder / "submission.csv", dtype={"id": str})
     assert found["id"].tolist() == asked
     assert np.allclose(found[list(CLASSES)].sum(axis=1), 1.0)

@@ -19,7 +19,7 @@ def test_predictions_in_memory_are_the_submission(tmp_path):
     assert finetune.command([*argv, *QUICK]) == 0
     assert finetune.command([*argv, *FROZEN]) == 0
     assert verdict.command(argv) == 0
-    assert train_meta.command([*argv, "--trials", "1", "--bags", "1"]) == 0
+    assert train_meta.command([*argv, "--trials", "0", "--bags", "1", "--folds", "3"]) == 0
     assert submit.command(argv) == 0
     model = Tiebreak.load(run)
     assert {"joint", "logits-toy", "logits-frozen", "verdict-toy"} <= set(model.views)

@@ -20,6 +20,7 @@ from tests.helpers.tiny import save_tiny_model
 from tiebreak import ReadOptions, Tiebreak
 from tiebreak.model import shift_tie_rate
 
+QUICK = {"trials": 0, "bags": 1, "folds": 3}
 PAIR = ("Which is green?", "the cat runs because", "1 2 list")
 
 
@@ -29,7 +30,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
     backbone = save_tiny_model(folder / "model")
     table = pd.read_csv(lmsys(folder / "train.csv"))
-    Tiebreak.train(table, folder / "run", backbone=str(backbone), trials=0, bags=1)
+    Tiebreak.train(table, folder / "run", backbone=str(backbone), **QUICK)
     return folder
 
 
@@ -151,7 +152,7 @@ def test_a_second_call_reads_no_file_of_the_run(folder, model, tmp_path):
 
 def test_a_model_of_signals_alone_needs_no_language_model(folder, tmp_path):
     run = shutil.copytree(folder / "run", tmp_path / "run")
-    trained = Tiebreak.train(folder / "train.csv", run, views=["style"], trials=0, bags=1)
+    trained = Tiebreak.train(folder / "train.csv", run, views=["style"], **QUICK)
     shutil.rmtree(run / "views")
     (run / "run.json").unlink()
     lines = [
@@ -229,9 +230,9 @@ def test_what_votes_are_called_is_an_option_of_training(folder, tmp_path):
     winner = table[list(CLASSES)].to_numpy().argmax(axis=1).astype(str)
     table = table.drop(columns=list(CLASSES)).assign(winner=winner)
     with raises(Code.VOTES_AMBIGUOUS):
-        Tiebreak.train(table, tmp_path / "run", views=["style"], trials=0, bags=1)
+        Tiebreak.train(table, tmp_path / "run", views=["style"], **QUICK)
     reading = ReadOptions(vote_values=("0", "1", "2"))
-    options = {"views": ["style"], "folds": 3, "trials": 0, "bags": 1}
+    options = {"views": ["style"], **QUICK}
     trained = Tiebreak.train(table, tmp_path / "run", reading=reading, **options)
     plain = Tiebreak.train(folder / "train.csv", tmp_path / "plain", **options)
     pair = "What is 2+2?", "4", "22"
@@ -243,7 +244,6 @@ def test_a_file_and_a_table_train_the_same_model(folder, model, tmp_path):
         str(folder / "train.csv"),
         tmp_path / "run",
         backbone=str(folder / "model"),
-        trials=0,
-        bags=1,
+        **QUICK,
     )
     assert np.array_equal(again.predict_proba(*PAIR), model.predict_proba(*PAIR))
