@@ -40,7 +40,6 @@ def _score(bench: Bench, letter: str, part: Part) -> None:
     packed, tokens = bench.packed(config), bench.sizes.batch_tokens
     expected, _ = read(bench.scorer(config), packed.answers, tokens)
     backbone = bench.load(bench.config(letter, device_map="auto"))
-    part.figures["map"] = str(backbone.model.hf_device_map)[:300]
     devices = {str(parameter.device) for parameter in backbone.model.parameters()}
     part.holds(f"its weights are on two cards: {sorted(devices)}", len(devices) > 1)
     check_place(part, backbone, {"cuda"})

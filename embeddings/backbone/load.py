@@ -290,14 +290,16 @@ def load_backbone(
             f"backbone {config.name}: max_tokens {config.max_tokens} exceeds its context "
             f"{context}.",
         )
-    if spread and {"cpu", "disk"} & set(map(str, model.hf_device_map.values())):
+    inputs = model.get_input_embeddings().weight.device
+    # A model that lies on one device has no map.
+    places = getattr(model, "hf_device_map", {"": inputs.type}).values()
+    if spread and {"cpu", "disk"} & set(map(str, places)):
         raise UserError(
             Code.OUT_OF_MEMORY,
             f"backbone {config.name}: the memory of {len(cards)} GPUs does not suffice for its "
             "weights. Take --quantization nf4, or a smaller backbone.",
         )
     fit_attention(model, cards)
-    inputs = model.get_input_embeddings().weight.device
     return Backbone(model.eval(), tokenizer, config, inputs, model_config(folder).num_hidden_layers)
 
 

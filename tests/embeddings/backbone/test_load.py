@@ -292,18 +292,35 @@ def test_the_device_map_of_a_yaml_reaches_the_loader(
     assert found == [expected]
 
 
-def test_a_model_that_the_cards_cannot_hold_is_not_read_from_disk_pass_by_pass(
-    folders, tmp_path, monkeypatch
-):
+@pytest.fixture
+def spread(folders, tmp_path, monkeypatch):
+    """Loads a model of ``device_map: auto`` that transformers has put on these devices."""
     (tmp_path / "big.yaml").write_text(f"source: {folders['llama']}\ndevice_map: auto\n")
-    spilled = SimpleNamespace(
-        hf_device_map={"model.layers.0": 0, "lm_head": "cpu"},
-        lm_head=None,
-        get_decoder=lambda: SimpleNamespace(layers=[]),
-        config=SimpleNamespace(),
-    )
     monkeypatch.setattr(module, "check_device", lambda *_: [])
     pretend(monkeypatch, A100)
-    monkeypatch.setattr(module.AutoModelForCausalLM, "from_pretrained", lambda *_, **__: spilled)
+
+    def load(inputs, **device_map):
+        embedding = SimpleNamespace(weight=SimpleNamespace(device=torch.device(inputs)))
+        model = SimpleNamespace(
+            **({"hf_device_map": device_map} if device_map else {}),
+            lm_head=None,
+            get_decoder=lambda: SimpleNamespace(layers=[]),
+            get_input_embeddings=lambda: embedding,
+            config=SimpleNamespace(_attn_implementation="eager"),
+            eval=lambda: model,
+        )
+        monkeypatch.setattr(module.AutoModelForCausalLM, "from_pretrained", lambda *_, **__: model)
+        return load_backbone(load_config(str(tmp_path / "big.yaml")), "cuda")
+
+    return load
+
+
+def test_a_model_that_the_cards_cannot_hold_is_not_read_from_disk_pass_by_pass(spread):
     with raises(Code.OUT_OF_MEMORY, match="nf4"):
-        load_backbone(load_config(str(tmp_path / "big.yaml")), "cuda")
+        spread("cuda:0", layers=0, lm_head="cpu")
+
+
+def test_where_there_is_one_card_a_spread_model_has_no_map(spread):
+    assert spread("cuda:0").device == torch.device("cuda:0")
+    with raises(Code.OUT_OF_MEMORY, match="nf4"):
+        spread("cpu")
