@@ -200,7 +200,7 @@ def _judge(bench: Bench, part: Part) -> None:
     part.at_most("batch against alone", _apart(batch, alone), ALONE)
     twice = replace(training, rank=2 * training.rank, alpha=2 * training.alpha)
     judge = untrained(config, twice, shape_of(config).layers)
-    replica = judge_replica(judge, average([path, path]), token_ids, sequences[-1:])
+    replica = judge_replica(judge.load(average([path, path])), token_ids, sequences[-1:])
     averaged = torch.cat(replica.read(sequences))
     part.at_most("the mean of a judge with itself", _apart(averaged, batch), ALONE)
     del judge, replica
@@ -215,7 +215,7 @@ def _logits(
     at_once: int,
 ) -> torch.Tensor:
     judge = untrained(config, training, shape_of(config).layers)
-    replica = judge_replica(judge, read_tensors(path)[0], token_ids, sequences[-1:])
+    replica = judge_replica(judge.load(read_tensors(path)[0]), token_ids, sequences[-1:])
     starts = range(0, len(sequences), at_once)
     return torch.cat([row for i in starts for row in replica.read(sequences[i : i + at_once])])
 
