@@ -259,7 +259,7 @@ def print_metrics(table: FeatureTable, votes: np.ndarray, both: np.ndarray) -> N
     loss, count = log_loss_of(table, votes)
     if count:
         values = table.frame()[both]
-        where = "" if both.all() else f", of the {both.sum():,} that were read in both orders,"
+        where = "" if both.all() else f" of the {both.sum():,} that count in both orders,"
         print(
             f"log loss of this verdict alone, uncalibrated, on {count:,} battles: {loss:.4f} "
             f"(uniform {np.log(3):.4f});{where} where an answer stands moves its log-odds by "
@@ -279,9 +279,10 @@ def _print_budget(readings: Sequence[Reading], second: SecondOrder) -> None:
     alone, said = (mean_odds(first, order) for order in (second.expected(first), other))
     changed = from_log_odds(*alone).argmax(axis=1) != from_log_odds(*said).argmax(axis=1)
     print(
-        f"{both.sum():,} of {len(both):,} battles were read in both orders; the second one changed "
+        f"{both.sum():,} of {len(both):,} battles count in both orders; the second one changed "
         f"the likeliest class of {changed[both].mean() if both.any() else 0:.1%} of them. For the "
-        "others stands what the first order makes expected of the second"
+        "others stands what the first order makes expected of the second. To learn that, up to "
+        f"{FITTED} training battles were read in both"
     )
 
 

@@ -129,7 +129,7 @@ def test_a_budget_reads_one_order_and_says_so_and_keeps_the_address_of_both(run,
         assert verdict.command([*argv, "--second-share", "0.25"]) == 0
         told, once = capsys.readouterr().out, len(server.prompts)
         assert both * 0.5 < once < both * 0.85
-        assert "battles were read in both orders; the second one changed" in told
+        assert "battles count in both orders; the second one changed" in told
         assert "orders=budget second_share=0.25" in told
         # The view's name brings the budget back, and nothing is asked again.
         assert verdict.command(["--run", str(run), "--view", "verdict-thrifty"]) == 0
