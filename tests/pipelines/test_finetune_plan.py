@@ -12,6 +12,7 @@ from embeddings.backbone import hub
 from embeddings.backbone.config import load_config
 from embeddings.frozen import plan as planning
 from embeddings.judge import cross_fit
+from embeddings.judge import replicas as judge_replicas
 from embeddings.judge.costs import Tokens
 from embeddings.judge.trainer import Trainer
 from pipelines import extract, finetune
@@ -82,8 +83,8 @@ def test_the_plan_counts_what_a_run_reads(tuned, extra, tmp_path, monkeypatch):
     monkeypatch.setattr(finetuning, "valid_battles", long_answers)
     monkeypatch.setattr(finetuning, "estimate_finetuning", counting)
     assert finetune.command([*argv, "--dry-run"]) == 0
-    monkeypatch.setattr(cross_fit, "read_into_store", filling)
-    monkeypatch.setattr(replicas, "read_into_store", filling)
+    for module in (cross_fit, replicas, judge_replicas):
+        monkeypatch.setattr(module, "read_into_store", filling)
     monkeypatch.setattr(Trainer, "_step", stepping)
     assert finetune.command(argv) == 0
     assert planned == [read]
