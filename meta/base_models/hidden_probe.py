@@ -29,9 +29,11 @@ PART = 16_384
 """Battles whose states of a slot are read at once: as many as an extraction reads before it begins
 the next shards, so that few shards are opened twice."""
 
-BLOCK = 512
-"""Rows that are held as float32 at once: few, since an array above 32 MiB gets new pages of memory
-each time, which takes longer than to fill it."""
+BLOCK = 4096
+"""Rows that are added to the sums at once, as float32: a Gram matrix is gone through each time."""
+
+FEW = 512
+"""Rows whose values are computed at once: larger arrays get new pages of memory each time."""
 
 ORIGIN_ROWS = 100
 """Battles whose median the tie's columns are counted from, so that no single one far out is it."""
@@ -40,7 +42,11 @@ ORIGIN_ROWS = 100
 def pair_columns(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Columns of a pair of states (n, d): a - b, and |a - b| beside a + b; float32."""
     a, b = a.astype(np.float32, copy=False), b.astype(np.float32, copy=False)
-    return a - b, np.concatenate([np.abs(a - b), a + b], axis=1)
+    n, d = a.shape
+    anti, sym = a - b, np.empty((n, 2 * d), np.float32)
+    np.abs(anti, out=sym[:, :d])
+    np.add(a, b, out=sym[:, d:])
+    return anti, sym
 
 
 SOURCE = "source"
@@ -232,7 +238,8 @@ def _add(sums: Sums, a: np.ndarray, b: np.ndarray, votes: np.ndarray, origin: np
     anti, sym = pair_columns(a, b)
     shares, weights = shares_of(votes), weights_of(votes)
     side.add(anti, shares[:, A] - shares[:, B], weights)
-    tie.add(sym - origin, shares[:, TIE], weights)
+    sym -= origin
+    tie.add(sym, shares[:, TIE], weights)
 
 
 def _probe(parts: Sequence[Sums], origin: np.ndarray, penalty: float) -> Model:
@@ -257,13 +264,13 @@ def _values(model: Model, slot: str, a: np.ndarray, b: np.ndarray, rows: np.ndar
     """
     center, side, tie, bias = (model[f"{slot}/{part}"] for part in PARTS)
     values = np.empty((len(rows), 3), np.float32)
-    for at in range(0, max(len(rows), 1), BLOCK):
-        block = rows[at : at + BLOCK]
+    for at in range(0, max(len(rows), 1), FEW):
+        block = rows[at : at + FEW]
         x, y = a[block].astype(np.float32), b[block].astype(np.float32)
         anti, sym = pair_columns(x, y)
         x -= center
         y -= center
         norms = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
         cosine = np.einsum("ij,ij->i", x, y) / np.maximum(norms, 1e-6)
-        values[at : at + BLOCK] = np.stack([anti @ side, sym @ tie + bias, cosine], axis=1)
+        values[at : at + FEW] = np.stack([anti @ side, sym @ tie + bias, cosine], axis=1)
     return values

@@ -58,7 +58,7 @@ class RidgeSums:
             weights: (n,).
         """
         weights, y = weights.astype(np.float32), y.astype(np.float32)
-        weighted = x * np.sqrt(weights)[:, None]
+        weighted = x if (weights == 1).all() else x * np.sqrt(weights)[:, None]
         self.weight += float(weights.sum())
         self.x += weights @ x
         self.y += float(y.sum())
