@@ -182,6 +182,9 @@ def _fitted(
     """
     occurs = np.zeros(x.shape[1], dtype=bool)
     occurs[x.indices] = True
+    if not occurs.any():
+        # scikit-learn fits no question without a column.
+        occurs[0] = True
     # Of most columns a selection saves little.
     if occurs.mean() > 0.5:
         every: np.ndarray = question.fit(x, answers, weights).coef_[0]

@@ -167,6 +167,14 @@ def test_one_class_alone_and_empty_texts_do_no_harm(tmp_path):
         assert np.isfinite(toys.values(toys.fit(rows, np.array(y)), rows)).all()
 
 
+def test_equal_answers_to_empty_prompts_leave_the_shares_of_the_votes(tmp_path):
+    evidence = of_texts(["same"] * 60, ["same"] * 60, tmp_path, [""] * 60)
+    model = evidence.fit(np.arange(60), np.array([0, 1, 2] * 20))
+    assert not model["side"].any()
+    assert not model["tie"].any()
+    assert model["bias"] == pytest.approx(np.log(1 / 2), abs=1e-3)
+
+
 @given(st.lists(st.lists(st.one_of(st.none(), st.text()), max_size=3), min_size=1, max_size=4))
 @settings(max_examples=40, deadline=None)
 def test_any_text_can_be_counted(texts):
