@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from transformers import PreTrainedModel
 
@@ -23,7 +22,6 @@ from embeddings.backbone.load import Backbone, load_backbone, load_tokenizer
 from embeddings.frozen.scoring import Scorer
 from embeddings.inference import BatchBudget, first_line, read_shards
 from embeddings.prompts.answers import PackedAnswer, PackedBattles, pack_battles
-from embeddings.prompts.pairs import Pairs, pack_pairs
 from tests.helpers.planted import WORDS
 from tests.helpers.tiny import tiny_battles
 
@@ -156,10 +154,6 @@ class Bench:
     def packed(self, config: BackboneConfig) -> PackedBattles:
         """24 answers of 16 tokens and more to the longest, in even steps of the logarithm."""
         return _packed(replace(config, quantization="none", dtype="bfloat16"), self.sizes.longest)
-
-    def pairs(self, config: BackboneConfig, battles: pd.DataFrame, max_tokens: int) -> Pairs:
-        """Battles, packed for a model."""
-        return pack_pairs(battles, load_tokenizer(config), max_tokens)
 
     def allocated(self) -> float:
         """Bytes of the card's memory that tensors hold; 0 without a card."""

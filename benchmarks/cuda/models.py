@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from embeddings.backbone.config import BackboneConfig
 from tests.helpers.tiny import EXTRA, SIZES, tiny_tokenizer
 
 ARCHITECTURES = {"G": "gemma2", "L": "llama", "Q": "qwen2"}
@@ -72,7 +71,7 @@ ON_A_CARD = Sizes(real=True, longest=1900, batch_tokens=16_384, distance=2e-2, r
 ON_A_CPU = Sizes(real=False, longest=240, batch_tokens=2_048, distance=4e-2, rank=8, battles=96)
 
 
-def save_model(folder: Path, letter: str, device: str, *, real: bool) -> BackboneConfig:
+def save_model(folder: Path, letter: str, device: str, *, real: bool) -> None:
     """Save a random bfloat16 model and its tokenizer.
 
     Args:
@@ -102,4 +101,3 @@ def save_model(folder: Path, letter: str, device: str, *, real: bool) -> Backbon
                 module.weight[places] = OUTLIER
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    return BackboneConfig(name=letter, source=str(folder), max_tokens=2048)

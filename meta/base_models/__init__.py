@@ -109,7 +109,7 @@ class BaseModel(ABC):
 
     @abstractmethod
     def fit(self, rows: np.ndarray, votes: np.ndarray) -> Model:
-        """Learn from the battles at positions ``rows`` (m,).
+        """Learn from the battles at positions ``rows`` (m,); several threads may do so at once.
 
         Args:
             rows: int (m,).
