@@ -144,7 +144,7 @@ def _fit(
     """Nested predictions and the final model: two wholes, of ``steps`` that are timed in them."""
     budgets = [settings.budget_for(name) for name in sets_of_views(dataset.names)]
     if settings.trials > 0 and len(folds) > TRIAL_ROWS:
-        print(f"{len(folds):,} battles: each Optuna trial learns from {TRIAL_ROWS:,} of them")
+        print(f"{len(folds):,} battles: an Optuna trial learns from at most {TRIAL_ROWS:,} of them")
     with Progress("second stage", fits_in_all(folds, budgets), "fits") as progress:
         cv = CrossValidation(dataset, folds, run, progress.update, steps)
         with wholes("nested"):

@@ -119,7 +119,7 @@ def test_of_many_battles_one_fold_is_scored_and_the_figures_say_so(
     said = f"Scored on one of 5 folds, since there are more than 50 battles: {found['rows']} rows."
     out = capsys.readouterr().out
     assert said in out
-    assert "battles: each Optuna trial learns from 40 of them" in out
+    assert "battles: an Optuna trial learns from at most 40 of them" in out
     assert said in (run / "report.html").read_text()
 
 
