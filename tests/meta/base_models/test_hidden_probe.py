@@ -94,7 +94,8 @@ def test_blocks_change_nothing_but_the_rounding(monkeypatch):
     rows = np.arange(N)
     wanted = probe(a, b).fit(rows, votes)
     values = probe(a, b).values(wanted, rows)
-    monkeypatch.setattr("meta.base_models.hidden_probe.BLOCK", 7)
+    for rows_at_once in ("BLOCK", "FEW"):
+        monkeypatch.setattr(f"meta.base_models.hidden_probe.{rows_at_once}", 7)
     same(probe(a, b).fit(rows, votes), wanted, atol=2e-5)
     np.testing.assert_allclose(probe(a, b).values(wanted, rows), values, atol=1e-5)
 
