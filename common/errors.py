@@ -141,3 +141,8 @@ class UserError(Exception):
 
     def __str__(self) -> str:
         return f"[{self.code}] {self.message}"
+
+
+def first_line(error: Exception) -> str:
+    """The first line of what a library's error says, or its kind where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from common.errors import Code, UserError
+from common.errors import Code, UserError, first_line
 from embeddings.backbone.config import BackboneConfig
 
 BFLOAT16 = (8, 0)
@@ -199,7 +199,7 @@ def check_product(card: Card, dtype: str) -> None:
         raise UserError(
             Code.GPU_UNSUPPORTED,
             f"GPU {card.index}, {card}, cannot multiply two small matrices in {dtype} "
-            f"({_first_line(error)}). {LEAVE_OUT}",
+            f"({first_line(error)}). {LEAVE_OUT}",
         ) from error
     if not torch.equal(found, one @ one.T):
         raise UserError(
@@ -272,12 +272,8 @@ def _unusable(error: Exception) -> UserError:
     return UserError(
         Code.GPU_UNSUPPORTED,
         f"PyTorch {torch.__version__} finds a GPU and cannot use it "
-        f"({_first_line(error)}). {REMEDY}",
+        f"({first_line(error)}). {REMEDY}",
     )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def _before(capability: tuple[int, int], cards: list[Card]) -> list[Card]:

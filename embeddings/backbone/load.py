@@ -22,7 +22,7 @@ from transformers import (
     AutoTokenizer,
 )
 
-from common.errors import Code, UserError
+from common.errors import Code, UserError, first_line
 from common.files import expanded
 from embeddings.backbone.attention import fit_attention
 from embeddings.backbone.builtin_model import package_folder, silence_libraries
@@ -212,7 +212,7 @@ def model_config(folder: Path) -> Any:
         return text
     except (OSError, ValueError, KeyError, AttributeError) as error:
         raise UserError(
-            Code.MODEL_LOAD_FAILED, f"{folder / 'config.json'} cannot be used: {_first_line(error)}"
+            Code.MODEL_LOAD_FAILED, f"{folder / 'config.json'} cannot be used: {first_line(error)}"
         ) from error
 
 
@@ -341,9 +341,5 @@ def _load_arguments(config: BackboneConfig, dtype: str) -> dict[str, Any]:
 def _user_error(config: BackboneConfig, what: str, error: Exception) -> UserError:
     return UserError(
         Code.MODEL_LOAD_FAILED,
-        f"backbone {config.name}: its {what} cannot be loaded: {_first_line(error)}",
+        f"backbone {config.name}: its {what} cannot be loaded: {first_line(error)}",
     )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

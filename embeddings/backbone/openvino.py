@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from common.errors import Code, UserError
+from common.errors import Code, UserError, first_line
 from embeddings.backbone.runtime import TorchEngine
 
 # Where this package is there, importing openvino and converting a model is told to its makers.
@@ -83,7 +83,7 @@ class OpenVinoEngine:
             self._model = _compile(_convert(source), PRECISION[dtype])
         # Whatever goes wrong in a tracer or a compiler is nothing that this code could fix.
         except Exception as error:
-            first = (str(error).strip() or type(error).__name__).splitlines()[0]
+            first = first_line(error)
             raise UserError(
                 Code.OPENVINO_UNAVAILABLE,
                 f"backbone {source.backbone.config.name}: OpenVINO cannot run it ({first}). Take "

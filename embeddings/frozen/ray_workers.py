@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from common.errors import Code, UserError
+from common.errors import Code, UserError, first_line
 from common.progress import Progress
 from embeddings.backbone.config import BackboneConfig
 from embeddings.backbone.load import fingerprint, model_folder
@@ -195,7 +195,7 @@ def _ray(address: str) -> Iterator[Any]:
             },
         )
     except (OSError, RuntimeError, ValueError) as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        first = first_line(error)
         raise UserError(
             Code.RAY_UNREACHABLE,
             f"There is no Ray cluster at {address or 'this machine'} ({first}). Start one with "
